@@ -1,0 +1,194 @@
+"""Quantizers by name, from the entry points of every installed package."""
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.quantizers.base import Quantizer
+
+GROUP = "sb_espnet_vq.quantizers"
+
+
+def build(name: str, /, **options) -> Quantizer:
+    """Build a registered quantizer.
+
+    Arguments
+    ---------
+    name : str
+        A name of ``list_quantizers()``.
+    **options
+        What the family takes; every family takes ``dim`` and ``codebook_size``.
+
+    Returns
+    -------
+    Quantizer
+
+    Raises
+    ------
+    ConfigError
+        If the name is not registered, or an option is unknown, missing or wrong.
+
+    Example
+    -------
+    >>> build("vq", dim=8, codebook_size=16).codebook_size
+    16
+    """
+    family = find_quantizer(name)
+    _check_options(name, family, options)
+    return family(**options)
+
+
+def list_quantizers() -> list[str]:
+    """Return the names of the registered quantizers, sorted.
+
+    Nothing is imported, so a name stands here even when its package is broken.
+
+    Example
+    -------
+    >>> "rvq" in list_quantizers()
+    True
+    """
+    return sorted(_entries())
+
+
+def find_quantizer(name: str) -> type[Quantizer]:
+    """Return the class registered under a name.
+
+    Arguments
+    ---------
+    name : str
+        A name of ``list_quantizers()``.
+
+    Returns
+    -------
+    type
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, registered twice or not in lower case, or if what
+        it points to cannot be imported (with the cause) or is no ``Quantizer``.
+
+    Example
+    -------
+    >>> find_quantizer("bsq").__name__
+    'BSQ'
+    """
+    entries = _entries()
+    if name not in entries:
+        raise ConfigError(_unknown_name(name, entries))
+    found = entries[name]
+    if len(found) > 1:
+        owners = " and ".join(_owner(entry) for entry in found)
+        raise ConfigError(
+            f"two quantizers are registered as {name!r}, by {owners}; "
+            "one of the packages has to be uninstalled, or to rename its entry"
+        )
+    if name != name.lower():
+        raise ConfigError(
+            f"{_owner(found[0])} registers a quantizer as {name!r}: names must be "
+            f"lower case, like {name.lower()!r}"
+        )
+    return _load(found[0])
+
+
+def quantizer_options(name: str) -> dict[str, inspect.Parameter]:
+    """Return the options of a registered quantizer, in the constructor's order.
+
+    Arguments
+    ---------
+    name : str
+        A name of ``list_quantizers()``.
+
+    Returns
+    -------
+    dict
+        Option name to ``inspect.Parameter``, which holds its default.
+
+    Raises
+    ------
+    ConfigError
+        As ``find_quantizer``.
+
+    Example
+    -------
+    >>> list(quantizer_options("vq"))[:2]
+    ['dim', 'codebook_size']
+    """
+    return dict(inspect.signature(find_quantizer(name)).parameters)
+
+
+def refresh() -> None:
+    """Read the entry points again, after a package was installed meanwhile."""
+    _entries.cache_clear()
+
+
+@cache
+def _entries() -> dict[str, tuple[EntryPoint, ...]]:
+    # Reading the metadata of a hundred packages takes a while: once, when needed.
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry in entry_points(group=GROUP):
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
+
+
+def _load(entry: EntryPoint) -> type[Quantizer]:
+    where = f"quantizer {entry.name!r} of {_owner(entry)} ({entry.value})"
+    try:
+        family = entry.load()
+    except Exception as error:
+        raise ConfigError(
+            f"{where} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(family, type) and issubclass(family, Quantizer)):
+        kind = family.__name__ if isinstance(family, type) else repr(family)
+        raise ConfigError(
+            f"{where} is no quantizer: {kind} does not derive from "
+            "sb_espnet_vq.Quantizer"
+        )
+    return family
+
+
+def _check_options(name: str, family: type[Quantizer], options: dict) -> None:
+    known = inspect.signature(family).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    named = [p.name for p in known.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for option in options:
+        if option not in named and not open_ended:
+            raise ConfigError(
+                f"{name!r} has no option {option!r}{_close_to(option, named)}; "
+                f"its options are {', '.join(named)}"
+            )
+    missing = [o for o in named if known[o].default is known[o].empty and o not in options]
+    if missing:
+        raise ConfigError(
+            f"{name!r} needs {' and '.join(missing)} as well; "
+            f"its options are {', '.join(named)}"
+        )
+
+
+def _unknown_name(name: str, known: Iterable[str]) -> str:
+    if not known:
+        return (
+            f"no quantizer is registered, so {name!r} is not either: the package is "
+            "importable but not installed. Run `pip install -e .` in its checkout, "
+            "or `pip install sb_espnet_vq`"
+        )
+    return (
+        f"unknown quantizer {name!r}{_close_to(name, known)}; registered are "
+        f"{', '.join(sorted(known))}. (An entry point added to a setup.cfg counts "
+        "once `pip install` has run again.)"
+    )
+
+
+def _close_to(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word).lower(), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _owner(entry: EntryPoint) -> str:
+    # Python 3.10's entry points made by hand have no distribution.
+    return f"the package {entry.dist.name}" if entry.dist else "an unknown package"
