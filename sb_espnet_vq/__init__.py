@@ -1,0 +1,26 @@
+"""Vector quantizers for SpeechBrain and ESPnet behind one contract.
+
+Example
+-------
+>>> import torch, sb_espnet_vq
+>>> q = sb_espnet_vq.build("rvq", dim=16, codebook_size=32, n_codebooks=4)
+>>> out = q(torch.randn(2, 50, 16))
+>>> out.quantized.shape, out.codes.shape
+(torch.Size([2, 50, 16]), torch.Size([2, 50, 4]))
+>>> q.decode(out.codes).shape
+torch.Size([2, 50, 16])
+"""
+
+from sb_espnet_vq.errors import ConfigError, ShapeError
+from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput
+from sb_espnet_vq.registry import build, list_quantizers
+
+__all__ = [
+    "ConfigError",
+    "Quantizer",
+    "QuantizerOutput",
+    "ShapeError",
+    "build",
+    "list_quantizers",
+]
+__version__ = "0.1.0"

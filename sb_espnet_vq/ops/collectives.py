@@ -1,0 +1,126 @@
+"""Sums, gathers and broadcasts over the ranks of the default process group.
+
+Every function is the identity (or a one-row gather) without a process group,
+so callers need no special case. None of them waits for the device.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Return the number of ranks; 1 where no process group was made.
+
+    Example
+    -------
+    >>> world_size()
+    1
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return 1
+    return dist.get_world_size()
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """Return the sum of ``x`` over all ranks, without gradient.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Any shape, the same on every rank. Not changed.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape and dtype of ``x``.
+
+    Example
+    -------
+    >>> sum_over_ranks(torch.ones(2))
+    tensor([1., 1.])
+    """
+    if world_size() == 1:
+        return x
+    total = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return sum_over_ranks(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        # Each rank computes the same function of the sum, so the incoming
+        # gradient is the same everywhere and its sum needs no collective. The
+        # factor undoes the average that DDP takes over ranks afterwards.
+        return grad * world_size()
+
+
+def sum_over_ranks_with_grad(x: Tensor) -> Tensor:
+    """Return the sum of ``x`` over all ranks, with gradient to this rank's part.
+
+    What follows must be the same function on every rank. After DDP has averaged
+    the gradients, they equal those of one process that held all parts.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Any shape, the same on every rank.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape and dtype of ``x``.
+    """
+    return x if world_size() == 1 else _SumOverRanks.apply(x)
+
+
+def gather_from_ranks(x: Tensor) -> Tensor:
+    """Stack ``x`` of all ranks.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Any shape, the same on every rank.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (ranks, *x.shape).
+
+    Example
+    -------
+    >>> gather_from_ranks(torch.tensor(3))
+    tensor([3])
+    """
+    if world_size() == 1:
+        return x[None]
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.stack(parts)
+
+
+def copy_from_first_rank_(x: Tensor) -> Tensor:
+    """Overwrite ``x`` with what rank 0 holds, and return it.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Any shape, the same on every rank.
+
+    Returns
+    -------
+    torch.Tensor
+        ``x`` itself.
+    """
+    if world_size() > 1:
+        # A broadcast needs dense memory, a buffer may be a view.
+        dense = x.contiguous()
+        dist.broadcast(dense, src=0)
+        if dense.data_ptr() != x.data_ptr():
+            x.copy_(dense)
+    return x

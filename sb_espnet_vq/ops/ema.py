@@ -1,0 +1,103 @@
+"""Codebooks that follow an exponential moving average of their frames.
+
+van den Oord et al. 2017, "Neural Discrete Representation Learning", appendix A.1.
+"""
+
+import torch
+from torch import Tensor
+
+
+def code_sums(
+    x: Tensor, codes: Tensor, valid: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """Count the valid frames of each code and sum them.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, D) frames.
+    codes : torch.Tensor
+        (N,) int64 in [0, size).
+    valid : torch.Tensor
+        (N,) bool, True for frames that count.
+    size : int
+        Number of codes.
+
+    Returns
+    -------
+    counts : torch.Tensor
+        (size,) in the dtype of ``x``.
+    sums : torch.Tensor
+        (size, D).
+
+    Example
+    -------
+    >>> x = torch.tensor([[1.0], [2.0], [5.0]])
+    >>> valid = torch.tensor([True, True, False])
+    >>> code_sums(x, torch.tensor([0, 0, 1]), valid, 2)
+    (tensor([2., 0.]), tensor([[3.],
+            [0.]]))
+    """
+    # Frames that do not count go to a row of their own, which is cheaper than a
+    # product of all frames with their weights.
+    row = torch.where(valid, codes, size)
+    counts = x.new_zeros(size + 1).index_add_(0, row, torch.ones_like(x[:, 0]))
+    sums = x.new_zeros(size + 1, x.shape[1]).index_add_(0, row, x)
+    return counts[:size], sums[:size]
+
+
+def ema_update_(average: Tensor, new: Tensor, decay: float, update: Tensor) -> None:
+    """Move ``average`` towards ``new``: decay * average + (1 - decay) * new.
+
+    Arguments
+    ---------
+    average : torch.Tensor
+        Any shape, changed in place.
+    new : torch.Tensor
+        The same shape.
+    decay : float
+        In [0, 1].
+    update : torch.Tensor
+        () bool; where False nothing changes. A tensor, so that no value has to
+        be read back from a device.
+
+    Example
+    -------
+    >>> average = torch.ones(2)
+    >>> ema_update_(average, torch.zeros(2), 0.9, torch.tensor(True))
+    >>> average
+    tensor([0.9000, 0.9000])
+    """
+    moved = average * decay + new.to(average.dtype) * (1 - decay)
+    average.copy_(torch.where(update, moved, average))
+
+
+def smoothed_means(sums: Tensor, counts: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """Divide sums by counts after Laplace smoothing of the counts.
+
+    Smoothing keeps the total and moves each count by at most epsilon, so that an
+    unused code does not divide by zero.
+
+    Arguments
+    ---------
+    sums : torch.Tensor
+        (V, D).
+    counts : torch.Tensor
+        (V,).
+    epsilon : float
+        Added to each count.
+
+    Returns
+    -------
+    torch.Tensor
+        (V, D).
+
+    Example
+    -------
+    >>> smoothed_means(torch.tensor([[2.0], [6.0]]), torch.tensor([1.0, 3.0]))
+    tensor([[2.0000],
+            [2.0000]])
+    """
+    total = counts.sum()
+    share = (counts + epsilon) / (total + len(counts) * epsilon)
+    return sums / (share * total)[:, None]

@@ -1,0 +1,133 @@
+"""Gradients through a discrete choice."""
+
+import torch
+from torch import Tensor
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """Return ``value`` bit for bit, with the gradient going to ``x`` as well.
+
+    Bengio et al. 2013, section 4. ``value`` keeps whatever graph it has.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Finite, any shape.
+    value : torch.Tensor
+        The same shape.
+
+    Returns
+    -------
+    torch.Tensor
+        ``value``, in the wider of both dtypes.
+
+    Example
+    -------
+    >>> x = torch.tensor([0.3], requires_grad=True)
+    >>> y = straight_through(x, torch.tensor([1.0]))
+    >>> y.backward()
+    >>> y.item(), x.grad.item()
+    (1.0, 1.0)
+    """
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return value
+    # x - x is zero exactly, where x + (value - x) would round.
+    return value + (x - x.detach())
+
+
+class _SampleEntries(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
+        ctx.save_for_backward(tables, codes)
+        return gather_entries(tables, codes)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (grad,) = grads
+        tables, codes = ctx.saved_tensors
+        grad_probs = torch.einsum("nkd,kvd->nkv", grad, tables)
+        offset = torch.arange(len(tables), device=codes.device) * tables.shape[1]
+        rows = (codes + offset).reshape(-1)
+        grad_tables = torch.zeros_like(tables).flatten(0, 1)
+        grad_tables = grad_tables.index_add_(0, rows, grad.reshape(len(rows), -1))
+        return grad_probs, grad_tables.view_as(tables), None
+
+
+def gather_entries(tables: Tensor, codes: Tensor) -> Tensor:
+    """Look up one entry in each of K tables.
+
+    Arguments
+    ---------
+    tables : torch.Tensor
+        (K, V, D).
+    codes : torch.Tensor
+        (N, K) int64 in [0, V).
+
+    Returns
+    -------
+    torch.Tensor
+        (N, K, D).
+
+    Example
+    -------
+    >>> gather_entries(torch.eye(2)[None], torch.tensor([[1]]))
+    tensor([[[0., 1.]]])
+    """
+    offset = torch.arange(len(tables), device=codes.device) * tables.shape[1]
+    return tables.flatten(0, 1)[codes + offset]
+
+
+def sample_entries(probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
+    """Return the chosen entries, with the gradient of the expected entry to probs.
+
+    The value is that of one-hot(codes) times the tables, and so is the gradient to
+    the tables. The gradient to ``probs`` is that of probs times the tables (Jang
+    et al. 2017, straight-through Gumbel-softmax, section 2.2). Neither product is
+    formed: the value is a gather, the tables' gradient an index_add.
+
+    Arguments
+    ---------
+    probs : torch.Tensor
+        (N, K, V) probabilities over each table.
+    tables : torch.Tensor
+        (K, V, D).
+    codes : torch.Tensor
+        (N, K) int64, the choice.
+
+    Returns
+    -------
+    torch.Tensor
+        (N, K, D).
+
+    Example
+    -------
+    >>> probs = torch.tensor([[[0.4, 0.6]]], requires_grad=True)
+    >>> tables = torch.tensor([[[1.0], [3.0]]])
+    >>> y = sample_entries(probs, tables, torch.tensor([[1]]))
+    >>> y.sum().backward()
+    >>> y.item(), probs.grad
+    (3.0, tensor([[[1., 3.]]]))
+    """
+    return _SampleEntries.apply(probs, tables, codes)
+
+
+def gumbel_noise(x: Tensor) -> Tensor:
+    """Draw standard Gumbel noise, -log(E) with E exponential.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Tensor whose shape, dtype and device are taken.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape of ``x``.
+
+    Example
+    -------
+    >>> gumbel_noise(torch.zeros(3, 4)).shape
+    torch.Size([3, 4])
+    """
+    drawn = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return -drawn.exponential_().log()

@@ -1,0 +1,225 @@
+"""The real, finite frames of a batch, here and over all ranks."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.ops.collectives import (
+    copy_from_first_rank_,
+    gather_from_ranks,
+    sum_over_ranks,
+    sum_over_ranks_with_grad,
+    world_size,
+)
+
+
+class Frames(NamedTuple):
+    """A flat view of a batch in which only valid frames carry numbers.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, D) float32 or float64; rows that are not valid are zero and carry no
+        gradient.
+    valid : torch.Tensor
+        (N,) bool, True where a frame is real and finite.
+    weight : torch.Tensor
+        (N,) ``valid`` as numbers, in the dtype of ``x``.
+    count : torch.Tensor
+        () int64, the number of valid frames (over all ranks if ``shared``).
+    offset : torch.Tensor
+        () int64, how many valid frames come before this rank's first.
+    shared : bool
+        True when other ranks hold further parts of the batch and take part in
+        the same collectives.
+    labels : torch.Tensor, optional
+        (B,) int64 with N a multiple of B.
+    """
+
+    x: Tensor
+    valid: Tensor
+    weight: Tensor
+    count: Tensor
+    offset: Tensor
+    shared: bool
+    labels: Tensor | None = None
+
+    def total(self, x: Tensor) -> Tensor:
+        """Return ``x`` summed over ranks, without gradient."""
+        return sum_over_ranks(x) if self.shared else x
+
+    def mean(self, per_frame: Tensor) -> Tensor:
+        """Return the mean over the valid frames of all ranks, as DDP needs it.
+
+        Each rank contributes its own frames times the number of ranks, so that
+        DDP's average over ranks is the mean over all frames. Zero, with a graph,
+        where there is no valid frame.
+
+        Arguments
+        ---------
+        per_frame : torch.Tensor
+            (N,) values.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar.
+        """
+        ranks = world_size() if self.shared else 1
+        return (per_frame * self.weight).sum() * (ranks / self.count.clamp(min=1))
+
+    def mean_square(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the mean of (x - y)^2 over frames and dims, as `mean` does.
+
+        Arguments
+        ---------
+        x, y : torch.Tensor
+            (N, D).
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar.
+        """
+        return self.mean((x - y).square().mean(-1))
+
+    def mean_of_sum(self, summed: Tensor) -> Tensor:
+        """Divide a sum over this rank's frames, such that all ranks get the mean.
+
+        The gradient, averaged over ranks by DDP, is that of one process. What
+        follows must be the same function on every rank.
+
+        Arguments
+        ---------
+        summed : torch.Tensor
+            Any shape, a sum over valid frames.
+
+        Returns
+        -------
+        torch.Tensor
+            The mean over the valid frames of all ranks; 0 where there is none.
+        """
+        if self.shared:
+            summed = sum_over_ranks_with_grad(summed)
+        return summed / self.count.clamp(min=1)
+
+
+def flat_frames(
+    x: Tensor,
+    real: Tensor | None = None,
+    labels: Tensor | None = None,
+    shared: bool = False,
+) -> Frames:
+    """Flatten a batch to frames and clear the rows that are not valid.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (..., D) float.
+    real : torch.Tensor, optional
+        (...) bool, False at padding.
+    labels : torch.Tensor, optional
+        (B,) int64.
+    shared : bool
+        Count over all ranks. Every rank has to call then.
+
+    Returns
+    -------
+    Frames
+
+    Example
+    -------
+    >>> frames = flat_frames(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]))
+    >>> frames.valid
+    tensor([ True, False])
+    >>> frames.x
+    tensor([[1., 2.],
+            [0., 0.]])
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    if flat.dtype != torch.float64:
+        flat = flat.float()
+    # Zero times a number is zero, times an infinity or NaN is NaN: one cheap
+    # pass finds the frames that are not finite.
+    valid = (flat.detach() * 0).sum(-1) == 0
+    if real is not None:
+        valid = valid & real.reshape(-1)
+    flat = torch.where(valid[:, None], flat, 0)
+    here = valid.sum()
+    count, offset = here, torch.zeros_like(here)
+    if shared:
+        counts = gather_from_ranks(here)
+        count = counts.sum()
+        offset = counts[: torch.distributed.get_rank()].sum()
+    weight = valid.to(flat.dtype)
+    return Frames(flat, valid, weight, count, offset, shared, labels)
+
+
+def take_frames(frames: Frames, index: Tensor) -> Tensor:
+    """Return valid frames by their number in the whole batch, on every rank.
+
+    Arguments
+    ---------
+    frames : Frames
+        This rank's part.
+    index : torch.Tensor
+        (M,) int64 in [0, count), numbers over the valid frames of all ranks in
+        rank order; the same on every rank.
+
+    Returns
+    -------
+    torch.Tensor
+        (M, D), the same on every rank.
+
+    Example
+    -------
+    >>> frames = flat_frames(torch.tensor([[1.0], [float("inf")], [3.0]]))
+    >>> take_frames(frames, torch.tensor([1, 0]))
+    tensor([[3.],
+            [1.]])
+    """
+    x = frames.x.detach()
+    if len(x) == 0:
+        rows = x.new_zeros(len(index), x.shape[1])
+    else:
+        seen = frames.valid.cumsum(0)
+        nth = index - frames.offset + 1
+        row = torch.searchsorted(seen, nth).clamp(max=len(x) - 1)
+        here = (nth > 0) & (nth <= seen[-1])
+        rows = torch.where(here[:, None], x[row], 0)
+    return frames.total(rows)
+
+
+def draw_frames(frames: Frames, size: int) -> Tensor:
+    """Draw frames evenly spread over the whole batch, in random order.
+
+    The valid frames are cut into ``size`` equal stretches and one frame is drawn
+    from each, so that frames hardly repeat and the draw needs no count on the
+    host. Rank 0 draws for all.
+
+    Arguments
+    ---------
+    frames : Frames
+        At least one valid frame over all ranks, else zeros come back.
+    size : int
+        How many frames to draw.
+
+    Returns
+    -------
+    torch.Tensor
+        (size, D), the same on every rank.
+
+    Example
+    -------
+    >>> draw_frames(flat_frames(torch.randn(100, 8)), 5).shape
+    torch.Size([5, 8])
+    """
+    device = frames.x.device
+    stretch = torch.randperm(size, device=device)
+    place = torch.rand(size, device=device, dtype=torch.float64)
+    index = ((stretch + place) * (frames.count / size)).long()
+    index = torch.minimum(index, (frames.count - 1).clamp(min=0))
+    if frames.shared:
+        index = copy_from_first_rank_(index)
+    return take_frames(frames, index)

@@ -1,0 +1,153 @@
+"""The nearest entry of a codebook, by products and an argmax over tiles."""
+
+import torch
+from torch import Tensor
+
+# Scores held at once. On a CPU a tile should stay in the last-level cache while
+# the argmax reads it; on a GPU it should be large enough to fill the device.
+_TILE_SCORES = {"cpu": 2**20, "default": 2**26}
+
+
+def tile_rows(x: Tensor, width: int) -> int:
+    """Return how many rows of ``width`` scores to hold at once on x's device.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Tensor whose device counts.
+    width : int
+        Scores in a row.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    scores = _TILE_SCORES.get(x.device.type, _TILE_SCORES["default"])
+    return max(1, scores // max(1, width))
+
+
+def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
+    """Find for each row the codebook entry at the smallest Euclidean distance.
+
+    The distance ||x||^2 - 2 x.c + ||c||^2 is smallest where x.c - ||c||^2 / 2 is
+    largest, since ||x||^2 is the same for all entries. Among bitwise-equal scores
+    the lowest index wins. Memory beside the result is one tile of scores; while
+    tracing, one product over all rows.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, D) finite float.
+    codebook : torch.Tensor
+        (V, D) in the dtype of ``x``.
+
+    Returns
+    -------
+    torch.Tensor
+        (N,) int64 in [0, V).
+
+    Example
+    -------
+    >>> codebook = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    >>> nearest_code(torch.tensor([[0.9, 0.8], [0.1, 0.3]]), codebook)
+    tensor([1, 0])
+    """
+    x, codebook = x.detach(), codebook.detach()
+    bias = codebook.square().sum(1) * -0.5
+    return best_score(x, codebook, bias)
+
+
+def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Find for each row the entry with the largest ``x . entry + bias``.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, D) finite float, no gradient is kept.
+    table : torch.Tensor
+        (V, D) in the dtype of ``x``.
+    bias : torch.Tensor, optional
+        (V,) in the dtype of ``x``.
+
+    Returns
+    -------
+    torch.Tensor
+        (N,) int64 in [0, V).
+
+    Example
+    -------
+    >>> best_score(torch.ones(1, 2), torch.eye(2), torch.tensor([0.0, 0.5]))
+    tensor([1])
+    """
+    entries = table.t()
+
+    def scores(tile: Tensor) -> Tensor:
+        return tile @ entries if bias is None else torch.addmm(bias, tile, entries)
+
+    if torch.compiler.is_compiling():
+        return scores(x).argmax(1)
+    codes = x.new_empty(len(x), dtype=torch.int64)
+    rows = tile_rows(x, len(table))
+    for start in range(0, len(x), rows):
+        tile = slice(start, start + rows)
+        torch.argmax(scores(x[tile]), 1, out=codes[tile])
+    return codes
+
+
+def nearest_allowed_code(
+    x: Tensor, codebook: Tensor, first: Tensor, last: Tensor, width: int, shared: int
+) -> Tensor:
+    """Find the nearest among the keys that each row's utterance may use.
+
+    Utterance b may use keys first[b] .. last[b] - 1 and the ``shared`` keys at
+    the end of the codebook. Only those are gathered and scored.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (B, M, D) finite float, M rows of each utterance.
+    codebook : torch.Tensor
+        (V, D) in the dtype of ``x``.
+    first, last : torch.Tensor
+        (B,) int64, each utterance's own keys, ``last`` exclusive.
+    width : int
+        The largest last - first.
+    shared : int
+        How many keys at the end of the codebook serve everyone.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, M) int64.
+
+    Example
+    -------
+    >>> codebook = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    >>> first, last = torch.tensor([0, 1]), torch.tensor([1, 3])
+    >>> nearest_allowed_code(torch.full((2, 1, 1), 9.0), codebook, first, last, 2, 0)
+    tensor([[0],
+            [2]])
+    """
+    x, codebook = x.detach(), codebook.detach()
+    size = len(codebook)
+    column = torch.arange(width, device=x.device)
+    own = first[:, None] + column
+    allowed = own < last[:, None]
+    own = own.clamp(max=size - 1)
+    common = torch.arange(size - shared, size, device=x.device)
+    keys = torch.cat([own, common.expand(x.shape[0], -1)], 1)
+    allowed = torch.cat([allowed, allowed.new_ones(x.shape[0], shared)], 1)
+    entries = codebook[keys]
+    bias = entries.square().sum(-1) * -0.5
+    bias = bias.masked_fill(~allowed, -torch.inf)[:, None]
+    entries = entries.transpose(1, 2)
+    if torch.compiler.is_compiling():
+        return keys.gather(1, torch.baddbmm(bias, x, entries).argmax(-1))
+    codes = x.new_empty(x.shape[:2], dtype=torch.int64)
+    rows = tile_rows(x, len(x) * (width + shared))
+    for start in range(0, x.shape[1], rows):
+        tile = slice(start, start + rows)
+        best = torch.baddbmm(bias, x[:, tile], entries).argmax(-1)
+        codes[:, tile] = keys.gather(1, best)
+    return codes

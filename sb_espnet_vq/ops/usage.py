@@ -1,0 +1,99 @@
+"""How evenly codes are used."""
+
+import torch
+from torch import Tensor
+
+
+def code_counts(codes: Tensor, weight: Tensor, size: int) -> Tensor:
+    """Count the uses of each code in each codebook.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        (N, K) int64 in [0, size); rows of weight 0 may hold anything in range.
+    weight : torch.Tensor
+        (N,) or (N, K), 1 for codes that count, else 0.
+    size : int
+        Codes in a codebook.
+
+    Returns
+    -------
+    torch.Tensor
+        (K, size) in the dtype of ``weight``.
+
+    Example
+    -------
+    >>> code_counts(torch.tensor([[0], [2], [2]]), torch.ones(3), 3)
+    tensor([[1., 0., 2.]])
+    """
+    n_codebooks = codes.shape[1]
+    if weight.dim() == 1:
+        weight = weight[:, None].expand(-1, n_codebooks)
+    offset = torch.arange(n_codebooks, device=codes.device) * size
+    counts = weight.new_zeros(n_codebooks * size)
+    counts.index_add_(0, (codes + offset).reshape(-1), weight.reshape(-1))
+    return counts.view(n_codebooks, size)
+
+
+def usage_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return perplexity and number of used codes, averaged over codebooks.
+
+    Arguments
+    ---------
+    counts : torch.Tensor
+        (K, V) uses of each code.
+
+    Returns
+    -------
+    perplexity : torch.Tensor
+        Scalar, exp of the entropy of use: 1 where one code serves all, V where
+        all serve equally, 0 where nothing was counted.
+    used : torch.Tensor
+        Scalar, codes used at least once.
+
+    Example
+    -------
+    >>> usage_of_counts(torch.tensor([[2.0, 2.0, 0.0]]))
+    (tensor(2.), tensor(2.))
+    """
+    total = counts.sum(1, keepdim=True)
+    probs = counts / total.clamp(min=1)
+    perplexity = torch.special.entr(probs).sum(1).exp() * (total[:, 0] > 0)
+    used = (counts > 0).sum(1).to(counts.dtype)
+    return perplexity.mean(), used.mean()
+
+
+def usage_of_codes(codes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the same figures for codebooks too large to count entry by entry.
+
+    Each frame's code is counted among the sorted codes; the entropy of use is the
+    mean over frames of -log(count / frames).
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        (N, K) int64, not negative where valid.
+    valid : torch.Tensor
+        (N,) bool.
+
+    Returns
+    -------
+    perplexity, used : torch.Tensor
+        Scalars as in `usage_of_counts`.
+
+    Example
+    -------
+    >>> usage_of_codes(torch.tensor([[7], [2**60]]), torch.ones(2, dtype=torch.bool))
+    (tensor(2.0000), tensor(2.))
+    """
+    columns = torch.where(valid[:, None], codes, -1).t().contiguous()
+    order = columns.sort(1).values
+    count = torch.searchsorted(order, columns, right=True)
+    count = (count - torch.searchsorted(order, columns)).float()
+    weight = valid.to(count.dtype)
+    total = weight.sum()
+    surprise = -(count / total.clamp(min=1)).log()
+    mean_surprise = (surprise * weight).sum(1) / total.clamp(min=1)
+    perplexity = mean_surprise.exp() * (total > 0)
+    used = (weight / count).sum(1)
+    return perplexity.mean(), used.mean()

@@ -1,0 +1,406 @@
+"""What every quantizer shares: checks, masking, precision, losses and statistics."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ConfigError, ShapeError
+from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
+from sb_espnet_vq.ops.frames import Frames, flat_frames
+from sb_espnet_vq.ops.usage import code_counts, usage_of_codes, usage_of_counts
+
+# Above this many codes, usage is taken from the codes of one rank, since a count
+# for each entry would outweigh the batch.
+_MAX_COUNTED = 2**16
+
+
+class QuantizerOutput(NamedTuple):
+    """What a quantizer returns.
+
+    Arguments
+    ---------
+    quantized : torch.Tensor
+        (..., D) in the dtype of the input; 0 without gradient where masked, NaN
+        where the input was not finite.
+    codes : torch.Tensor
+        (..., K) int64, -1 where there is no real, finite frame.
+    loss : torch.Tensor
+        Scalar float32 to add to the trainer's own loss.
+    stats : dict
+        Detached scalars: ``perplexity`` and ``used_codes`` (means over codebooks)
+        and each loss term before its weight.
+    """
+
+    quantized: Tensor
+    codes: Tensor
+    loss: Tensor
+    stats: dict[str, Tensor]
+
+
+class Quantized(NamedTuple):
+    """What a family returns for flat frames.
+
+    Arguments
+    ---------
+    value : torch.Tensor
+        (N, dim), with whatever gradient it should carry.
+    codes : torch.Tensor
+        (N, K) int64; -1 allowed, and anything in range at invalid frames.
+    terms : dict
+        Name of each loss term and its mean over frames, averaged over codebooks;
+        the weights are in the family's ``loss_weights``.
+    counts : torch.Tensor, optional
+        (K, V) uses of each code over all ranks, where the family has them anyway.
+    """
+
+    value: Tensor
+    codes: Tensor
+    terms: dict[str, Tensor]
+    counts: Tensor | None = None
+
+
+class Quantizer(nn.Module, ABC):
+    """Base of all quantizers: ``forward``, ``encode`` and ``decode``.
+
+    A family implements ``_quantize`` (frames to values, codes and loss terms),
+    ``_search`` (frames to codes) and ``_decode`` (codes to values). It gets flat
+    float32 (or float64) frames with autocast off, in which rows that are padding or
+    not finite are zero, and need not think of them except to weigh its sums by
+    ``frames.weight``.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames that go in and come out.
+    codebook_size : int
+        Codes in each codebook.
+    n_codebooks : int
+        Codes for each frame.
+
+    Raises
+    ------
+    ConfigError
+        If one of them is not a positive integer.
+    """
+
+    #: Weight of each loss term that ``_quantize`` returns.
+    loss_weights: dict[str, float]
+    #: Classes that ``labels`` may name; None where the family uses no labels.
+    num_classes: int | None = None
+
+    def __init__(self, dim: int, codebook_size: int, n_codebooks: int = 1):
+        super().__init__()
+        self.dim = positive_int("dim", dim)
+        self.codebook_size = positive_int("codebook_size", codebook_size)
+        self.n_codebooks = positive_int("n_codebooks", n_codebooks)
+        self.loss_weights = {}
+        self._ranks_agree = False
+
+    @abstractmethod
+    def _quantize(self, frames: Frames) -> Quantized:
+        """Quantize frames for ``forward``; in training, update buffers after."""
+
+    @abstractmethod
+    def _search(self, frames: Frames) -> Tensor:
+        """Return the codes (N, K) of frames, changing nothing."""
+
+    @abstractmethod
+    def _decode(self, codes: Tensor) -> Tensor:
+        """Return the values (N, dim) of codes (N, K); -1 contributes 0.
+
+        A family whose value passes no gradient to its codebook detaches it here.
+        """
+
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None = None, labels: Tensor | None = None
+    ) -> QuantizerOutput:
+        """Quantize a batch; in training, learn from it.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (B, T, dim) float, or any leading shape.
+        mask : torch.Tensor, optional
+            (B, T) bool, True at real frames.
+        labels : torch.Tensor, optional
+            (B,) int64, the class of each utterance.
+
+        Returns
+        -------
+        QuantizerOutput
+
+        Raises
+        ------
+        ShapeError
+            If a shape or dtype is wrong. Nothing has changed then.
+        ValueError
+            If a label is out of range (eager mode on a CPU; else NaN frames).
+        """
+        return self._forward(x, mask, labels)
+
+    @torch.no_grad()
+    def encode(
+        self, x: Tensor, *, mask: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Return the codes of a batch and change nothing.
+
+        Arguments
+        ---------
+        x, mask, labels
+            As in ``forward``.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, n_codebooks) int64, -1 where there is no real, finite frame.
+
+        Raises
+        ------
+        ShapeError, ValueError
+            As in ``forward``.
+        """
+        return self._encode(x, mask, labels)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the values that codes stand for.
+
+        Arguments
+        ---------
+        codes : torch.Tensor
+            (..., K) integers, K <= n_codebooks: fewer give the coarser value. A
+            code of -1 contributes 0.
+
+        Returns
+        -------
+        torch.Tensor
+            (..., dim) float32 (float64 for a float64 module).
+
+        Raises
+        ------
+        ShapeError
+            If codes are not integers or K does not fit.
+        ValueError
+            If a code is out of range (eager mode on a CPU; else NaN frames).
+        """
+        self._check_codes(codes)
+        flat = codes.reshape(-1, codes.shape[-1]).long()
+        bad = ((flat < -1) | (flat >= self.codebook_size)).any(-1)
+        if _can_raise(codes) and bool(bad.any()):
+            raise ValueError(
+                f"codes must lie in [-1, {self.codebook_size}), got "
+                f"{int(codes.min())} to {int(codes.max())}; -1 marks a missing frame"
+            )
+        with full_precision(codes):
+            value = self._decode(flat.masked_fill(bad[:, None], -1))
+            value = torch.where(bad[:, None], torch.nan, value)
+        return value.reshape(*codes.shape[:-1], self.dim)
+
+    def extra_repr(self) -> str:
+        """Name the sizes in ``repr``."""
+        return (
+            f"dim={self.dim}, codebook_size={self.codebook_size}, "
+            f"n_codebooks={self.n_codebooks}"
+        )
+
+    def _forward(self, x, mask, labels, **options) -> QuantizerOutput:
+        self._check_input(x, mask, labels)
+        shared = self.training and world_size() > 1
+        if shared:
+            self._agree_over_ranks()
+        with full_precision(x):
+            frames, bad = self._frames(x, mask, labels, shared)
+            found = self._quantize(frames, **options)
+            loss, stats = self._loss(frames, found, bad)
+            stats = {**self._usage(frames, found), **stats}
+        nothing = torch.where(bad, torch.nan, 0.0)[:, None]
+        quantized = torch.where(frames.valid[:, None], found.value, nothing)
+        codes = torch.where(frames.valid[:, None], found.codes, -1)
+        lead = x.shape[:-1]
+        return QuantizerOutput(
+            quantized.to(x.dtype).reshape(x.shape), codes.reshape(*lead, codes.shape[1]), loss, stats
+        )
+
+    def _encode(self, x, mask, labels, **options) -> Tensor:
+        self._check_input(x, mask, labels)
+        with full_precision(x):
+            frames, _ = self._frames(x, mask, labels, shared=False)
+            codes = self._search(frames, **options)
+        codes = torch.where(frames.valid[:, None], codes, -1)
+        return codes.reshape(*x.shape[:-1], codes.shape[-1])
+
+    def _frames(self, x, mask, labels, shared: bool) -> tuple[Frames, Tensor]:
+        """Return the frames, and which real ones cannot be quantized."""
+        if self.num_classes is not None and labels is not None:
+            unknown = (labels < 0) | (labels >= self.num_classes)
+            labels = labels.masked_fill(unknown, 0)
+            # On a device this cannot raise: the utterance turns NaN instead.
+            lead = (-1,) + (1,) * (x.dim() - 1)
+            x = torch.where(unknown.view(lead), torch.nan, x)
+        frames = flat_frames(x, mask, labels, shared)
+        real = True if mask is None else mask.reshape(-1)
+        return frames, ~frames.valid & real
+
+    def _loss(self, frames: Frames, found: Quantized, bad: Tensor):
+        # The slice costs nothing and keeps a graph where no term has one.
+        loss = found.value[:1].sum() * 0
+        for name, term in found.terms.items():
+            loss = loss + self.loss_weights[name] * term
+        # A product, not a sum: gradients turn NaN too, which scalers look at.
+        loss = loss.float() * torch.where(bad.any(), torch.nan, 1.0)
+        stats = {name: term.detach().float() for name, term in found.terms.items()}
+        return loss, stats
+
+    @torch.no_grad()
+    def _usage(self, frames: Frames, found: Quantized) -> dict[str, Tensor]:
+        counts = found.counts
+        if counts is None and self.codebook_size > _MAX_COUNTED:
+            perplexity, used = usage_of_codes(found.codes, frames.valid)
+            return {"perplexity": perplexity, "used_codes": used}
+        if counts is None:
+            weight = frames.weight[:, None] * (found.codes >= 0)
+            codes = found.codes.clamp(min=0)
+            counts = frames.total(code_counts(codes, weight, self.codebook_size))
+        perplexity, used = usage_of_counts(counts)
+        return {"perplexity": perplexity, "used_codes": used}
+
+    @torch.no_grad()
+    def _agree_over_ranks(self) -> None:
+        """Give every rank the buffers of rank 0, once.
+
+        Trainers wrap a module in DDP, which would do so, only if it has
+        parameters; and random starts differ unless the user seeds all ranks alike.
+        """
+        if self._ranks_agree:
+            return
+        for buffer in self.buffers():
+            copy_from_first_rank_(buffer)
+        self._read_flags()
+        self._ranks_agree = True
+
+    def _read_flags(self) -> None:
+        """Re-read what is mirrored in Python from the buffers."""
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self._read_flags()
+
+    def _check_input(self, x, mask, labels) -> None:
+        name = type(self).__name__
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            came = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise ShapeError(f"{name}: x must be a float tensor, got {came}")
+        if x.dim() == 0 or x.shape[-1] != self.dim:
+            raise ShapeError(
+                f"{name}: x must be (..., {self.dim}), got {tuple(x.shape)}; "
+                "the last axis holds the features"
+            )
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape[:-1]):
+            raise ShapeError(
+                f"{name}: mask must be bool {tuple(x.shape[:-1])}, True at real "
+                f"frames; got {mask.dtype} {tuple(mask.shape)}"
+            )
+        if labels is not None:
+            self._check_labels(x, labels)
+
+    def _check_labels(self, x: Tensor, labels: Tensor) -> None:
+        name = type(self).__name__
+        if labels.dtype != torch.int64 or x.dim() < 2 or labels.shape != x.shape[:1]:
+            raise ShapeError(
+                f"{name}: labels must be int64 {tuple(x.shape[:1])}, one for each "
+                f"utterance; got {labels.dtype} {tuple(labels.shape)}"
+            )
+        if self.num_classes is None or not _can_raise(labels) or not len(labels):
+            return
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(
+                f"{name}: labels must lie in [0, {self.num_classes}), "
+                f"got {low} to {high}"
+            )
+
+    def _check_codes(self, codes) -> None:
+        name = type(self).__name__
+        whole = isinstance(codes, Tensor) and not (
+            codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool
+        )
+        if not whole:
+            came = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+            raise ShapeError(f"{name}: codes must be an integer tensor, got {came}")
+        if codes.dim() == 0 or not 1 <= codes.shape[-1] <= self.n_codebooks:
+            raise ShapeError(
+                f"{name}: codes must be (..., K) with 1 <= K <= {self.n_codebooks}, "
+                f"got {tuple(codes.shape)}"
+            )
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """Return a context in which products on ``x``'s device keep their dtype.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Tensor whose device counts.
+
+    Returns
+    -------
+    torch.autocast
+        Switched off: codes chosen from rounded distances would flip.
+    """
+    return torch.autocast(device_type=x.device.type, enabled=False)
+
+
+def table_dtype(table: Tensor) -> torch.dtype:
+    """Return the dtype to compute in with ``table``: float64 stays, else float32.
+
+    Example
+    -------
+    >>> table_dtype(torch.zeros(1, dtype=torch.bfloat16))
+    torch.float32
+    """
+    return torch.float64 if table.dtype == torch.float64 else torch.float32
+
+
+def positive_int(name: str, value: int) -> int:
+    """Return ``value`` if it is an integer of at least 1.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Example
+    -------
+    >>> positive_int("dim", 8)
+    8
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be an integer of at least 1, got {value!r}")
+    return value
+
+
+def in_range(name: str, value: float, low: float, high: float) -> float:
+    """Return ``value`` if it is a number in [low, high].
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Example
+    -------
+    >>> in_range("decay", 0.99, 0, 1)
+    0.99
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise ConfigError(
+            f"{name} must be a number in [{low:g}, {high:g}], got {value!r}"
+        )
+    return value
+
+
+def _can_raise(x: Tensor) -> bool:
+    """Tell whether reading a value of ``x`` is free: eager mode on a CPU."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()

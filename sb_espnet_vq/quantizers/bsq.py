@@ -1,0 +1,162 @@
+"""`bsq`: the signs of a vector on the sphere."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.ops.entropy import entropy, sign_entropy, summed_pattern_probs
+from sb_espnet_vq.ops.estimators import straight_through
+from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer, in_range, positive_int
+
+_MAX_BITS = 62
+_MAX_ENTROPY_BITS = 24
+
+
+class BSQ(Quantizer):
+    """Binary spherical quantizer: D bits, one for each sign.
+
+    Zhao et al. 2024, https://arxiv.org/abs/2406.07548, section 3: a frame is
+    normalised to u and quantized to sign(u) / sqrt(D), with 0 counting as
+    negative. The first dim is the most significant bit of the code.
+
+    The entropy term is the mean entropy of each frame's soft assignment minus
+    ``diversity_gamma`` times the entropy of the mean assignment, with assignment
+    probabilities softmax(2 * inv_temperature * u . c) over all 2^D codes c. Both
+    are exact: bits are independent within a frame (equations 8 and 9), so the
+    first is a sum over bits, and the mean assignment is one matrix product.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    codebook_size : int, optional
+        2**D codes, D from 1 to 62. Default: 2**dim. Where D differs from ``dim``,
+        learnt projections lead in and out.
+    entropy_weight : float, optional
+        Weight of the entropy term. Must be 0 above 2**24 codes, where the mean
+        assignment outgrows memory. Default: 0.1, or 0 there.
+    diversity_gamma : float
+        Weight of evenness against confidence within the entropy term.
+    inv_temperature : float
+        Of the soft assignment, > 0; higher is harder.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = BSQ(dim=13)
+    >>> out = q(torch.randn(2, 50, 13))
+    >>> q.codebook_size, out.codes.shape
+    (8192, torch.Size([2, 50, 1]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int | None = None,
+        entropy_weight: float | None = None,
+        diversity_gamma: float = 1.0,
+        inv_temperature: float = 100.0,
+    ):
+        size = 2 ** positive_int("dim", dim) if codebook_size is None else codebook_size
+        self_bits = _bits(size, dim)
+        super().__init__(dim, size)
+        self.bits = self_bits
+        if entropy_weight is None:
+            entropy_weight = 0.1 if self.bits <= _MAX_ENTROPY_BITS else 0.0
+        in_range("entropy_weight", entropy_weight, 0, float("inf"))
+        if entropy_weight > 0 and self.bits > _MAX_ENTROPY_BITS:
+            raise ConfigError(
+                f"entropy_weight must be 0 above 2**{_MAX_ENTROPY_BITS} codes, got "
+                f"{entropy_weight} with 2**{self.bits}"
+            )
+        self.loss_weights = {"entropy": entropy_weight}
+        self.diversity_gamma = diversity_gamma
+        self.inv_temperature = in_range(
+            "inv_temperature", inv_temperature, 1e-6, float("inf")
+        )
+        same = self.bits == dim
+        self.project_in = nn.Identity() if same else nn.Linear(dim, self.bits)
+        # No bias, so that a missing code contributes nothing.
+        self.project_out = (
+            nn.Identity() if same else nn.Linear(self.bits, dim, bias=False)
+        )
+
+    def on_sphere(self, x: Tensor) -> Tensor:
+        """Return the normalised codes-to-be (N, bits) of frames (N, dim)."""
+        if isinstance(self.project_in, nn.Linear):
+            weight, bias = self.project_in.weight, self.project_in.bias
+            x = F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
+        return F.normalize(x, dim=-1)
+
+    def entropy_term(self, frames: Frames, u: Tensor, inv_temperature: float) -> Tensor:
+        """Return the entropy of frames minus gamma times that of the mean.
+
+        Arguments
+        ---------
+        frames : Frames
+            What ``u`` was made of.
+        u : torch.Tensor
+            (N, bits) unit vectors.
+        inv_temperature : float
+            Of the soft assignment.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar in nats.
+        """
+        # The codes +1/sqrt(D) and -1/sqrt(D) differ by 2/sqrt(D) in one bit, and
+        # the softmax takes 2 * inv_temperature * u . c.
+        logits = u * (4 * inv_temperature / self.bits**0.5)
+        of_frames = frames.mean(sign_entropy(logits))
+        summed = summed_pattern_probs(logits, frames.weight)
+        return of_frames - self.diversity_gamma * entropy(frames.mean_of_sum(summed))
+
+    def _quantize(self, frames: Frames) -> Quantized:
+        u = self.on_sphere(frames.x)
+        codes = self._codes(u)
+        signs = straight_through(u, self._signs(codes).to(u.dtype))
+        terms = {}
+        if self.loss_weights["entropy"] > 0:
+            terms["entropy"] = self.entropy_term(frames, u, self.inv_temperature)
+        return Quantized(self._outward(signs), codes, terms)
+
+    def _search(self, frames: Frames) -> Tensor:
+        return self._codes(self.on_sphere(frames.x))
+
+    def _codes(self, u: Tensor) -> Tensor:
+        # Shifts of integers: a float product would lose bits from 2**24 on.
+        return ((u > 0).long() << self._shifts(u)).sum(-1, keepdim=True)
+
+    def _signs(self, codes: Tensor) -> Tensor:
+        positive = (codes.clamp(min=0) >> self._shifts(codes)) & 1
+        signs = (positive * 2 - 1) * self.bits**-0.5
+        return torch.where(codes >= 0, signs, 0)
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return self._outward(self._signs(codes))
+
+    def _outward(self, signs: Tensor) -> Tensor:
+        if isinstance(self.project_out, nn.Identity):
+            return signs
+        return F.linear(signs, self.project_out.weight.to(signs.dtype))
+
+    def _shifts(self, like: Tensor) -> Tensor:
+        return torch.arange(self.bits - 1, -1, -1, device=like.device)
+
+
+def _bits(size: int, dim: int) -> int:
+    bits = positive_int("codebook_size", size).bit_length() - 1
+    if size != 2**bits or not 1 <= bits <= _MAX_BITS:
+        raise ConfigError(
+            f"bsq needs a codebook_size that is a power of two up to 2**{_MAX_BITS} "
+            f"(default 2**dim, here 2**{dim}), got {size if bits < 100 else f'2**{bits}'}"
+        )
+    return bits

@@ -1,0 +1,174 @@
+"""`class_partitioned`: a codebook of which each class may use its own part."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.ops.estimators import straight_through
+from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.nearest import nearest_allowed_code, nearest_code
+from sb_espnet_vq.quantizers.base import (
+    Quantized,
+    Quantizer,
+    in_range,
+    positive_int,
+    table_dtype,
+)
+
+
+class ClassPartitionedVQ(Quantizer):
+    """Vector quantizer whose keys are shared out among classes.
+
+    Paissan et al. 2023, "Posthoc Interpretation via Quantization",
+    https://arxiv.org/abs/2303.12659, section 3.2. The keys, but for the last
+    ``shared_keys``, are split into one run for each class. A frame with a label may
+    use the keys of its class, and in eval the shared ones too; they are closed
+    in training. Without labels all keys are open. The codebook is a parameter, with
+    losses as in van den Oord et al. 2017, equation 3.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    codebook_size : int
+        Number of keys.
+    num_classes : int
+        Number of classes.
+    shared_keys : int
+        Keys at the end of the codebook that belong to no class.
+    commitment_weight : float
+        Weight of the mean squared distance of frames to their (fixed) keys.
+    codebook_weight : float
+        Weight of the mean squared distance of keys to their (fixed) frames.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range or a class would have no key of its own.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = ClassPartitionedVQ(dim=8, codebook_size=20, num_classes=2)
+    >>> codes = q.encode(torch.randn(2, 100, 8), labels=torch.tensor([0, 1]))
+    >>> bool((codes[0] < 10).all()), bool((codes[1] >= 10).all())
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int = 1024,
+        num_classes: int = 1,
+        shared_keys: int = 0,
+        commitment_weight: float = 0.25,
+        codebook_weight: float = 1.0,
+    ):
+        super().__init__(dim, codebook_size)
+        self.num_classes = positive_int("num_classes", num_classes)
+        in_range("shared_keys", shared_keys, 0, codebook_size)
+        self.shared_keys = shared_keys
+        weights = {"commitment": commitment_weight, "codebook": codebook_weight}
+        for name, weight in weights.items():
+            in_range(f"{name}_weight", weight, 0, float("inf"))
+        self.loss_weights = weights
+        self.embedding = nn.Embedding(codebook_size, dim)
+        bound = 1 / codebook_size
+        nn.init.uniform_(self.embedding.weight, -bound, bound)
+        first, last = class_ranges(codebook_size, num_classes, shared_keys)
+        self.register_buffer("first_key", first, persistent=False)
+        self.register_buffer("last_key", last, persistent=False)
+        self._widest = int((last - first).max())
+
+    def _quantize(self, frames: Frames) -> Quantized:
+        codes = self._search(frames)
+        table = self.embedding.weight.to(frames.x.dtype)
+        chosen = F.embedding(codes[:, 0], table)
+        terms = {
+            "commitment": frames.mean_square(frames.x, chosen.detach()),
+            "codebook": frames.mean_square(frames.x.detach(), chosen),
+        }
+        value = straight_through(frames.x, self._decode(codes))
+        return Quantized(value, codes, terms)
+
+    def _search(self, frames: Frames) -> Tensor:
+        x = frames.x.detach()
+        table = self.embedding.weight.detach().to(x.dtype)
+        labels = frames.labels
+        if labels is None or x.shape[0] == 0:
+            return nearest_code(x, table)[:, None]
+        codes = nearest_allowed_code(
+            x.view(labels.shape[0], -1, self.dim),
+            table,
+            self.first_key[labels],
+            self.last_key[labels],
+            self._widest,
+            0 if self.training else self.shared_keys,
+        )
+        return codes.reshape(-1, 1)
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        table = self.embedding.weight.detach()
+        entries = F.embedding(codes[:, 0].clamp(min=0), table.to(table_dtype(table)))
+        return torch.where(codes >= 0, entries, 0)
+
+
+def class_of_keys(codebook_size: int, num_classes: int, shared_keys: int) -> Tensor:
+    """Return the class of each key that belongs to one.
+
+    Arguments
+    ---------
+    codebook_size, num_classes, shared_keys : int
+        As in `ClassPartitionedVQ`.
+
+    Returns
+    -------
+    torch.Tensor
+        (codebook_size - shared_keys,) float32 whole numbers, not falling: an even
+        grid from -0.5 to num_classes - 0.51, rounded half to even.
+
+    Example
+    -------
+    >>> class_of_keys(7, 2, 1)
+    tensor([-0., -0., 0., 1., 1., 1.])
+    """
+    own = codebook_size - shared_keys
+    return torch.linspace(-0.5, num_classes - 0.51, own).round()
+
+
+def class_ranges(
+    codebook_size: int, num_classes: int, shared_keys: int
+) -> tuple[Tensor, Tensor]:
+    """Return the first key of each class and the one after its last.
+
+    Arguments
+    ---------
+    codebook_size, num_classes, shared_keys : int
+        As in `ClassPartitionedVQ`.
+
+    Returns
+    -------
+    first, last : torch.Tensor
+        (num_classes,) int64.
+
+    Raises
+    ------
+    ConfigError
+        If a class has no key.
+
+    Example
+    -------
+    >>> class_ranges(7, 2, 1)
+    (tensor([0, 3]), tensor([3, 6]))
+    """
+    keys = class_of_keys(codebook_size, num_classes, shared_keys).long()
+    counts = torch.bincount(keys, minlength=num_classes)
+    if int(counts.min()) == 0:
+        raise ConfigError(
+            f"{codebook_size} keys, {shared_keys} of them shared, cannot serve "
+            f"{num_classes} classes: class {int(counts.argmin())} would have none; "
+            "use more keys or fewer shared ones"
+        )
+    last = counts.cumsum(0)
+    return last - counts, last

@@ -1,0 +1,157 @@
+"""A codebook in buffers that follows the frames it serves."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sb_espnet_vq.ops.ema import code_sums, ema_update_, smoothed_means
+from sb_espnet_vq.ops.frames import Frames, draw_frames
+from sb_espnet_vq.ops.kmeans import kmeans
+from sb_espnet_vq.ops.nearest import nearest_code
+from sb_espnet_vq.quantizers.base import in_range, positive_int, table_dtype
+
+
+class EMACodebook(nn.Module):
+    """Entries as moving averages, started by k-means, with dead codes revived.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the entries.
+    codebook_size : int
+        Number of entries.
+    decay : float
+        In [0, 1]; how much of the average stays at each step (SoundStream,
+        Zeghidour et al. 2021, section III-C).
+    kmeans_init : bool
+        Start from the k-means centres of the first training batch. Until then,
+        and always where False, entries are random.
+    kmeans_iters : int
+        Rounds of k-means.
+    threshold_ema_dead_code : float
+        A code whose average count of frames a batch falls below this takes the
+        place of a frame drawn from the batch. 0 turns it off.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Buffers
+    -------
+    inited : (1,) float, 1 once entries are started.
+    cluster_size : (codebook_size,) average frames a batch of each code.
+    embed : (codebook_size, dim) the entries.
+    embed_avg : (codebook_size, dim) average sum of frames of each code.
+
+    Example
+    -------
+    >>> from sb_espnet_vq.ops.frames import flat_frames
+    >>> book = EMACodebook(dim=4, codebook_size=8)
+    >>> frames = flat_frames(torch.randn(100, 4))
+    >>> book.start_(frames)
+    >>> codes = book.search(frames.x)
+    >>> counts = book.learn_(frames, codes)
+    >>> counts.sum()
+    tensor(100.)
+    """
+
+    # The names of the buffers are those of ESPnet's codebooks, so that its
+    # checkpoints load as they are.
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        decay: float = 0.99,
+        kmeans_init: bool = True,
+        kmeans_iters: int = 50,
+        threshold_ema_dead_code: float = 2,
+    ):
+        super().__init__()
+        self.decay = in_range("decay", decay, 0, 1)
+        self.kmeans_iters = positive_int("kmeans_iters", kmeans_iters)
+        self.threshold = in_range(
+            "threshold_ema_dead_code", threshold_ema_dead_code, 0, float("inf")
+        )
+        embed = nn.init.kaiming_uniform_(torch.empty(codebook_size, dim))
+        self.register_buffer("inited", torch.tensor([float(not kmeans_init)]))
+        self.register_buffer("cluster_size", torch.zeros(codebook_size))
+        self.register_buffer("embed", embed)
+        self.register_buffer("embed_avg", embed.clone())
+        # Mirrors `inited`, so that a training step need not read it from a device.
+        self.started = not kmeans_init
+
+    def search(self, x: Tensor) -> Tensor:
+        """Return the nearest code (N,) of each frame (N, dim)."""
+        return nearest_code(x, self.embed.to(x.dtype))
+
+    def entries(self, codes: Tensor) -> Tensor:
+        """Return the entries (N, dim) of codes (N,), zero for -1."""
+        table = self.embed.to(table_dtype(self.embed))
+        entries = F.embedding(codes.clamp(min=0), table)
+        return torch.where(codes[:, None] >= 0, entries, 0)
+
+    def read_flag(self) -> None:
+        """Read from the buffer whether the codebook is started."""
+        self.started = bool(self.inited.item())
+
+    @torch.no_grad()
+    def start_(self, frames: Frames) -> None:
+        """Start the entries from the frames of the first batch that has any."""
+        if self.started or int(frames.count) == 0:
+            return
+        size = len(self.embed)
+        centres, counts = kmeans(frames, size, self.kmeans_iters)
+        self.cluster_size.copy_(counts)
+        self.embed_avg.copy_(centres * counts[:, None])
+        self.embed.copy_(smoothed_means(self.embed_avg, self.cluster_size))
+        self.inited.fill_(1)
+        self.started = True
+
+    @torch.no_grad()
+    def learn_(self, frames: Frames, codes: Tensor) -> Tensor:
+        """Move the entries towards the frames that chose them.
+
+        Arguments
+        ---------
+        frames : Frames
+            With x (N, dim).
+        codes : torch.Tensor
+            (N,) their codes.
+
+        Returns
+        -------
+        torch.Tensor
+            (codebook_size,) frames of each code, over all ranks.
+        """
+        x = frames.x.detach()
+        size = len(self.embed)
+        counts, sums = code_sums(x, codes, frames.valid, size)
+        counts, sums = frames.total(counts), frames.total(sums)
+        some = frames.count > 0
+        ema_update_(self.cluster_size, counts, self.decay, some)
+        ema_update_(self.embed_avg, sums, self.decay, some)
+        means = smoothed_means(self.embed_avg, self.cluster_size)
+        self.embed.copy_(torch.where(some, means, self.embed))
+        if self.threshold > 0:
+            self._revive_(frames)
+        return counts
+
+    def _revive_(self, frames: Frames) -> None:
+        dead = (self.cluster_size < self.threshold) & (frames.count > 0)
+        if _on_host(dead) and not bool(dead.any()):
+            return
+        drawn = draw_frames(frames, len(dead)).to(self.embed.dtype)
+        self.cluster_size.masked_fill_(dead, self.threshold)
+        self.embed.copy_(torch.where(dead[:, None], drawn, self.embed))
+        revived = drawn * self.threshold
+        self.embed_avg.copy_(torch.where(dead[:, None], revived, self.embed_avg))
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self.read_flag()
+
+
+def _on_host(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()

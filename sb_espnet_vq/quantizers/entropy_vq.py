@@ -1,0 +1,102 @@
+"""`entropy_vq`: a codebook learnt by gradient, with an entropy regulariser."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sb_espnet_vq.ops.entropy import entropy
+from sb_espnet_vq.ops.estimators import straight_through
+from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.nearest import nearest_code
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer, in_range, table_dtype
+
+
+class EntropyVQ(Quantizer):
+    """Vector quantizer whose codebook is a parameter, used evenly by its entropy term.
+
+    Commitment and codebook losses as in van den Oord et al. 2017,
+    https://arxiv.org/abs/1711.00937, equation 3. The entropy term is the negative
+    entropy of the mean soft assignment, softmax(-||x - c||^2 / temperature)
+    averaged over frames: smallest, -log(codebook_size), where all codes serve
+    equally.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    codebook_size : int
+        Number of codes.
+    temperature : float
+        Of the soft assignment, > 0; lower is harder.
+    commitment_weight : float
+        Weight of the mean squared distance of frames to their (fixed) codes.
+    codebook_weight : float
+        Weight of the mean squared distance of codes to their (fixed) frames. At 0
+        only the entropy term moves the codebook.
+    entropy_weight : float
+        Weight of the entropy term.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = EntropyVQ(dim=8, codebook_size=16)
+    >>> out = q(torch.randn(2, 100, 8))
+    >>> sorted(out.stats)
+    ['codebook', 'commitment', 'entropy', 'perplexity', 'used_codes']
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int = 1024,
+        temperature: float = 1.0,
+        commitment_weight: float = 0.25,
+        codebook_weight: float = 1.0,
+        entropy_weight: float = 0.1,
+    ):
+        super().__init__(dim, codebook_size)
+        self.temperature = in_range("temperature", temperature, 1e-6, float("inf"))
+        weights = {
+            "commitment": commitment_weight,
+            "codebook": codebook_weight,
+            "entropy": entropy_weight,
+        }
+        for name, weight in weights.items():
+            in_range(f"{name}_weight", weight, 0, float("inf"))
+        self.loss_weights = weights
+        self.codebook = nn.Embedding(codebook_size, dim)
+        bound = 1 / codebook_size
+        nn.init.uniform_(self.codebook.weight, -bound, bound)
+
+    def _quantize(self, frames: Frames) -> Quantized:
+        table = self.codebook.weight.to(frames.x.dtype)
+        codes = nearest_code(frames.x, table)
+        chosen = F.embedding(codes, table)
+        terms = {
+            "commitment": frames.mean_square(frames.x, chosen.detach()),
+            "codebook": frames.mean_square(frames.x.detach(), chosen),
+            "entropy": -entropy(self._mean_assignment(frames, table)),
+        }
+        codes = codes[:, None]
+        value = straight_through(frames.x, self._decode(codes))
+        return Quantized(value, codes, terms)
+
+    def _mean_assignment(self, frames: Frames, table: Tensor) -> Tensor:
+        # ||x||^2 is the same for all codes, so softmax does not see it.
+        half_norm = table.square().sum(1) / 2
+        logits = (frames.x @ table.t() - half_norm) * (2 / self.temperature)
+        return frames.mean_of_sum(frames.weight @ logits.softmax(1))
+
+    def _search(self, frames: Frames) -> Tensor:
+        table = self.codebook.weight.to(frames.x.dtype)
+        return nearest_code(frames.x, table)[:, None]
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        table = self.codebook.weight.detach()
+        entries = F.embedding(codes[:, 0].clamp(min=0), table.to(table_dtype(table)))
+        return torch.where(codes >= 0, entries, 0)

@@ -1,0 +1,161 @@
+"""`gumbel`: codes drawn by the Gumbel-softmax, in groups."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_entries
+from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer, in_range, table_dtype
+
+
+class GumbelVQ(Quantizer):
+    """Gumbel-softmax quantizer with product codebooks.
+
+    Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation
+    1: a linear layer gives each frame logits over the entries of each group; in
+    training an entry is drawn from them with Gumbel noise (Jang et al. 2017,
+    https://arxiv.org/abs/1611.01144), in eval the likeliest is taken. The chosen
+    entries of all groups, side by side, are the value. It has no loss of its own.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    codebook_size : int
+        Entries in each group.
+    n_codebooks : int
+        Number of groups. Where it does not divide ``dim``, a learnt projection
+        leads out.
+    temperature : tuple of float
+        (start, stop, decay): training forward number s, counted from 0, runs at
+        max(start * decay**s, stop).
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Buffers
+    -------
+    step : () int64, training forwards that had a frame.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = GumbelVQ(dim=8, codebook_size=16, n_codebooks=2)
+    >>> q(torch.randn(2, 100, 8)).codes.shape
+    torch.Size([2, 100, 2])
+    >>> q.step
+    tensor(1)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int = 320,
+        n_codebooks: int = 2,
+        temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995),
+    ):
+        super().__init__(dim, codebook_size, n_codebooks)
+        self.max_temp, self.min_temp, self.temp_decay = _schedule(temperature)
+        width = -(-dim // n_codebooks)
+        self.vars = nn.Parameter(torch.empty(1, n_codebooks * codebook_size, width))
+        nn.init.uniform_(self.vars)
+        self._make_logits(dim, n_codebooks * codebook_size)
+        # No bias, so that a missing code contributes nothing.
+        self.project_out = (
+            nn.Identity()
+            if width * n_codebooks == dim
+            else nn.Linear(width * n_codebooks, dim, bias=False)
+        )
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def _make_logits(self, dim: int, n_entries: int) -> None:
+        self.weight_proj = nn.Linear(dim, n_entries)
+        nn.init.normal_(self.weight_proj.weight)
+        nn.init.zeros_(self.weight_proj.bias)
+
+    def update_temp(self, step: int) -> None:
+        """Set the number of training forwards done, which sets the temperature.
+
+        Arguments
+        ---------
+        step : int
+            At least 0.
+        """
+        self.step.fill_(step)
+
+    def temperature(self) -> Tensor | float:
+        """Return the temperature of the next training forward, a scalar tensor."""
+        start = torch.as_tensor(self.max_temp, device=self.step.device)
+        return (start * self.temp_decay**self.step).clamp(min=self.min_temp)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits (N, n_codebooks, codebook_size) of frames (N, dim)."""
+        weight, bias = self.weight_proj.weight, self.weight_proj.bias
+        logits = F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
+        return logits.view(x.shape[0], self.n_codebooks, self.codebook_size)
+
+    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw (in training) or take the likeliest entries.
+
+        Arguments
+        ---------
+        logits : torch.Tensor
+            (N, n_codebooks, codebook_size).
+
+        Returns
+        -------
+        value : torch.Tensor
+            (N, dim).
+        codes : torch.Tensor
+            (N, n_codebooks) int64.
+        """
+        tables = self._tables()
+        if not self.training:
+            codes = logits.argmax(-1)
+            return self._outward(gather_entries(tables, codes)), codes
+        noisy = logits + gumbel_noise(logits)
+        probs = (noisy / self.temperature()).softmax(-1).to(tables.dtype)
+        codes = noisy.detach().argmax(-1)
+        return self._outward(sample_entries(probs, tables, codes)), codes
+
+    def _quantize(self, frames: Frames) -> Quantized:
+        value, codes = self.choose(self.logits(frames.x))
+        if self.training:
+            self.step.add_(frames.count > 0)
+        return Quantized(value, codes, {})
+
+    def _search(self, frames: Frames) -> Tensor:
+        return self.logits(frames.x).argmax(-1)
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        given = codes.shape[1]
+        entries = gather_entries(self._tables()[:given], codes.clamp(min=0))
+        entries = torch.where(codes[..., None] >= 0, entries, 0)
+        missing = self.n_codebooks - given
+        return self._outward(F.pad(entries, (0, 0, 0, missing)))
+
+    def _tables(self) -> Tensor:
+        tables = self.vars.view(self.n_codebooks, self.codebook_size, -1)
+        return tables.to(table_dtype(tables))
+
+    def _outward(self, entries: Tensor) -> Tensor:
+        value = entries.flatten(1)
+        if isinstance(self.project_out, nn.Identity):
+            return value
+        return F.linear(value, self.project_out.weight.to(value.dtype))
+
+
+def _schedule(temperature) -> tuple[float, float, float]:
+    try:
+        start, stop, decay = temperature
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"temperature must be (start, stop, decay), got {temperature!r}"
+        ) from None
+    for name, value in (("start", start), ("stop", stop)):
+        in_range(f"temperature {name}", value, 1e-6, float("inf"))
+    return start, stop, in_range("temperature decay", decay, 0, 1)

@@ -1,0 +1,84 @@
+"""`random_projection`: a frozen random projection and codebook."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sb_espnet_vq.ops.estimators import straight_through
+from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.nearest import best_score
+from sb_espnet_vq.quantizers.base import (
+    Quantized,
+    Quantizer,
+    positive_int,
+    table_dtype,
+)
+
+
+class RandomProjection(Quantizer):
+    """Random-projection quantizer, which gives targets and learns nothing.
+
+    Chiu et al. 2022, "BEST-RQ", https://arxiv.org/abs/2202.01855, section 3.1: the
+    code of x is the entry of a random unit-norm codebook nearest to the normalised
+    random projection of x. As all entries have norm 1, that is the entry with the
+    largest product with the projection, whose norm does not matter. A code decodes
+    to the shortest frame whose projection is the entry (the pseudo-inverse).
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    codebook_size : int
+        Number of codes.
+    code_dim : int
+        Width of the projection.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Buffers
+    -------
+    P : (dim, code_dim) the projection, Xavier-uniform.
+    CB : (codebook_size, code_dim) the codebook, unit-norm rows.
+    unproject : (code_dim, dim) pseudo-inverse of P; not saved, rebuilt on load.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = RandomProjection(dim=80, codebook_size=512)
+    >>> q.encode(torch.randn(2, 100, 80)).shape
+    torch.Size([2, 100, 1])
+    """
+
+    def __init__(self, dim: int, codebook_size: int = 8192, code_dim: int = 16):
+        super().__init__(dim, codebook_size)
+        self.code_dim = positive_int("code_dim", code_dim)
+        # Drawn in upstream's order, so that a seed gives upstream's tables.
+        projection = nn.init.xavier_uniform_(torch.empty(dim, code_dim))
+        self.register_buffer("P", projection)
+        self.register_buffer("CB", F.normalize(torch.randn(codebook_size, code_dim)))
+        self.register_buffer("unproject", _pseudo_inverse(self.P), persistent=False)
+
+    def _quantize(self, frames: Frames) -> Quantized:
+        codes = self._search(frames)
+        return Quantized(straight_through(frames.x, self._decode(codes)), codes, {})
+
+    def _search(self, frames: Frames) -> Tensor:
+        x = frames.x.detach()
+        projected = x @ self.P.to(x.dtype)
+        return best_score(projected, self.CB.to(x.dtype))[:, None]
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        dtype = table_dtype(self.CB)
+        entries = F.embedding(codes[:, 0].clamp(min=0), self.CB.to(dtype))
+        entries = torch.where(codes >= 0, entries, 0)
+        return entries @ self.unproject.to(dtype)
+
+    def _read_flags(self) -> None:
+        self.unproject.copy_(_pseudo_inverse(self.P))
+
+
+def _pseudo_inverse(projection: Tensor) -> Tensor:
+    return torch.linalg.pinv(projection.to(table_dtype(projection)))

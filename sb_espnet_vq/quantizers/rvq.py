@@ -1,0 +1,356 @@
+"""`rvq`: several codebooks, each quantizing what the ones before left over."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.ops.estimators import straight_through
+from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.usage import code_counts
+from sb_espnet_vq.quantizers.base import (
+    Quantized,
+    Quantizer,
+    QuantizerOutput,
+    in_range,
+    positive_int,
+)
+from sb_espnet_vq.quantizers.codebook import EMACodebook
+
+
+class ResidualLevel(nn.Module):
+    """One level: a projection in, a codebook, a projection out.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    code_dim : int
+        Width of the codebook. Where it equals ``dim`` there are no projections.
+    **codebook
+        Options of `EMACodebook`.
+    """
+
+    # Its names are those of ESPnet's levels, so that its checkpoints load.
+
+    def __init__(self, dim: int, code_dim: int, **codebook):
+        super().__init__()
+        same = code_dim == dim
+        self.project_in = nn.Identity() if same else nn.Linear(dim, code_dim)
+        self.project_out = nn.Identity() if same else nn.Linear(code_dim, dim)
+        self._codebook = EMACodebook(code_dim, **codebook)
+
+    def inward(self, x: Tensor) -> Tensor:
+        """Project frames (N, dim) to the codebook's width."""
+        return _project(self.project_in, x)
+
+    def outward(self, entries: Tensor) -> Tensor:
+        """Project entries (N, code_dim) to the width of the frames."""
+        return _project(self.project_out, entries)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the values (N, dim) of codes (N,), zero for -1."""
+        out = self.outward(self._codebook.entries(codes))
+        if isinstance(self.project_out, nn.Identity):
+            return out
+        # The projection's bias would give even a missing code a value.
+        return torch.where(codes[:, None] >= 0, out, 0)
+
+
+class Residual(NamedTuple):
+    """What all levels found for flat frames.
+
+    Arguments
+    ---------
+    value : torch.Tensor
+        (N, dim) sum of the kept levels, with straight-through gradient.
+    codes : torch.Tensor
+        (N, K) codes of all levels, dropped ones too.
+    kept : torch.Tensor, optional
+        (N, K) bool; None where every level was kept.
+    commitments : torch.Tensor
+        (K,) mean squared distance of each level's input to its entries, over all
+        frames, with frames whose level was dropped counting as 0.
+    counts : torch.Tensor, optional
+        (K, V) use of each code over all ranks; None in eval.
+    """
+
+    value: Tensor
+    codes: Tensor
+    kept: Tensor | None
+    commitments: Tensor
+    counts: Tensor | None
+
+
+class RVQ(Quantizer):
+    """Residual vector quantizer with EMA codebooks.
+
+    Zeghidour et al. 2021, "SoundStream", https://arxiv.org/abs/2107.03312,
+    algorithm 1; with ``code_dim`` the factorised form of Kumar et al. 2023,
+    https://arxiv.org/abs/2306.06546, section 3.2.
+
+    Gradients. Frames and input projections get the straight-through gradient of
+    the whole chain, in which each lookup counts as the identity: the identity
+    itself without projections. Output projections get the gradient of the value
+    at fixed codes. The commitment of each level reaches the frames directly.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    codebook_size : int
+        Codes in each codebook.
+    n_codebooks : int
+        Number of levels.
+    quantizer_dropout : bool
+        In training, keep for each utterance (first axis of the input) only a
+        random number of levels, 1 to ``n_codebooks``. Dropped codes come back as
+        -1; every codebook still learns from every frame.
+    code_dim : int, optional
+        Width of the codebooks; learnt projections lead in and out of each level
+        where it differs from ``dim``. Default: ``dim``.
+    decay, commitment_weight, kmeans_init, kmeans_iters, threshold_ema_dead_code
+        As in `VQ`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Buffers
+    -------
+    See `EMACodebook`, one for each level.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = RVQ(dim=8, codebook_size=16, n_codebooks=4)
+    >>> x = torch.randn(2, 100, 8)
+    >>> q(x).codes.shape
+    torch.Size([2, 100, 4])
+    >>> q.encode(x, n_codebooks=2).shape
+    torch.Size([2, 100, 2])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int = 1024,
+        n_codebooks: int = 8,
+        quantizer_dropout: bool = False,
+        code_dim: int | None = None,
+        decay: float = 0.99,
+        commitment_weight: float = 1.0,
+        kmeans_init: bool = True,
+        kmeans_iters: int = 50,
+        threshold_ema_dead_code: float = 2,
+    ):
+        super().__init__(dim, codebook_size, n_codebooks)
+        code_dim = dim if code_dim is None else positive_int("code_dim", code_dim)
+        weight = in_range("commitment_weight", commitment_weight, 0, float("inf"))
+        self.loss_weights = {"commitment": weight}
+        self.quantizer_dropout = bool(quantizer_dropout)
+        self.projected = code_dim != dim
+        self.layers = nn.ModuleList(
+            ResidualLevel(
+                dim,
+                code_dim,
+                codebook_size=codebook_size,
+                decay=decay,
+                kmeans_init=kmeans_init,
+                kmeans_iters=kmeans_iters,
+                threshold_ema_dead_code=threshold_ema_dead_code,
+            )
+            for _ in range(n_codebooks)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        n_codebooks: int | None = None,
+    ) -> QuantizerOutput:
+        """Quantize a batch; in training, learn from it.
+
+        Arguments
+        ---------
+        x, mask, labels
+            As in `Quantizer.forward`.
+        n_codebooks : int, optional
+            Use only the first so many levels; the others learn nothing.
+
+        Returns
+        -------
+        QuantizerOutput
+            ``codes`` has ``n_codebooks`` columns.
+
+        Raises
+        ------
+        ShapeError
+            As in `Quantizer.forward`.
+        ConfigError
+            If there are not so many levels.
+        """
+        levels = self._levels(n_codebooks)
+        dropout = self.training and self.quantizer_dropout
+        utterances = x.shape[0] if dropout and x.dim() > 1 else None
+        return self._forward(x, mask, labels, levels=levels, utterances=utterances)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        n_codebooks: int | None = None,
+    ) -> Tensor:
+        """Return the codes of a batch and change nothing.
+
+        Arguments
+        ---------
+        x, mask, labels, n_codebooks
+            As in ``forward``.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, n_codebooks) int64, -1 where there is no real, finite frame.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            As in ``forward``.
+        """
+        return self._encode(x, mask, labels, levels=self._levels(n_codebooks))
+
+    def _levels(self, n_codebooks: int | None) -> int:
+        if n_codebooks is None:
+            return self.n_codebooks
+        if positive_int("n_codebooks", n_codebooks) > self.n_codebooks:
+            raise ConfigError(
+                f"n_codebooks must be at most {self.n_codebooks}, got {n_codebooks}"
+            )
+        return n_codebooks
+
+    def _quantize(self, frames, levels: int, utterances: int | None) -> Quantized:
+        found = self.run_levels(frames, levels, utterances)
+        codes = found.codes
+        counts = found.counts
+        if found.kept is not None:
+            codes = torch.where(found.kept, codes, -1)
+            counts = None  # of all levels, where the kept ones are reported
+        terms = {"commitment": found.commitments.mean()}
+        return Quantized(found.value, codes, terms, counts)
+
+    def run_levels(
+        self, frames: Frames, levels: int, utterances: int | None = None
+    ) -> Residual:
+        """Quantize level by level; in training, start and update the codebooks.
+
+        Arguments
+        ---------
+        frames : Frames
+            With x (N, dim).
+        levels : int
+            How many levels to use.
+        utterances : int, optional
+            Drop levels for each of so many equal stretches of frames.
+
+        Returns
+        -------
+        Residual
+        """
+        kept = self._draw_kept(frames, levels, utterances)
+        residual, value = frames.x, 0.0
+        codes, commitments, counts = [], [], []
+        for level in range(levels):
+            layer, keep = self.layers[level], None if kept is None else kept[:, level]
+            code, entries, distance, count = self._run_level(layer, frames, residual)
+            out = layer.outward(entries)
+            residual = residual - out.detach()
+            value = value + (out if keep is None else out * keep[:, None])
+            distance = distance if keep is None else distance * keep
+            codes.append(code)
+            commitments.append(frames.mean(distance))
+            counts.append(count)
+        value = straight_through(self._without_lookups(frames.x, levels, kept), value)
+        return Residual(
+            value,
+            torch.stack(codes, 1),
+            kept,
+            torch.stack(commitments),
+            torch.stack(counts) if self.training else None,
+        )
+
+    def _run_level(self, layer: ResidualLevel, frames: Frames, residual: Tensor):
+        book = layer._codebook
+        z = layer.inward(residual)
+        inner = frames._replace(x=z.detach())
+        if self.training:
+            book.start_(inner)
+        code = book.search(inner.x)
+        entries = book.entries(code)
+        distance = (z - entries).square().mean(-1)
+        count = book.learn_(inner, code) if self.training else None
+        return code, entries, distance, count
+
+    def _draw_kept(self, frames, levels: int, utterances: int | None):
+        """Draw which frames keep which levels, (N, levels) bool."""
+        if not utterances:
+            return None
+        device = frames.x.device
+        drawn = torch.randint(1, levels + 1, (utterances,), device=device)
+        drawn = drawn.repeat_interleave(
+            len(frames.x) // utterances, output_size=len(frames.x)
+        )
+        return torch.arange(levels, device=device) < drawn[:, None]
+
+    def _without_lookups(self, x: Tensor, levels: int, kept: Tensor | None) -> Tensor:
+        """Return what the chain gives if each lookup returns its input.
+
+        Only its gradient is used. Without projections the first level then takes
+        all there is, and the chain is the identity.
+        """
+        if not self.projected:
+            return x
+        residual, value = x, torch.zeros_like(x)
+        for level in range(levels):
+            layer = self.layers[level]
+            out = F.linear(
+                layer.inward(residual), layer.project_out.weight.detach().to(x.dtype)
+            )
+            residual = residual - out
+            value = value + (out if kept is None else out * kept[:, level, None])
+        return value
+
+    def _search(self, frames: Frames, levels: int) -> Tensor:
+        residual, codes = frames.x, []
+        for level in range(levels):
+            layer = self.layers[level]
+            code = layer._codebook.search(layer.inward(residual))
+            codes.append(code)
+            if level + 1 < levels:
+                residual = residual - layer.outward(layer._codebook.entries(code))
+        return torch.stack(codes, 1)
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        value: Tensor | float = 0.0
+        for level in range(codes.shape[1]):
+            value = value + self.layers[level].decode(codes[:, level])
+        return value
+
+    def _read_flags(self) -> None:
+        for layer in self.layers:
+            layer._codebook.read_flag()
+
+
+def _project(module: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(module, nn.Identity):
+        return x
+    # Not a call of the module, whose weights may be narrower than the frames.
+    return F.linear(x, module.weight.to(x.dtype), module.bias.to(x.dtype))
