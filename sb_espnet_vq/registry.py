@@ -154,15 +154,16 @@ def _load(entry: EntryPoint) -> type[Quantizer]:
 
 def _check_options(name: str, family: type[Quantizer], options: dict) -> None:
     known = inspect.signature(family).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
-    named = [p.name for p in known.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    for option in options:
-        if option not in named and not open_ended:
-            raise ConfigError(
-                f"{name!r} has no option {option!r}{_close_to(option, named)}; "
-                f"its options are {', '.join(named)}"
-            )
-    missing = [o for o in named if known[o].default is known[o].empty and o not in options]
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = {o: p for o, p in known.items() if p.kind not in variadic}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    unknown = [o for o in options if o not in named and not takes_any]
+    if unknown:
+        raise ConfigError(
+            f"{name!r} has no option {unknown[0]!r}{_close_to(unknown[0], named)}; "
+            f"its options are {', '.join(named)}"
+        )
+    missing = [o for o, p in named.items() if p.default is p.empty and o not in options]
     if missing:
         raise ConfigError(
             f"{name!r} needs {' and '.join(missing)} as well; "

@@ -1,0 +1,1 @@
+"""The ``sbvq`` command: one file a sub-command."""

@@ -1,0 +1,7 @@
+"""``python -m sb_espnet_vq.cli``, where ``sbvq`` is not on the path."""
+
+import sys
+
+from sb_espnet_vq.cli.main import main
+
+sys.exit(main())

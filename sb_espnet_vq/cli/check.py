@@ -1,0 +1,59 @@
+"""``sbvq check NAME``: put a family through the contract."""
+
+import argparse
+import traceback
+
+HELP = "put a family through the contract checks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("name", help="a family (rvq), of this package or another")
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="say what each check asks, and print a failure's traceback",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run every check and print a line for each; 1 if one failed."""
+    from sb_espnet_vq import testing
+    from sb_espnet_vq.registry import find_quantizer
+
+    # Before the checks, so that a wrong name or a broken package is said once.
+    find_quantizer(args.name)
+    checks = testing.list_checks()
+    results = [_run(check, args.name, args.verbose) for check in checks]
+    failed = results.count("FAIL")
+    excepted = results.count("known exception")
+    print(
+        f"{args.name}: {results.count('ok')} ok, {failed} failed, "
+        f"{excepted} known exception{'s' * (excepted != 1)}"
+    )
+    return 1 if failed else 0
+
+
+def _run(check, name: str, verbose: bool) -> str:
+    from sb_espnet_vq import testing
+
+    reason = testing.known_exception(name, check.name)
+    if reason is not None:
+        _report("known exception", check, reason, verbose)
+        return "known exception"
+    try:
+        check(name)
+    except Exception as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        _report("FAIL", check, first_line, verbose)
+        if verbose:
+            traceback.print_exc()
+        return "FAIL"
+    _report("ok", check, "", verbose)
+    return "ok"
+
+
+def _report(result: str, check, text: str, verbose: bool) -> None:
+    print(f"{result:<15}  {check.name}{': ' if text else ''}{text}", flush=True)
+    if verbose:
+        print(f"{'':<15}    {check.doc}", flush=True)

@@ -1,0 +1,99 @@
+"""``sbvq cp NAME DEST``: a recipe with its hparams, to change."""
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from sb_espnet_vq import _resources
+from sb_espnet_vq.errors import ConfigError
+
+HELP = "copy a recipe and its hparams to change them"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("name", help="a recipe (best_rq)")
+    parser.add_argument("dest", type=Path, help="the folder to make")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace files of the recipe that DEST holds already; others stay",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Copy the recipe."""
+    recipe = _resources.find_recipe(args.name)
+    copies = _planned_copies(recipe)
+    taken = [str(name) for name in copies if os.path.lexists(args.dest / name)]
+    if taken and not args.force:
+        raise ConfigError(
+            f"{args.dest} already holds {', '.join(taken)}; "
+            "choose another folder, or replace them with --force"
+        )
+    _copy_whole(copies, args.dest)
+    print(f"copied {len(copies)} files to {args.dest}")
+    if (args.dest / "train.py").exists() and recipe.hparams:
+        first = "fsdd" if "fsdd" in recipe.hparams else next(iter(recipe.hparams))
+        print(f"start it with: cd {args.dest} && python train.py hparams/{first}.yaml")
+    return 0
+
+
+def _planned_copies(recipe: _resources.Recipe) -> dict[Path, Path]:
+    """Return each file to make, relative to the new folder, and its source."""
+    copies = {p: recipe.folder / p for p in _resources.files_of(recipe.folder)}
+    copies |= {Path("hparams", p.name): p for p in recipe.hparams.values()}
+    return copies
+
+
+def _copy_whole(copies: dict[Path, Path], dest: Path) -> None:
+    """Make all files or none: what can fail for want of space is done aside."""
+    made = [p for p in (dest, *dest.parents) if not p.exists()]
+    dest.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".sbvq-", dir=dest) as aside:
+            for name, source in copies.items():
+                staged = Path(aside, "new", name)
+                staged.parent.mkdir(parents=True, exist_ok=True)
+                # Not copy2: a read-only installation must not give read-only copies.
+                shutil.copyfile(source, staged)
+                staged.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
+            _move_all(list(copies), Path(aside), dest)
+    except BaseException:
+        for folder in made:
+            _remove_if_empty(folder)
+        raise
+
+
+def _move_all(names: list[Path], aside: Path, dest: Path) -> None:
+    """Move staged files into place; if one cannot be, put the old ones back."""
+    done: list[Path] = []
+    try:
+        for name in names:
+            done.append(name)
+            (dest / name).parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(dest / name):
+                (aside / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(dest / name, aside / "old" / name)
+            os.replace(aside / "new" / name, dest / name)
+    except BaseException:
+        for name in done:
+            _put_back(name, aside, dest)
+        raise
+
+
+def _put_back(name: Path, aside: Path, dest: Path) -> None:
+    old = aside / "old" / name
+    if os.path.lexists(old):
+        os.replace(old, dest / name)
+    elif not (aside / "new" / name).exists():
+        (dest / name).unlink()
+    if name.parent != Path():
+        _remove_if_empty(dest / name.parent)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

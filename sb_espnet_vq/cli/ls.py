@@ -1,0 +1,113 @@
+"""``sbvq ls``: what there is."""
+
+import argparse
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sb_espnet_vq import _resources
+from sb_espnet_vq.errors import ConfigError
+
+HELP = "list families, recipes, hparams and drop-in classes"
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+# Folders whose modules stand at the path of the toolkit's own.
+_MIRRORED = {
+    "nnet": "speechbrain",
+    "lobes/models": "speechbrain",
+    "gan_codec/shared": "espnet2",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "what", nargs="?", choices=list(_LISTS), help="one of the lists (default: all)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the lists."""
+    if args.what:
+        _print(_LISTS[args.what](), indent="")
+        return 0
+    for title, rows in _LISTS.items():
+        print(f"{title}:")
+        _print(rows(), indent="  ")
+    return 0
+
+
+def _families() -> Iterator[tuple[str, str]]:
+    # These need torch, which the other lists can do without.
+    from sb_espnet_vq.registry import find_quantizer, list_quantizers
+
+    for name in list_quantizers():
+        try:
+            yield name, summary(find_quantizer(name).__doc__)
+        except ConfigError as error:
+            yield name, f"BROKEN: {error}"
+
+
+def _recipes() -> Iterator[tuple[str, str]]:
+    for recipe in _resources.list_recipes().values():
+        yield recipe.name, _title(recipe.folder / "README.md")
+
+
+def _hparams() -> Iterator[tuple[str, str]]:
+    for recipe in _resources.list_recipes().values():
+        for name, path in recipe.hparams.items():
+            yield f"{recipe.name}/{name}", _title(path)
+
+
+def _drop_ins() -> Iterator[tuple[str, str]]:
+    for folder, toolkit in _MIRRORED.items():
+        for path in sorted((_PACKAGE / folder).rglob("*.py")):
+            if path.name.startswith("_"):
+                continue
+            module = ".".join(path.relative_to(_PACKAGE).with_suffix("").parts)
+            for name in _public_names(path):
+                yield f"sb_espnet_vq.{module}.{name}", f"for {toolkit}.{module}.{name}"
+
+
+_LISTS = {
+    "families": _families,
+    "recipes": _recipes,
+    "hparams": _hparams,
+    "drop-ins": _drop_ins,
+}
+
+
+def summary(doc: str | None) -> str:
+    """Return the first sentence of a docstring, in one line.
+
+    Example
+    -------
+    >>> summary("Counts\\n    codes. And more.")
+    'Counts codes.'
+    """
+    first = " ".join((doc or "").strip().split("\n\n")[0].split())
+    sentence, stop, _ = first.partition(". ")
+    return sentence + stop.strip()
+
+
+def _title(path: Path) -> str:
+    """Return the heading of a text file, or the first line of its comment."""
+    if not path.is_file():
+        return ""
+    lines = (line.strip("#= -\t\r\n") for line in path.open(encoding="utf-8"))
+    return next((line for line in lines if line), "")
+
+
+def _public_names(path: Path) -> list[str]:
+    """Return a module's ``__all__`` without importing it, which needs a toolkit."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets):
+            return sorted(ast.literal_eval(node.value))
+    return []
+
+
+def _print(rows: Iterable[tuple[str, str]], indent: str) -> None:
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"{indent}{name:<{width}}  {text}".rstrip())

@@ -1,0 +1,61 @@
+"""Reading the command line of ``sbvq``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from sb_espnet_vq.cli import check, cp, ls, run, show
+from sb_espnet_vq.errors import ConfigError
+
+_EPILOG = """\
+examples:
+  sbvq ls                                what there is
+  sbvq show rvq                          a quantizer's options
+  sbvq run best_rq                       train on the default corpus
+  sbvq run best_rq --number_of_epochs 3  the same with another value
+  sbvq cp best_rq my_recipe              a copy to change
+  sbvq check rvq                         put a quantizer through the contract
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``sbvq``.
+
+    Arguments
+    ---------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 if a check failed, 2 if the request cannot be met, or
+        that of the recipe.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.function(args)
+    except (ConfigError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # `sbvq ls | head`: nobody reads on, and exit must not complain either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        print(f"sbvq: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sbvq",
+        description="Vector quantizers for SpeechBrain and ESPnet.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (ls, show, cp, run, check):
+        name = module.__name__.rpartition(".")[2]
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(function=module.main)
+    return parser

@@ -1,0 +1,79 @@
+"""``sbvq show NAME``: one family, recipe or configuration."""
+
+import argparse
+import inspect
+import re
+
+from sb_espnet_vq import _resources
+from sb_espnet_vq.errors import ConfigError
+
+HELP = "describe a family or recipe, or print its hparams"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "name",
+        help="a family (rvq), a recipe (best_rq) or a configuration (best_rq/fsdd)",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print what the name stands for."""
+    recipe, slash, hparams = args.name.partition("/")
+    if slash:
+        path = _resources.find_recipe(recipe).yaml(hparams)
+        print(path.read_text(encoding="utf-8"), end="")
+    elif recipe.lower().replace("-", "_") in _resources.list_recipes():
+        print(_recipe_page(_resources.find_recipe(recipe)))
+    else:
+        print(_family_page(args.name))
+    return 0
+
+
+def _recipe_page(recipe: _resources.Recipe) -> str:
+    readme = recipe.folder / "README.md"
+    lines = [readme.read_text(encoding="utf-8").strip(), ""] if readme.exists() else []
+    lines += [f"recipe:  {recipe.folder}"]
+    lines += [f"hparams: {path}" for path in recipe.hparams.values()]
+    lines += [f"start:   sbvq run {recipe.name} [HPARAMS] [--key value ...]"]
+    return "\n".join(lines)
+
+
+def _family_page(name: str) -> str:
+    from sb_espnet_vq.registry import find_quantizer, list_quantizers, quantizer_options
+
+    if name not in list_quantizers():
+        raise ConfigError(
+            f"{name!r} is no family, recipe or configuration. Families: "
+            f"{', '.join(list_quantizers())}. Recipes: "
+            f"{', '.join(_resources.list_recipes())}"
+        )
+    family, options = find_quantizer(name), quantizer_options(name)
+    doc = inspect.getdoc(family) or ""
+    text, _, rest = doc.partition("\nArguments\n")
+    lines = [f"{name}: {family.__module__}.{family.__qualname__}", "", text.strip(), ""]
+    lines += ["Options", "-------"]
+    for option in options.values():
+        lines += [_option_line(option), *_option_text(rest, option.name)]
+    return "\n".join([*lines, "", *_yaml_example(family, options)])
+
+
+def _option_line(option: inspect.Parameter) -> str:
+    if option.default is option.empty:
+        return f"{option.name} (required)"
+    return f"{option.name} = {option.default!r}"
+
+
+def _option_text(doc: str, option: str) -> list[str]:
+    """Return the indented lines under ``option : type`` in a docstring."""
+    found = re.search(rf"^{re.escape(option)} : .*\n((?:[ ]+.*\n?)+)", doc, re.M)
+    return [f"    {line.strip()}" for line in found[1].splitlines()] if found else []
+
+
+def _yaml_example(family: type, options: dict) -> list[str]:
+    needed = [o.name for o in options.values() if o.default is o.empty]
+    sizes = {"dim": 256, "codebook_size": 1024}
+    lines = ["In YAML", "-------"]
+    lines += [f"quantizer: !new:{family.__module__}.{family.__qualname__}"]
+    return lines + [f"    {name}: {sizes.get(name, '...')}" for name in needed]

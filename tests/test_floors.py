@@ -1,0 +1,142 @@
+"""Imports point down only, and each toolkit is imported by its own side alone."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "sb_espnet_vq"
+
+# What each part of the package may import of it, itself aside. "" is the package's
+# own __init__.py. docs/architecture.md draws the same.
+_BELOW_SIDES = {"", "errors", "ops", "quantizers", "registry"}
+FLOORS = {
+    "errors": set(),
+    "ops": {"errors"},
+    "quantizers": {"errors", "ops"},
+    "registry": {"errors", "quantizers"},
+    "": {"errors", "quantizers", "registry"},
+    "testing": _BELOW_SIDES,
+    "corpora": {"errors"},
+    "evaluation": {"errors", "ops", "corpora"},
+    "nnet": _BELOW_SIDES,
+    "lobes": _BELOW_SIDES | {"nnet"},
+    "gan_codec": _BELOW_SIDES,
+    "_resources": {"errors"},
+    "cli": _BELOW_SIDES | {"testing", "_resources"},
+}
+CORE = ["errors", "ops", "quantizers", "registry", "", "testing"]
+# hyperpyyaml belongs to SpeechBrain's side: only its YAML needs it.
+SIDES = {
+    "speechbrain": {"nnet", "lobes"},
+    "hyperpyyaml": {"nnet", "lobes"},
+    "espnet2": {"gan_codec"},
+    "espnet": {"gan_codec"},
+}
+
+
+def _part(module: str) -> str:
+    """Return the part of the package that a dotted name lies in."""
+    pieces = module.split(".")
+    is_part = len(pieces) > 1 and (
+        (PACKAGE / pieces[1]).is_dir() or (PACKAGE / f"{pieces[1]}.py").is_file()
+    )
+    return pieces[1] if is_part else ""
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Yield the full dotted names that a file imports, wherever it does."""
+    package = ("sb_espnet_vq", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{stem}.{alias.name}" for alias in node.names)
+
+
+def _files() -> list[tuple[str, Path]]:
+    """Return every file of the package and the part that it belongs to."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        found.append(("" if first == "__init__" else first, path))
+    return found
+
+
+def _arrows() -> list[tuple[str, str, str]]:
+    return [
+        (part, imported, str(path.relative_to(PACKAGE.parent)))
+        for part, path in _files()
+        for imported in _imports(path)
+    ]
+
+
+def test_every_part_has_a_floor():
+    assert {part for part, _ in _files()} <= set(FLOORS)
+
+
+def test_imports_point_down():
+    up = [
+        f"{path} imports {imported}"
+        for part, imported, path in _arrows()
+        if imported.split(".")[0] == "sb_espnet_vq"
+        and _part(imported) not in FLOORS[part] | {part}
+    ]
+    assert not up
+
+
+def test_each_toolkit_is_imported_by_its_own_side():
+    wrong = [
+        f"{path} imports {imported}"
+        for part, imported, path in _arrows()
+        if part not in SIDES.get(imported.split(".")[0], {part})
+    ]
+    assert not wrong
+
+
+def test_the_core_needs_torch_alone():
+    known = {"torch", "sb_espnet_vq", *sys.stdlib_module_names}
+    other = [
+        f"{path} imports {imported}"
+        for part, imported, path in _arrows()
+        if part in CORE and imported.split(".")[0] not in known
+    ]
+    assert not other
+
+
+def test_recipes_are_never_imported():
+    roots = {imported.split(".")[0] for _, imported, _ in _arrows()}
+    assert not roots & {"recipes", "hparams", "tests"}
+
+
+@cache
+def _modules_after(code: str) -> set[str]:
+    """Return the roots of the modules that a fresh interpreter holds after code."""
+    show = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{show}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sb_espnet_vq",
+        "import sb_espnet_vq; sb_espnet_vq.build('vq', dim=2, codebook_size=4)",
+        "from sb_espnet_vq import *",
+    ],
+)
+def test_importing_the_package_loads_torch_alone(code):
+    more = _modules_after(code) - _modules_after("import torch")
+    assert more - sys.stdlib_module_names <= {"sb_espnet_vq"}
