@@ -19,7 +19,7 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor
-        ``value``, in the wider of both dtypes.
+        ``value``, in its own dtype.
 
     Example
     -------
@@ -32,7 +32,7 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     if not (torch.is_grad_enabled() and x.requires_grad):
         return value
     # x - x is zero exactly, where x + (value - x) would round.
-    return value + (x - x.detach())
+    return value + (x - x.detach()).to(value.dtype)
 
 
 class _SampleEntries(torch.autograd.Function):

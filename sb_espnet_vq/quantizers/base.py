@@ -138,7 +138,7 @@ class Quantizer(nn.Module, ABC):
         ValueError
             If a label is out of range (eager mode on a CPU; else NaN frames).
         """
-        return self._forward(x, mask, labels)
+        return self._forward(x, mask, labels)[0]
 
     @torch.no_grad()
     def encode(
@@ -195,7 +195,7 @@ class Quantizer(nn.Module, ABC):
         with full_precision(codes):
             value = self._decode(flat.masked_fill(bad[:, None], -1))
             value = torch.where(bad[:, None], torch.nan, value)
-        return value.reshape(*codes.shape[:-1], self.dim)
+        return value.reshape(*codes.shape[:-1], value.shape[1])
 
     def extra_repr(self) -> str:
         """Name the sizes in ``repr``."""
@@ -204,7 +204,11 @@ class Quantizer(nn.Module, ABC):
             f"n_codebooks={self.n_codebooks}"
         )
 
-    def _forward(self, x, mask, labels, **options) -> QuantizerOutput:
+    def _forward(self, x, mask, labels, **options) -> tuple[QuantizerOutput, Quantized]:
+        """Do the work of ``forward``; return also what the family found.
+
+        The loss terms found still carry their graphs, which drop-in classes need.
+        """
         self._check_input(x, mask, labels)
         shared = self.training and world_size() > 1
         if shared:
@@ -218,9 +222,9 @@ class Quantizer(nn.Module, ABC):
         quantized = torch.where(frames.valid[:, None], found.value, nothing)
         codes = torch.where(frames.valid[:, None], found.codes, -1)
         lead = x.shape[:-1]
-        return QuantizerOutput(
-            quantized.to(x.dtype).reshape(x.shape), codes.reshape(*lead, codes.shape[1]), loss, stats
-        )
+        quantized = quantized.to(x.dtype).reshape(*lead, quantized.shape[1])
+        codes = codes.reshape(*lead, codes.shape[1])
+        return QuantizerOutput(quantized, codes, loss, stats), found
 
     def _encode(self, x, mask, labels, **options) -> Tensor:
         self._check_input(x, mask, labels)
@@ -296,7 +300,9 @@ class Quantizer(nn.Module, ABC):
                 f"{name}: x must be (..., {self.dim}), got {tuple(x.shape)}; "
                 "the last axis holds the features"
             )
-        if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape[:-1]):
+        if mask is not None and (
+            mask.dtype != torch.bool or mask.shape != x.shape[:-1]
+        ):
             raise ShapeError(
                 f"{name}: mask must be bool {tuple(x.shape[:-1])}, True at real "
                 f"frames; got {mask.dtype} {tuple(mask.shape)}"

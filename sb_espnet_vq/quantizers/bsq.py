@@ -65,9 +65,9 @@ class BSQ(Quantizer):
         inv_temperature: float = 100.0,
     ):
         size = 2 ** positive_int("dim", dim) if codebook_size is None else codebook_size
-        self_bits = _bits(size, dim)
+        bits = _bits(size, dim)
         super().__init__(dim, size)
-        self.bits = self_bits
+        self.bits = bits
         if entropy_weight is None:
             entropy_weight = 0.1 if self.bits <= _MAX_ENTROPY_BITS else 0.0
         in_range("entropy_weight", entropy_weight, 0, float("inf"))
@@ -119,13 +119,17 @@ class BSQ(Quantizer):
         summed = summed_pattern_probs(logits, frames.weight)
         return of_frames - self.diversity_gamma * entropy(frames.mean_of_sum(summed))
 
-    def _quantize(self, frames: Frames) -> Quantized:
+    def _quantize(
+        self, frames: Frames, inv_temperature: float | None = None
+    ) -> Quantized:
+        if inv_temperature is None:
+            inv_temperature = self.inv_temperature
         u = self.on_sphere(frames.x)
         codes = self._codes(u)
         signs = straight_through(u, self._signs(codes).to(u.dtype))
         terms = {}
         if self.loss_weights["entropy"] > 0:
-            terms["entropy"] = self.entropy_term(frames, u, self.inv_temperature)
+            terms["entropy"] = self.entropy_term(frames, u, inv_temperature)
         return Quantized(self._outward(signs), codes, terms)
 
     def _search(self, frames: Frames) -> Tensor:

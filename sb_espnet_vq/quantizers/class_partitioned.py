@@ -1,5 +1,7 @@
 """`class_partitioned`: a codebook of which each class may use its own part."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,8 +79,9 @@ class ClassPartitionedVQ(Quantizer):
         bound = 1 / codebook_size
         nn.init.uniform_(self.embedding.weight, -bound, bound)
         first, last = class_ranges(codebook_size, num_classes, shared_keys)
-        self.register_buffer("first_key", first, persistent=False)
-        self.register_buffer("last_key", last, persistent=False)
+        device = self.embedding.weight.device
+        self.register_buffer("first_key", first.to(device), persistent=False)
+        self.register_buffer("last_key", last.to(device), persistent=False)
         self._widest = int((last - first).max())
 
     def _quantize(self, frames: Frames) -> Quantized:
@@ -95,23 +98,71 @@ class ClassPartitionedVQ(Quantizer):
     def _search(self, frames: Frames) -> Tensor:
         x = frames.x.detach()
         table = self.embedding.weight.detach().to(x.dtype)
-        labels = frames.labels
-        if labels is None or x.shape[0] == 0:
-            return nearest_code(x, table)[:, None]
-        codes = nearest_allowed_code(
-            x.view(labels.shape[0], -1, self.dim),
-            table,
-            self.first_key[labels],
-            self.last_key[labels],
-            self._widest,
-            0 if self.training else self.shared_keys,
-        )
-        return codes.reshape(-1, 1)
+        runs = KeyRuns(self.first_key, self.last_key, self._widest)
+        shared = 0 if self.training else self.shared_keys
+        return nearest_class_key(x, table, frames.labels, runs, shared)[:, None]
 
     def _decode(self, codes: Tensor) -> Tensor:
         table = self.embedding.weight.detach()
         entries = F.embedding(codes[:, 0].clamp(min=0), table.to(table_dtype(table)))
         return torch.where(codes >= 0, entries, 0)
+
+
+class KeyRuns(NamedTuple):
+    """Where each class has its keys in the codebook.
+
+    Arguments
+    ---------
+    first, last : torch.Tensor
+        (num_classes,) int64, ``last`` exclusive.
+    widest : int
+        The largest last - first, known without reading a tensor.
+    """
+
+    first: Tensor
+    last: Tensor
+    widest: int
+
+
+def nearest_class_key(
+    x: Tensor, table: Tensor, labels: Tensor | None, runs: KeyRuns, shared: int
+) -> Tensor:
+    """Find the nearest key that each frame's class may use.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, D) finite float.
+    table : torch.Tensor
+        (V, D) keys in the dtype of ``x``.
+    labels : torch.Tensor, optional
+        (B,) int64 classes; N is a multiple of B. Without them all keys are open.
+    runs : KeyRuns
+        The keys of each class.
+    shared : int
+        How many keys at the end are open to every class.
+
+    Returns
+    -------
+    torch.Tensor
+        (N,) int64.
+
+    Example
+    -------
+    >>> table = torch.tensor([[0.0], [1.0], [2.0]])
+    >>> runs = KeyRuns(torch.tensor([0, 1]), torch.tensor([1, 2]), 1)
+    >>> x = torch.full((2, 1), 9.0)
+    >>> nearest_class_key(x, table, torch.tensor([0, 1]), runs, shared=0)
+    tensor([0, 1])
+    >>> nearest_class_key(x, table, torch.tensor([0, 1]), runs, shared=1)
+    tensor([2, 2])
+    """
+    if labels is None or x.shape[0] == 0:
+        return nearest_code(x, table)
+    rows = x.view(labels.shape[0], -1, x.shape[1])
+    first, last = runs.first[labels], runs.last[labels]
+    codes = nearest_allowed_code(rows, table, first, last, runs.widest, shared)
+    return codes.reshape(-1)
 
 
 def class_of_keys(codebook_size: int, num_classes: int, shared_keys: int) -> Tensor:
@@ -126,15 +177,25 @@ def class_of_keys(codebook_size: int, num_classes: int, shared_keys: int) -> Ten
     -------
     torch.Tensor
         (codebook_size - shared_keys,) float32 whole numbers, not falling: an even
-        grid from -0.5 to num_classes - 0.51, rounded half to even.
+        grid from -0.5 to num_classes - 0.51, rounded half to even. On the CPU,
+        since a grid computed elsewhere may round to other classes.
+
+    Raises
+    ------
+    ConfigError
+        If more keys are shared than there are.
 
     Example
     -------
     >>> class_of_keys(7, 2, 1)
     tensor([-0., -0., 0., 1., 1., 1.])
     """
+    in_range("shared_keys", shared_keys, 0, codebook_size)
     own = codebook_size - shared_keys
-    return torch.linspace(-0.5, num_classes - 0.51, own).round()
+    grid = torch.linspace(
+        -0.5, num_classes - 0.51, own, dtype=torch.float32, device="cpu"
+    )
+    return grid.round()
 
 
 def class_ranges(
@@ -150,7 +211,7 @@ def class_ranges(
     Returns
     -------
     first, last : torch.Tensor
-        (num_classes,) int64.
+        (num_classes,) int64 on the CPU.
 
     Raises
     ------

@@ -59,23 +59,25 @@ class GumbelVQ(Quantizer):
         temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995),
     ):
         super().__init__(dim, codebook_size, n_codebooks)
+        self._build(dim, temperature)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def _build(self, out_dim: int, temperature: tuple[float, float, float]) -> None:
         self.max_temp, self.min_temp, self.temp_decay = _schedule(temperature)
-        width = -(-dim // n_codebooks)
-        self.vars = nn.Parameter(torch.empty(1, n_codebooks * codebook_size, width))
+        n_entries = self.n_codebooks * self.codebook_size
+        width = -(-out_dim // self.n_codebooks)
+        # Drawn in upstream's order, so that a seed gives upstream's weights.
+        self.vars = nn.Parameter(torch.empty(1, n_entries, width))
         nn.init.uniform_(self.vars)
-        self._make_logits(dim, n_codebooks * codebook_size)
+        self.weight_proj = nn.Linear(self.dim, n_entries)
+        nn.init.normal_(self.weight_proj.weight)
+        nn.init.zeros_(self.weight_proj.bias)
         # No bias, so that a missing code contributes nothing.
         self.project_out = (
             nn.Identity()
-            if width * n_codebooks == dim
-            else nn.Linear(width * n_codebooks, dim, bias=False)
+            if width * self.n_codebooks == out_dim
+            else nn.Linear(width * self.n_codebooks, out_dim, bias=False)
         )
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-
-    def _make_logits(self, dim: int, n_entries: int) -> None:
-        self.weight_proj = nn.Linear(dim, n_entries)
-        nn.init.normal_(self.weight_proj.weight)
-        nn.init.zeros_(self.weight_proj.bias)
 
     def update_temp(self, step: int) -> None:
         """Set the number of training forwards done, which sets the temperature.

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.ops.usage import code_counts
 from sb_espnet_vq.quantizers.base import (
     Quantized,
     Quantizer,
@@ -91,10 +90,10 @@ class RVQ(Quantizer):
     algorithm 1; with ``code_dim`` the factorised form of Kumar et al. 2023,
     https://arxiv.org/abs/2306.06546, section 3.2.
 
-    Gradients. Frames and input projections get the straight-through gradient of
-    the whole chain, in which each lookup counts as the identity: the identity
-    itself without projections. Output projections get the gradient of the value
-    at fixed codes. The commitment of each level reaches the frames directly.
+    Gradients. For the frames, the whole chain counts as the identity, and the
+    commitment of each level reaches them directly. Output projections get the
+    gradient of the value at fixed codes, input projections that of their own
+    level with its lookup counting as the identity.
 
     Arguments
     ---------
@@ -198,7 +197,7 @@ class RVQ(Quantizer):
         levels = self._levels(n_codebooks)
         dropout = self.training and self.quantizer_dropout
         utterances = x.shape[0] if dropout and x.dim() > 1 else None
-        return self._forward(x, mask, labels, levels=levels, utterances=utterances)
+        return self._forward(x, mask, labels, levels=levels, utterances=utterances)[0]
 
     @torch.no_grad()
     def encode(
@@ -270,17 +269,15 @@ class RVQ(Quantizer):
         codes, commitments, counts = [], [], []
         for level in range(levels):
             layer, keep = self.layers[level], None if kept is None else kept[:, level]
-            code, entries, distance, count = self._run_level(layer, frames, residual)
-            out = layer.outward(entries)
+            code, out, distance, count = self._run_level(layer, frames, residual)
             residual = residual - out.detach()
             value = value + (out if keep is None else out * keep[:, None])
             distance = distance if keep is None else distance * keep
             codes.append(code)
             commitments.append(frames.mean(distance))
             counts.append(count)
-        value = straight_through(self._without_lookups(frames.x, levels, kept), value)
         return Residual(
-            value,
+            straight_through(frames.x, value),
             torch.stack(codes, 1),
             kept,
             torch.stack(commitments),
@@ -297,7 +294,10 @@ class RVQ(Quantizer):
         entries = book.entries(code)
         distance = (z - entries).square().mean(-1)
         count = book.learn_(inner, code) if self.training else None
-        return code, entries, distance, count
+        if self.projected:
+            # From a cut copy: the frames get their gradient from the whole chain.
+            entries = straight_through(layer.inward(residual.detach()), entries)
+        return code, layer.outward(entries), distance, count
 
     def _draw_kept(self, frames, levels: int, utterances: int | None):
         """Draw which frames keep which levels, (N, levels) bool."""
@@ -309,24 +309,6 @@ class RVQ(Quantizer):
             len(frames.x) // utterances, output_size=len(frames.x)
         )
         return torch.arange(levels, device=device) < drawn[:, None]
-
-    def _without_lookups(self, x: Tensor, levels: int, kept: Tensor | None) -> Tensor:
-        """Return what the chain gives if each lookup returns its input.
-
-        Only its gradient is used. Without projections the first level then takes
-        all there is, and the chain is the identity.
-        """
-        if not self.projected:
-            return x
-        residual, value = x, torch.zeros_like(x)
-        for level in range(levels):
-            layer = self.layers[level]
-            out = F.linear(
-                layer.inward(residual), layer.project_out.weight.detach().to(x.dtype)
-            )
-            residual = residual - out
-            value = value + (out if kept is None else out * kept[:, level, None])
-        return value
 
     def _search(self, frames: Frames, levels: int) -> Tensor:
         residual, codes = frames.x, []

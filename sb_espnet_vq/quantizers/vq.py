@@ -82,9 +82,7 @@ class VQ(Quantizer):
         commitment = frames.mean_square(frames.x, value)
         counts = book.learn_(frames, codes)[None] if self.training else None
         quantized = straight_through(frames.x, value)
-        return Quantized(
-            quantized, codes[:, None], {"commitment": commitment}, counts
-        )
+        return Quantized(quantized, codes[:, None], {"commitment": commitment}, counts)
 
     def _search(self, frames: Frames) -> Tensor:
         return self._codebook.search(frames.x)[:, None]

@@ -1,0 +1,1 @@
+"""Drop-in modules under the paths of `espnet2.gan_codec`."""

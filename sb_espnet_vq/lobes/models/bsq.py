@@ -1,0 +1,103 @@
+"""Drop-in for `speechbrain.lobes.models.bsq`."""
+
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.quantizers.bsq import BSQ
+
+__all__ = ["BinarySphericalQuantizer"]
+
+
+class BinarySphericalQuantizer(BSQ):
+    """Binary spherical quantizer with the interface of SpeechBrain's.
+
+    Zhao et al. 2024, https://arxiv.org/abs/2406.07548. The entropy loss is exact
+    and needs no table of 2**code_dim codes for each frame.
+
+    Arguments
+    ---------
+    code_dim : int
+        Number of bits, up to 24 (62 with ``entropy_loss_weight`` 0).
+    entropy_loss_weight : float
+        Weight of the auxiliary loss.
+    diversity_gamma : float
+        Weight of evenness against confidence within it.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Buffers
+    -------
+    mask : (code_dim,) int64, the value of each bit, kept for upstream's checkpoints.
+
+    Example
+    -------
+    >>> quantizer = BinarySphericalQuantizer(13)
+    >>> quant, indices, aux_loss = quantizer(torch.randn(2, 50, 13))
+    >>> quant.shape, indices.shape
+    (torch.Size([2, 50, 13]), torch.Size([2, 50]))
+    """
+
+    def __init__(
+        self,
+        code_dim: int,
+        entropy_loss_weight: float = 0.1,
+        diversity_gamma: float = 1.0,
+    ):
+        super().__init__(
+            code_dim,
+            entropy_weight=entropy_loss_weight,
+            diversity_gamma=diversity_gamma,
+        )
+        self.code_dim = code_dim
+        self.entropy_loss_weight = entropy_loss_weight
+        self.register_buffer("mask", 2 ** torch.arange(code_dim - 1, -1, -1))
+
+    def bits_to_codes(self, bits: Tensor) -> Tensor:
+        """Map bits {0, 1} to signs {-1, +1}, shape kept."""
+        return bits * 2 - 1
+
+    @property
+    def codebook(self) -> Tensor:
+        """All signs (2**code_dim, code_dim) float, one row a code; made on request."""
+        shifts = torch.arange(self.code_dim - 1, -1, -1, device=self.mask.device)
+        codes = torch.arange(self.codebook_size, device=self.mask.device)
+        return self.bits_to_codes((codes[:, None] >> shifts) & 1).float()
+
+    def forward(
+        self,
+        x: Tensor,
+        inv_temperature: float = 100.0,
+        *,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantize a batch.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (..., code_dim) float.
+        inv_temperature : float
+            Of the soft assignment; higher is harder.
+        mask : torch.Tensor, optional
+            (...) bool, True at real frames.
+
+        Returns
+        -------
+        quantized : torch.Tensor
+            (..., code_dim), each value +1 or -1 over sqrt(code_dim), with
+            straight-through gradient.
+        indices : torch.Tensor
+            (...) int64.
+        aux_loss : torch.Tensor
+            Scalar.
+
+        Raises
+        ------
+        ShapeError
+            If a shape or dtype is wrong.
+        """
+        out, _ = self._forward(x, mask, None, inv_temperature=inv_temperature)
+        return out.quantized, out.codes[..., 0], out.loss

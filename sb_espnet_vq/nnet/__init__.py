@@ -1,0 +1,1 @@
+"""Drop-in modules under the paths of `speechbrain.nnet`."""
