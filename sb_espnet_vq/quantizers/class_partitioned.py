@@ -58,6 +58,9 @@ class ClassPartitionedVQ(Quantizer):
     (True, True)
     """
 
+    first_key: Tensor
+    last_key: Tensor
+
     def __init__(
         self,
         dim: int,

@@ -1,0 +1,39 @@
+"""Stands in for `speechbrain.lobes.models.PIQ`.
+
+Posthoc Interpretation via Quantization, Paissan et al. 2023,
+https://arxiv.org/abs/2303.12659. A decoder turns the frozen representation of a sound
+classifier into a spectrogram of what the classifier heard, by way of a dictionary
+whose keys belong to classes.
+
+In a recipe, replace the first word of a class path: the constructors, the values
+returned and the names in checkpoints are the same. docs/deviations.md lists where
+results differ, and why.
+"""
+
+from sb_espnet_vq.lobes.piq_dictionary import (
+    VectorQuantization,
+    VectorQuantizationStraightThrough,
+    VQEmbedding,
+    get_irrelevant_regions,
+)
+from sb_espnet_vq.lobes.piq_networks import (
+    Conv2dEncoder_v2,
+    ResBlockAudio,
+    VectorQuantizedPSI_Audio,
+    VectorQuantizedPSIFocalNet_Audio,
+    VectorQuantizedPSIViT_Audio,
+    weights_init,
+)
+
+__all__ = [
+    "Conv2dEncoder_v2",
+    "ResBlockAudio",
+    "VQEmbedding",
+    "VectorQuantization",
+    "VectorQuantizationStraightThrough",
+    "VectorQuantizedPSIFocalNet_Audio",
+    "VectorQuantizedPSIViT_Audio",
+    "VectorQuantizedPSI_Audio",
+    "get_irrelevant_regions",
+    "weights_init",
+]

@@ -1,0 +1,1 @@
+"""Stand-ins for modules of `speechbrain.lobes.models`, under the same names."""
