@@ -158,9 +158,9 @@ def test_a_family_that_takes_any_option_may(install):
 
 
 def test_a_package_that_is_not_installed_says_so(monkeypatch):
-    monkeypatch.setattr(registry, "entry_points", lambda group: ())
-    registry.refresh()
-    with pytest.raises(ConfigError, match="not installed"):
-        build("vq", dim=4)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "entry_points", lambda group: ())
+        registry.refresh()
+        with pytest.raises(ConfigError, match="not installed"):
+            build("vq", dim=4)
     registry.refresh()

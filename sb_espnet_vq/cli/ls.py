@@ -3,6 +3,8 @@
 import argparse
 import ast
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 
 from sb_espnet_vq import _resources
@@ -17,6 +19,7 @@ _MIRRORED = {
     "lobes/models": "speechbrain",
     "gan_codec/shared": "espnet2",
 }
+_DEFINITIONS = (ast.ClassDef, ast.FunctionDef)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +68,11 @@ def _drop_ins() -> Iterator[tuple[str, str]]:
             if path.name.startswith("_"):
                 continue
             module = ".".join(path.relative_to(_PACKAGE).with_suffix("").parts)
+            theirs = _defined_names(toolkit, module)
             for name in _public_names(path):
-                yield f"sb_espnet_vq.{module}.{name}", f"for {toolkit}.{module}.{name}"
+                stands = theirs is None or name in theirs
+                text = f"for {toolkit}.{module}.{name}" if stands else "ours alone"
+                yield f"sb_espnet_vq.{module}.{name}", text
 
 
 _LISTS = {
@@ -91,11 +97,12 @@ def summary(doc: str | None) -> str:
 
 
 def _title(path: Path) -> str:
-    """Return the heading of a text file, or the first line of its comment."""
+    """Return the heading of a text file, or the first sentence of its comment."""
     if not path.is_file():
         return ""
-    lines = (line.strip("#= -\t\r\n") for line in path.open(encoding="utf-8"))
-    return next((line for line in lines if line), "")
+    lines = path.read_text(encoding="utf-8").strip().splitlines()
+    comment = takewhile(lambda line: line.startswith("#"), lines)
+    return summary("\n".join(line.strip("#=- ") for line in comment))
 
 
 def _public_names(path: Path) -> list[str]:
@@ -104,6 +111,19 @@ def _public_names(path: Path) -> list[str]:
         if isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets):
             return sorted(ast.literal_eval(node.value))
     return []
+
+
+def _defined_names(toolkit: str, module: str) -> set[str] | None:
+    """Return what a toolkit's module defines; None where it is not installed."""
+    spec = find_spec(toolkit)
+    roots = spec.submodule_search_locations if spec else None
+    if not roots:
+        return None
+    path = Path(roots[0], *module.split(".")).with_suffix(".py")
+    if not path.is_file():
+        return None
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name for node in nodes if isinstance(node, _DEFINITIONS)}
 
 
 def _print(rows: Iterable[tuple[str, str]], indent: str) -> None:

@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        return args.function(args)
+        status = args.function(args)
+        sys.stdout.flush()
+        return status
     except (ConfigError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             # `sbvq ls | head`: nobody reads on, and exit must not complain either.
