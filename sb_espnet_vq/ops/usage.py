@@ -83,8 +83,10 @@ def usage_of_codes(codes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 
     Example
     -------
-    >>> usage_of_codes(torch.tensor([[7], [2**60]]), torch.ones(2, dtype=torch.bool))
-    (tensor(2.0000), tensor(2.))
+    >>> codes = torch.tensor([[7], [2**60], [7]])
+    >>> perplexity, used = usage_of_codes(codes, torch.tensor([True, True, False]))
+    >>> round(perplexity.item(), 3), used.item()
+    (2.0, 2.0)
     """
     columns = torch.where(valid[:, None], codes, -1).t().contiguous()
     order = columns.sort(1).values

@@ -161,6 +161,6 @@ def _bits(size: int, dim: int) -> int:
     if size != 2**bits or not 1 <= bits <= _MAX_BITS:
         raise ConfigError(
             f"bsq needs a codebook_size that is a power of two up to 2**{_MAX_BITS} "
-            f"(default 2**dim, here 2**{dim}), got {size if bits < 100 else f'2**{bits}'}"
+            f"(default 2**dim, here 2**{dim}), got about 2**{bits}"
         )
     return bits
