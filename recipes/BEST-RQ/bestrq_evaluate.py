@@ -1,0 +1,106 @@
+"""What the model has learnt, measured on held-out speech."""
+
+import torch
+from bestrq_data import make_loader
+from bestrq_probe import probe
+
+from sb_espnet_vq.ops.usage import usage_of_counts
+
+
+def evaluate(brain, datasets, untrained):
+    """Evaluate the checkpoint with the lowest validation loss.
+
+    Arguments
+    ---------
+    brain : BestRQBrain
+        After training.
+    datasets : dict[str, DynamicItemDataset]
+        train, valid and test.
+    untrained : tuple[torch.nn.Module, torch.nn.Module]
+        Front end and encoder as they were before training.
+
+    Returns
+    -------
+    dict
+        All figures, of plain numbers and lists.
+    """
+    hparams = vars(brain.hparams)
+    brain.evaluate(make_loader(datasets["test"], hparams), min_key="loss")
+    counts = count_labels(brain, make_loader(datasets["train"], hparams))
+    parameters = sum(p.numel() for p in hparams["model"].parameters())
+    return {
+        "utterances": {part: len(data) for part, data in datasets.items()},
+        "parameters": parameters,
+        "steps": brain.optimizer_step,
+        "test": masked_prediction(brain.test_sums, counts),
+        "label_counts": [int(count) for count in counts],
+        "probe": probe(brain, datasets, untrained),
+        "epochs": brain.hparams.record.epochs,
+        "seconds": brain.seconds,
+    }
+
+
+def masked_prediction(sums, counts):
+    """Compare predictions of masked labels with knowing label frequencies alone.
+
+    Arguments
+    ---------
+    sums : dict[str, torch.Tensor]
+        Over held-out masked stacks, with `targets`, the labels' counts there.
+    counts : torch.Tensor
+        (V,) labels of the training speech, which give the frequencies.
+
+    Returns
+    -------
+    dict[str, float]
+        Entropies and cross-entropies in nats.
+    """
+    masked = max(1.0, float(sums["masked"]))
+    targets = sums["targets"].cpu()
+    # One is added to each count, for a label that training speech lacks.
+    surprise = -torch.log((counts + 1) / (counts + 1).sum())
+    probs = counts / counts.sum()
+    perplexity, used = usage_of_counts(counts[None])
+    accuracy = float(sums["correct"]) / masked
+    loss = float(sums["loss"]) / masked
+    commonest = float(targets[counts.argmax()]) / masked
+    unigram = float((targets * surprise).sum()) / masked
+    return {
+        "masked_stacks": int(sums["masked"]),
+        "accuracy": accuracy,
+        "commonest_label_accuracy": commonest,
+        "accuracy_ratio": accuracy / commonest if commonest else float("inf"),
+        "loss": loss,
+        "unigram_loss": unigram,
+        "nats_below_unigram": unigram - loss,
+        "unigram_entropy": float(torch.special.entr(probs).sum()),
+        "label_perplexity": float(perplexity),
+        "used_labels": int(used),
+        "codebook_size": len(counts),
+    }
+
+
+@torch.no_grad()
+def count_labels(brain, batches):
+    """Count the labels that the quantizer gives to unmasked speech.
+
+    Arguments
+    ---------
+    brain : BestRQBrain
+        Has the quantizer.
+    batches : Iterable[SpeechBatch]
+        The speech.
+
+    Returns
+    -------
+    torch.Tensor
+        (V,) float64, on the CPU.
+    """
+    brain.modules.eval()
+    counts = torch.zeros(brain.hparams.cb_vocab, dtype=torch.float64)
+    for batch in batches:
+        features = brain.features(batch)
+        labels = brain.label(features)
+        labels = labels[features.real_stacks(labels.shape[1])]
+        counts += torch.bincount(labels, minlength=len(counts)).cpu()
+    return counts

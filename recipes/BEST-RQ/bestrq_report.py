@@ -1,0 +1,143 @@
+"""The tables, the plot and the JSON file at the end of a run."""
+
+import json
+from pathlib import Path
+from statistics import mean
+
+from sb_espnet_vq.corpora import write_text
+from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.evaluation.tables import text_table
+
+# How the keys of the probe's figures are shown.
+REPRESENTATIONS = {
+    "trained": "encoder, trained",
+    "untrained": "encoder, untrained",
+    "log_mel": "log-mel features",
+}
+
+
+def write_report(results, folder):
+    """Write results.json and results.png, and print the figures.
+
+    Arguments
+    ---------
+    results : dict
+        From `evaluate`.
+    folder : str
+        The output folder.
+    """
+    json_file, png_file = Path(folder, "results.json"), Path(folder, "results.png")
+    write_text(json_file, json.dumps(results, indent=1) + "\n")
+    draw(results, png_file)
+    print()
+    print(prediction_table(results["test"]))
+    if results["probe"]["rows"]:
+        print()
+        print(probe_table(results["probe"]))
+    print()
+    seconds, cores = results["seconds"]["wall"], results["seconds"]["cpu"]
+    print(f"training: {seconds:.0f} s ({cores:.0f} s of CPU), {results['steps']} steps")
+    print(f"figures:  {json_file}")
+    print(f"plot:     {png_file}")
+
+
+def prediction_table(test):
+    """Compare the model with knowing label frequencies alone.
+
+    Arguments
+    ---------
+    test : dict
+        From `masked_prediction`.
+
+    Returns
+    -------
+    str
+    """
+    header = ("masked held-out speech", "model", "frequencies alone", "model is")
+    rows = [
+        (
+            "accuracy",
+            test["accuracy"],
+            test["commonest_label_accuracy"],
+            f"{test['accuracy_ratio']:.1f} times as good",
+        ),
+        (
+            "cross-entropy (nat)",
+            test["loss"],
+            test["unigram_loss"],
+            f"{test['nats_below_unigram']:.2f} nat lower",
+        ),
+    ]
+    note = (
+        "Frequencies alone: always the commonest label; the unigram distribution of "
+        f"labels\n(its entropy on training speech: {test['unigram_entropy']:.3f} nat). "
+        f"Labels: {test['used_labels']} of {test['codebook_size']} used, "
+        f"perplexity {test['label_perplexity']:.1f}."
+    )
+    return f"{text_table(rows, header)}\n{note}"
+
+
+def probe_table(probe):
+    """Show what a linear probe makes of each representation.
+
+    Arguments
+    ---------
+    probe : dict
+        From `probe`.
+
+    Returns
+    -------
+    str
+    """
+    names = list(probe["rows"][0]["accuracy"])
+    header = ["linear probe, accuracy", *(REPRESENTATIONS[name] for name in names)]
+    rows = [
+        [f"{row['labels']} labelled utterances"]
+        + [mean(row["accuracy"][name]) for name in names]
+        for row in probe["rows"]
+    ]
+    draws = len(probe["rows"][0]["accuracy"]["trained"])
+    note = (
+        f"{len(probe['classes'])} classes, {probe['test_utterances']} other utterances, "
+        f"mean over {draws} draws of the labelled ones."
+    )
+    return f"{text_table(rows, header)}\n{note}"
+
+
+def draw(results, path):
+    """Plot curves, label usage and the probe.
+
+    Arguments
+    ---------
+    results : dict
+        From `evaluate`.
+    path : Path
+        The PNG file.
+    """
+    epochs, test = results["epochs"], results["test"]
+    rows = results["probe"]["rows"]
+    figure, axes = plots.new_figure(4 if rows else 3)
+    references = {
+        "loss": (test["unigram_loss"], "label frequencies alone"),
+        "accuracy": (test["commonest_label_accuracy"], "always the commonest label"),
+    }
+    panels = {
+        "loss": ("Predicting masked labels: cross-entropy", "nat per masked frame"),
+        "accuracy": ("Predicting masked labels: accuracy", "share predicted"),
+    }
+    for panel, (name, (title, ylabel)) in zip(axes, panels.items(), strict=False):
+        train, valid = ([e[f"{p}_{name}"] for e in epochs] for p in ("train", "valid"))
+        curve = plots.Curve(title, ylabel, train, valid, references[name])
+        plots.draw_curve(panel, curve)
+        panel.set_ylim(bottom=0)
+    plots.draw_usage(axes[2], results["label_counts"], test["label_perplexity"])
+    if rows:
+        groups = {
+            f"{row['labels']} labelled utterances": {
+                REPRESENTATIONS[name]: values for name, values in row["accuracy"].items()
+            }
+            for row in rows
+        }
+        title = "Linear probe for the label on held-out speech"
+        plots.draw_bars(axes[3], groups, "accuracy (dots: draws)", title)
+    plots.save_figure(figure, path)

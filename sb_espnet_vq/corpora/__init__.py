@@ -1,0 +1,32 @@
+"""Fetching and preparing recorded speech: files, manifests, splits.
+
+No toolkit is imported here. soundfile, torchaudio and numpy are imported where
+they are used.
+"""
+
+from sb_espnet_vq.corpora.audio import inspect_audio, read_audio
+from sb_espnet_vq.corpora.files import CorpusError, whole_file, write_text
+from sb_espnet_vq.corpora.fsdd import fetch_fsdd
+from sb_espnet_vq.corpora.manifest import (
+    Utterance,
+    read_manifest,
+    scan_folder,
+    write_manifest,
+)
+from sb_espnet_vq.corpora.splits import corpus_root, prepare_corpus, split_utterances
+
+__all__ = [
+    "CorpusError",
+    "Utterance",
+    "corpus_root",
+    "fetch_fsdd",
+    "inspect_audio",
+    "prepare_corpus",
+    "read_audio",
+    "read_manifest",
+    "scan_folder",
+    "split_utterances",
+    "whole_file",
+    "write_manifest",
+    "write_text",
+]

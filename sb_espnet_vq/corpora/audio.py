@@ -1,0 +1,174 @@
+"""Reading audio files as mono signals of one sample rate."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from sb_espnet_vq.corpora.files import CorpusError
+
+AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
+
+
+class AudioInfo(NamedTuple):
+    """What the header of an audio file says.
+
+    duration is in seconds, sample_rate in Hz.
+    """
+
+    duration: float
+    sample_rate: int
+    channels: int
+
+
+def inspect_audio(path: str | Path) -> AudioInfo:
+    """Check that `path` is readable audio, and tell its length and format.
+
+    The header and the last samples are read: a file that was cut short has a
+    valid header, and would otherwise fail in the middle of training.
+
+    Arguments
+    ---------
+    path : str | Path
+        An audio file in any format libsndfile knows.
+
+    Returns
+    -------
+    AudioInfo
+
+    Raises
+    ------
+    CorpusError
+        The file is missing, empty, not audio, cut short or without samples.
+    """
+    import soundfile
+
+    path = Path(path)
+    _refuse_what_is_no_file(path)
+    try:
+        with soundfile.SoundFile(path) as sound:
+            frames, rate, channels = sound.frames, sound.samplerate, sound.channels
+            tail = min(frames, 1024)
+            sound.seek(frames - tail)
+            complete = len(sound.read(tail)) == tail
+    except (OSError, RuntimeError) as error:
+        raise CorpusError(f"{path}: not readable as audio ({error})") from error
+    if frames == 0:
+        raise CorpusError(f"{path}: audio without samples")
+    if not complete:
+        raise CorpusError(f"{path}: audio cut short of the {frames} samples it claims")
+    return AudioInfo(frames / rate, rate, channels)
+
+
+def read_audio(path: str | Path, sample_rate: int) -> torch.Tensor:
+    """Read a file as a mono signal at `sample_rate`.
+
+    Channels are averaged, another rate is resampled (windowed sinc).
+
+    Arguments
+    ---------
+    path : str | Path
+        An audio file in any format libsndfile knows.
+    sample_rate : int
+        Wanted rate, in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        (samples,) float32 in [-1, 1].
+
+    Raises
+    ------
+    CorpusError
+        The file is missing, empty, not audio or without samples.
+    """
+    import soundfile
+
+    path = Path(path)
+    try:
+        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        _refuse_what_is_no_file(path)
+        raise CorpusError(f"{path}: not readable as audio ({error})") from error
+    if len(data) == 0:
+        raise CorpusError(f"{path}: audio without samples")
+    signal = torch.from_numpy(data).mean(1)
+    return signal if rate == sample_rate else _resampler(rate, sample_rate)(signal)
+
+
+def conversion_notes(infos: list[AudioInfo], sample_rate: int) -> list[str]:
+    """Say, once for a whole corpus, what `read_audio` will convert.
+
+    Arguments
+    ---------
+    infos : list[AudioInfo]
+        One per file.
+    sample_rate : int
+        The rate the files will be read at, in Hz.
+
+    Returns
+    -------
+    list[str]
+        A sentence per kind of conversion; empty when nothing is converted.
+
+    Example
+    -------
+    >>> conversion_notes([AudioInfo(1.0, 8000, 2), AudioInfo(1.0, 16000, 1)], 16000)
+    ['1 of 2 files have 8000 Hz: resampled to 16000 Hz when read', \
+'1 of 2 files have several channels: averaged to mono when read']
+    """
+    total = len(infos)
+    notes = []
+    for rate in sorted({info.sample_rate for info in infos} - {sample_rate}):
+        count = sum(info.sample_rate == rate for info in infos)
+        notes.append(
+            f"{count} of {total} files have {rate} Hz: "
+            f"resampled to {sample_rate} Hz when read"
+        )
+    several = sum(info.channels > 1 for info in infos)
+    if several:
+        notes.append(
+            f"{several} of {total} files have several channels: "
+            "averaged to mono when read"
+        )
+    return notes
+
+
+def resample(signal: torch.Tensor, source: int, target: int) -> torch.Tensor:
+    """Resample a signal from `source` Hz to `target` Hz.
+
+    Arguments
+    ---------
+    signal : torch.Tensor
+        (..., samples) float32.
+    source : int
+        Its rate in Hz.
+    target : int
+        The wanted rate in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        (..., samples * target / source, rounded up) float32.
+    """
+    return signal if source == target else _resampler(source, target)(signal)
+
+
+@functools.lru_cache(maxsize=16)
+def _resampler(source: int, target: int):
+    # Kept, because computing its kernel costs more than using it once.
+    from torchaudio.transforms import Resample
+
+    return Resample(source, target)
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    if not path.exists():
+        raise CorpusError(f"{path}: no such file")
+    if not path.is_file():
+        raise CorpusError(f"{path}: not a file")
+    if path.stat().st_size == 0:
+        raise CorpusError(f"{path}: empty file (0 bytes)")

@@ -1,0 +1,159 @@
+"""Plots of training and of code usage, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sb_espnet_vq.corpora.files import whole_file
+
+# Colour-blind safe, and different in grey (Okabe and Ito).
+TRAIN, HELD_OUT, REFERENCE = "#56B4E9", "#0072B2", "#D55E00"
+
+
+class Curve(NamedTuple):
+    """One panel of training curves.
+
+    ylabel : name and unit; train, held_out : one figure per epoch; reference :
+    what a model must beat, and what that is.
+    """
+
+    title: str
+    ylabel: str
+    train: Sequence[float]
+    held_out: Sequence[float]
+    reference: tuple[float, str] | None = None
+
+
+def draw_curve(axes: Any, curve: Curve) -> None:
+    """Draw training curves into a panel.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+        The panel.
+    curve : Curve
+        What to draw.
+    """
+    epochs = range(1, len(curve.held_out) + 1)
+    axes.plot(epochs, curve.train, color=TRAIN, label="training speech")
+    axes.plot(epochs, curve.held_out, color=HELD_OUT, label="held-out speech", lw=2)
+    if curve.reference is not None:
+        value, name = curve.reference
+        axes.axhline(value, color=REFERENCE, ls="--", label=f"{name}: {value:.2f}")
+    axes.set(title=curve.title, xlabel="epoch", ylabel=curve.ylabel)
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+
+
+def draw_usage(axes: Any, counts: Sequence[int], perplexity: float) -> None:
+    """Draw how often each code is used, the commonest first.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+        The panel.
+    counts : Sequence[int]
+        Uses of each code.
+    perplexity : float
+        Number of codes that would carry as much information if used equally.
+    """
+    total = max(1, sum(counts))
+    shares = sorted((100 * count / total for count in counts), reverse=True)
+    used = sum(count > 0 for count in counts)
+    ranks = range(1, len(shares) + 1)
+    axes.fill_between(ranks, shares, step="mid", color=HELD_OUT, alpha=0.35, lw=0)
+    axes.step(ranks, shares, where="mid", color=HELD_OUT, label="each code's share")
+    axes.axhline(
+        100 / len(shares),
+        color=REFERENCE,
+        ls="--",
+        label=f"all {len(shares)} codes equally: {100 / len(shares):.2g} %",
+    )
+    axes.set(
+        title=f"Code usage: {used} of {len(shares)} used, perplexity {perplexity:.0f}",
+        xlabel="code, the commonest first",
+        ylabel="share of frames (%)",
+        xlim=(1, len(shares)),
+        yscale="log",
+    )
+    lowest = min((share for share in shares if share > 0), default=1e-3)
+    axes.set_ylim(bottom=min(lowest, 100 / len(shares)) / 2)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+
+
+def draw_bars(
+    axes: Any,
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    ylabel: str,
+    title: str,
+) -> None:
+    """Draw groups of bars, each the mean of several figures that dots show.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+        The panel.
+    groups : Mapping[str, Mapping[str, Sequence[float]]]
+        Group to bar to its figures; every group has the same bars.
+    ylabel, title : str
+        Texts.
+    """
+    names = list(next(iter(groups.values())))
+    colours = [HELD_OUT, TRAIN, REFERENCE, "#999999"]
+    width = 0.8 / len(names)
+    for number, name in enumerate(names):
+        places = [place + (number + 0.5) * width - 0.4 for place in range(len(groups))]
+        figures = [group[name] for group in groups.values()]
+        means = [sum(values) / len(values) for values in figures]
+        bars = axes.bar(
+            places, means, width * 0.92, color=colours[number % 4], label=name
+        )
+        axes.bar_label(bars, fmt="%.2f", label_type="center", color="white")
+        for place, values in zip(places, figures, strict=True):
+            axes.plot([place] * len(values), values, "k.", ms=4, alpha=0.6)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set(ylabel=ylabel, title=title, ylim=(0, 1))
+    axes.legend(frameon=True, loc="lower right")
+    axes.grid(alpha=0.3, axis="y")
+
+
+def new_figure(panels: int) -> tuple[Any, list[Any]]:
+    """A figure of panels, two in a row.
+
+    Arguments
+    ---------
+    panels : int
+        How many.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    axes : list[matplotlib.axes.Axes]
+        One per panel.
+    """
+    from matplotlib.figure import Figure
+
+    rows = (panels + 1) // 2
+    figure = Figure(figsize=(12, 4.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, 2, squeeze=False).ravel().tolist()
+    for spare in axes[panels:]:
+        spare.axis("off")
+    return figure, axes[:panels]
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Save a figure, whole or not at all.
+
+    Arguments
+    ---------
+    figure : matplotlib.figure.Figure
+        From `new_figure`.
+    path : str | Path
+        Its suffix chooses the format.
+    """
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=130)

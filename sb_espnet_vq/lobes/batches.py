@@ -1,0 +1,118 @@
+"""Batches of a given amount of speech, whatever the length of its utterances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Sampler
+
+
+class SecondsBatchSampler(Sampler):
+    """Shuffles utterances into batches of about the same number of seconds.
+
+    Every epoch has the same number of batches, which is what SpeechBrain's
+    distributed wrapper needs, and the utterances are dealt out evenly.
+
+    Arguments
+    ---------
+    dataset : speechbrain.dataio.dataset.DynamicItemDataset
+        Its rows hold a `duration` in seconds.
+    seconds : float
+        Mean amount of speech in a batch.
+    seed : int
+        Seed and epoch together give the order.
+
+    Example
+    -------
+    >>> class Rows:
+    ...     data = {n: {"duration": 1.0} for n in range(10)}
+    >>> sampler = SecondsBatchSampler(Rows(), seconds=3.0)
+    >>> [len(batch) for batch in sampler]
+    [2, 3, 2, 3]
+    """
+
+    def __init__(self, dataset: Any, seconds: float, seed: int = 0):
+        durations = [row["duration"] for row in dataset.data.values()]
+        self.size = len(durations)
+        self.batches = min(self.size, max(1, math.ceil(sum(durations) / seconds)))
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(self.size, generator=generator).tolist()
+        edges = [n * self.size // self.batches for n in range(self.batches + 1)]
+        for start, end in zip(edges[:-1], edges[1:], strict=True):
+            yield order[start:end]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass.
+
+        Arguments
+        ---------
+        epoch : int
+            The same number gives the same order.
+        """
+        self.epoch = epoch
+
+
+class SpeechBatch(NamedTuple):
+    """Signals side by side, padded with zeros at the end.
+
+    ids : name of each row, that of its first utterance; signals : (B, samples)
+    float32; samples : (B,) int64, the real length of each row.
+    """
+
+    ids: list[str]
+    signals: torch.Tensor
+    samples: torch.Tensor
+
+
+class JoinShort:
+    """Collates utterances, joining short ones into longer strings of speech.
+
+    Utterances of a batch are joined, in order, as long as the string stays
+    within `join_seconds`. A single digit is too short to predict a part of it
+    from the rest; a string of them is not, and needs far less padding.
+
+    Arguments
+    ---------
+    sample_rate : int
+        In Hz.
+    join_seconds : float
+        Longest string made by joining; 0 leaves every utterance alone. An
+        utterance that is longer by itself is kept whole.
+
+    Example
+    -------
+    >>> items = [{"id": f"u{n}", "sig": torch.ones(n)} for n in (2, 3, 4)]
+    >>> batch = JoinShort(sample_rate=1, join_seconds=5.0)(items)
+    >>> batch.ids, batch.samples.tolist(), batch.signals.shape
+    (['u2', 'u4'], [5, 4], torch.Size([2, 5]))
+    """
+
+    def __init__(self, sample_rate: int, join_seconds: float = 0.0):
+        self.limit = int(join_seconds * sample_rate)
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> SpeechBatch:
+        ids: list[str] = []
+        rows: list[list[torch.Tensor]] = []
+        filled = 0
+        for item in items:
+            signal = item["sig"]
+            if not rows or filled + len(signal) > self.limit:
+                ids.append(item["id"])
+                rows.append([])
+                filled = 0
+            rows[-1].append(signal)
+            filled += len(signal)
+        joined = [torch.cat(row) for row in rows]
+        signals = torch.nn.utils.rnn.pad_sequence(joined, batch_first=True)
+        samples = torch.tensor([len(signal) for signal in joined])
+        return SpeechBatch(ids, signals, samples)

@@ -1,0 +1,234 @@
+"""Checkpoints that are complete or not there, and a record of training in them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from speechbrain.utils.checkpoints import (
+    METAFNAME,
+    PARAMFILE_EXT,
+    Checkpoint,
+    Checkpointer,
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+logger = logging.getLogger(__name__)
+
+SAVING = "saving"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; the one before it is untouched."""
+
+
+class WholeCheckpointer(Checkpointer):
+    """SpeechBrain's checkpointer, with checkpoints that appear whole or not at all.
+
+    SpeechBrain makes the folder and its meta file first and fills it then, so
+    that a run which is killed, or meets a full disk, while saving leaves a
+    broken checkpoint that it takes for the latest one. Here a checkpoint is
+    filled under another name and renamed when all of it is on the disk. A
+    checkpoint that lost a file (a kill while it was being deleted) is not seen.
+
+    Arguments, files and all other behaviour are those of the parent class.
+    """
+
+    def save_checkpoint(
+        self,
+        meta: dict[str, Any] | None = None,
+        end_of_epoch: bool = True,
+        name: str | None = None,
+        verbosity: int = logging.INFO,
+    ) -> Checkpoint | None:
+        """Save all registered objects.
+
+        Arguments
+        ---------
+        meta : dict[str, Any], optional
+            Kept in the checkpoint's meta file.
+        end_of_epoch : bool
+            Whether the epoch is over.
+        name : str, optional
+            Of the checkpoint, by default the time.
+        verbosity : int
+            Logging level of the message.
+
+        Returns
+        -------
+        Checkpoint | None
+            None on other processes than the main one.
+
+        Raises
+        ------
+        CheckpointError
+            It could not be written. What was written is removed, and earlier
+            checkpoints stay as they were.
+        """
+        if if_main_process():
+            self._remove_unfinished()
+        ddp_barrier()
+        try:
+            saved = super().save_checkpoint(
+                meta or {}, end_of_epoch, name, logging.DEBUG
+            )
+            final = self._publish(saved) if saved is not None else None
+        except Exception as error:
+            # Not only OSError: on a full disk torch raises a RuntimeError.
+            raise CheckpointError(self._explain(error)) from error
+        ddp_barrier()
+        if final is not None:
+            logger.log(verbosity, "Saved checkpoint %s", final.path)
+        return final
+
+    def _new_checkpoint_dirpath(self) -> Path:
+        final = super()._new_checkpoint_dirpath()
+        return final.with_name(f"{SAVING}-{final.name}")
+
+    def _custom_checkpoint_dirpath(self, name: str) -> Path:
+        final = super()._custom_checkpoint_dirpath(name)
+        return final.with_name(f"{SAVING}-{final.name}")
+
+    def _publish(self, saved: Checkpoint) -> Checkpoint:
+        final = saved.path.with_name(saved.path.name.removeprefix(f"{SAVING}-"))
+        # The number of files is noted, so that a lost one is noticed.
+        with (saved.path / METAFNAME).open("a", encoding="utf-8") as meta:
+            meta.write(f"files: {_count(saved.path)}\n")
+        if final.exists():
+            shutil.rmtree(final)
+        os.rename(saved.path, final)
+        files = {name: final / path.name for name, path in saved.paramfiles.items()}
+        return Checkpoint(final, saved.meta, files)
+
+    def _list_checkpoint_dirs(self) -> list[Path]:
+        return [path for path in super()._list_checkpoint_dirs() if _is_whole(path)]
+
+    def _remove_unfinished(self) -> None:
+        for path in self.checkpoints_dir.glob(f"{SAVING}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _explain(self, error: Exception) -> str:
+        self._remove_unfinished()
+        free = shutil.disk_usage(self.checkpoints_dir).free / 2**20
+        latest = self.find_checkpoint()
+        kept = (
+            f"the previous one, {latest.path.name}, is untouched: start again with "
+            "the same command to go on from it"
+            if latest
+            else "there is no previous one"
+        )
+        return (
+            f"{self.checkpoints_dir}: a checkpoint could not be saved ({error}); "
+            f"{free:.0f} MiB are free on this disk; {kept}"
+        )
+
+
+class TrainingRecord:
+    """What happened in each epoch so far; saved and restored with checkpoints.
+
+    Arguments
+    ---------
+    None
+
+    Attributes
+    ----------
+    epochs : list[dict[str, float]]
+        Figures of each finished epoch, in order.
+    running : dict[str, torch.Tensor]
+        Sums over the epoch under way. In a distributed run each process has
+        its own; they are added up when they are saved, and then belong to the
+        main process.
+
+    Example
+    -------
+    >>> record = TrainingRecord()
+    >>> record.add(loss=torch.tensor(2.0)); record.add(loss=torch.tensor(3.0))
+    >>> record.totals()
+    {'loss': tensor(5., dtype=torch.float64)}
+    """
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+        self.running: dict[str, torch.Tensor] = {}
+
+    def add(self, **sums: torch.Tensor) -> None:
+        """Add to the sums of this epoch, in float64.
+
+        Arguments
+        ---------
+        **sums : torch.Tensor
+            The same names, shapes and device in every call.
+        """
+        for name, value in sums.items():
+            value = value.detach().double()
+            before = self.running.get(name)
+            self.running[name] = (
+                value if before is None else before.to(value.device) + value
+            )
+
+    def totals(self) -> dict[str, torch.Tensor]:
+        """The sums over all processes; every process must call it.
+
+        Returns
+        -------
+        dict[str, torch.Tensor]
+            On the CPU.
+        """
+        names = sorted(self.running)
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return {name: self.running[name].cpu() for name in names}
+        totals = {}
+        for name in names:
+            total = self.running[name].clone()
+            torch.distributed.all_reduce(total)
+            totals[name] = total.cpu()
+        return totals
+
+    def close_epoch(self, **figures: float) -> None:
+        """Keep the figures of an epoch and start the next one's sums at zero.
+
+        Arguments
+        ---------
+        **figures : float
+            Plain numbers.
+        """
+        self.epochs.append(figures)
+        self.running = {}
+
+    @mark_as_saver
+    def _save(self, path: str | Path) -> None:
+        totals = self.totals()
+        if if_main_process():
+            torch.save({"epochs": self.epochs, "running": totals}, path)
+
+    @mark_as_loader
+    def _load(self, path: str | Path, end_of_epoch: bool) -> None:
+        del end_of_epoch
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.epochs = state["epochs"]
+        self.running = state["running"]
+        if not if_main_process():
+            self.running = {n: torch.zeros_like(v) for n, v in self.running.items()}
+
+
+# Every process saves, because their sums are added up on the way.
+register_checkpoint_hooks(TrainingRecord, save_on_main_only=False)
+
+
+def _is_whole(path: Path) -> bool:
+    # A meta file without the count was written by SpeechBrain's own class.
+    for line in (path / METAFNAME).read_text(encoding="utf-8").splitlines():
+        if line.startswith("files: "):
+            return _count(path) == int(line.split()[1])
+    return True
+
+
+def _count(path: Path) -> int:
+    return len(list(path.glob(f"*{PARAMFILE_EXT}")))

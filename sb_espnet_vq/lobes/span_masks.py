@@ -1,0 +1,104 @@
+"""Which frames a masked-prediction model must guess."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+
+def span_masks(
+    lengths: Sequence[int],
+    keys: Sequence[str],
+    start_prob: float,
+    span: int,
+    total: int | None = None,
+) -> torch.Tensor:
+    """Draw spans to mask in each utterance, inside its own real length.
+
+    Every frame starts a span with probability `start_prob`; spans may overlap
+    and end with the utterance. An utterance of two frames or more has at least
+    one masked frame and one that is not; a shorter one has nothing to learn
+    from and stays unmasked.
+
+    An utterance's mask depends on its own key and length alone: not on the
+    batch, on padding or on the process, so that a resumed run draws the same.
+
+    Arguments
+    ---------
+    lengths : Sequence[int]
+        Real frames of each utterance; 0 is allowed.
+    keys : Sequence[str]
+        One per utterance, for instance seed, epoch and ID joined.
+    start_prob : float
+        In [0, 1].
+    span : int
+        Frames in a span, at least 1.
+    total : int, optional
+        Frames of the padded batch, by default the longest length.
+
+    Returns
+    -------
+    torch.Tensor
+        (utterances, total) bool, True where masked.
+
+    Raises
+    ------
+    ValueError
+        `start_prob` or `span` is out of range.
+
+    Example
+    -------
+    >>> mask = span_masks([8, 3, 1], ["a", "b", "c"], start_prob=0.2, span=2)
+    >>> mask.shape, bool(mask[1, 3:].any()), int(mask[2].sum())
+    (torch.Size([3, 8]), False, 0)
+    """
+    if not 0 <= start_prob <= 1:
+        raise ValueError(f"start_prob must be in [0, 1], not {start_prob}")
+    if span < 1:
+        raise ValueError(f"span must be at least 1 frame, not {span}")
+    total = max(lengths, default=0) if total is None else total
+    masks = torch.zeros(len(lengths), total, dtype=torch.bool)
+    for row, length, key in zip(masks, lengths, keys, strict=True):
+        if length >= 2:
+            row[:length] = _one_mask(length, start_prob, span, seed_of(key))
+    return masks
+
+
+def seed_of(key: str) -> int:
+    """A seed for a random generator, the same in every process.
+
+    Python's own `hash` of a text differs from process to process.
+
+    Arguments
+    ---------
+    key : str
+        Any text.
+
+    Returns
+    -------
+    int
+        In [0, 2**63).
+
+    Example
+    -------
+    >>> seed_of("1/train/0") == seed_of("1/train/0") != seed_of("1/train/1")
+    True
+    """
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _one_mask(length: int, start_prob: float, span: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.rand(length, generator=generator) < start_prob
+    fallback, kept = torch.randint(length, (2,), generator=generator).tolist()
+    if not starts.any():
+        starts[fallback] = True
+    mask = starts.clone()
+    for offset in range(1, min(span, length - 1)):
+        mask[offset:] |= starts[:-offset]
+    if mask.all():
+        mask[kept] = False
+    return mask
