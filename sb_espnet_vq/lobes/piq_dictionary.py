@@ -430,9 +430,9 @@ def _check_vectors(x: Tensor, codebook: Tensor) -> None:
 
 def _class_labels(labels: Tensor, x: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return labels as int64 (B,) beside ``x``, and which of them name a class."""
-    if labels.numel() != len(x):
+    if labels.numel() != x.shape[0]:
         raise ShapeError(
-            f"labels must be ({len(x)},), one for each item of the batch; got "
+            f"labels must be ({x.shape[0]},), one for each item of the batch; got "
             f"{tuple(labels.shape)}"
         )
     given = labels.reshape(-1)

@@ -63,6 +63,7 @@ class ResBlockAudio(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> ResBlockAudio(8)(torch.randn(2, 8, 16, 16)).shape
     torch.Size([2, 8, 16, 16])
     """
@@ -103,6 +104,7 @@ class Conv2dEncoder_v2(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> Conv2dEncoder_v2(dim=4)(torch.ones(3, 431, 513)).shape
     torch.Size([3, 4, 26, 32])
     """
@@ -181,6 +183,7 @@ class VectorQuantizedPSI_Audio(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> psi = VectorQuantizedPSI_Audio(dim=4, K=50)
     >>> spectrogram, hcat, z_q = psi(torch.randn(2, 4, 16, 16), torch.tensor([0, 2]))
     >>> spectrogram.shape, hcat.shape, z_q.shape
@@ -263,6 +266,7 @@ class VectorQuantizedPSIFocalNet_Audio(VectorQuantizedPSI_Audio):
 
     Example
     -------
+    >>> import torch
     >>> psi = VectorQuantizedPSIFocalNet_Audio(dim=4, K=50)
     >>> spectrogram, _, _ = psi(torch.randn(2, 4, 16, 16), torch.tensor([0, 2]))
     >>> spectrogram.shape
@@ -288,6 +292,7 @@ class VectorQuantizedPSIViT_Audio(VectorQuantizedPSI_Audio):
 
     Example
     -------
+    >>> import torch
     >>> psi = VectorQuantizedPSIViT_Audio(dim=4, K=50)
     >>> spectrogram, _, _ = psi(torch.randn(2, 4, 16, 16), torch.tensor([0, 2]))
     >>> spectrogram.shape
