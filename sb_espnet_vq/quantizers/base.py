@@ -87,6 +87,8 @@ class Quantizer(nn.Module, ABC):
 
     #: Weight of each loss term that ``_quantize`` returns.
     loss_weights: dict[str, float]
+    #: Whether training draws codes at random.
+    draws_codes: bool = False
     #: Classes that ``labels`` may name; None where the family uses no labels.
     num_classes: int | None = None
 

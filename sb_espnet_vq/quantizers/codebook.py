@@ -10,6 +10,10 @@ from sb_espnet_vq.ops.kmeans import kmeans
 from sb_espnet_vq.ops.nearest import nearest_code
 from sb_espnet_vq.quantizers.base import in_range, positive_int, table_dtype
 
+# A threshold above this part of the mean use of all codes would call healthy codes
+# dead: a batch may have fewer frames than threshold * codebook_size.
+_DEAD_SHARE = 0.1
+
 
 class EMACodebook(nn.Module):
     """Entries as moving averages, started by k-means, with dead codes revived.
@@ -29,8 +33,9 @@ class EMACodebook(nn.Module):
     kmeans_iters : int
         Rounds of k-means.
     threshold_ema_dead_code : float
-        A code whose average count of frames a batch falls below this takes the
-        place of a frame drawn from the batch. 0 turns it off.
+        A code whose average count of frames a batch falls below this, and below
+        a tenth of the mean over codes, takes the place of a frame drawn from the
+        batch. 0 turns it off.
 
     Raises
     ------
@@ -139,13 +144,17 @@ class EMACodebook(nn.Module):
         return counts
 
     def _revive_(self, frames: Frames) -> None:
-        dead = (self.cluster_size < self.threshold) & (frames.count > 0)
+        mean = self.cluster_size.mean()
+        threshold = (mean * _DEAD_SHARE).clamp(max=self.threshold)
+        dead = (self.cluster_size < threshold) & (frames.count > 0)
         if _on_host(dead) and not bool(dead.any()):
             return
         drawn = draw_frames(frames, len(dead)).to(self.embed.dtype)
-        self.cluster_size.masked_fill_(dead, self.threshold)
+        # Reviving with a larger count than the threshold would let a code hold its
+        # place longer than it earns.
+        revived = drawn * threshold
+        self.cluster_size.copy_(torch.where(dead, threshold, self.cluster_size))
         self.embed.copy_(torch.where(dead[:, None], drawn, self.embed))
-        revived = drawn * self.threshold
         self.embed_avg.copy_(torch.where(dead[:, None], revived, self.embed_avg))
 
     def _load_from_state_dict(self, *args, **kwargs):

@@ -51,6 +51,8 @@ class GumbelVQ(Quantizer):
     tensor(1)
     """
 
+    draws_codes = True
+
     def __init__(
         self,
         dim: int,

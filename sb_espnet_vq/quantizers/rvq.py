@@ -150,7 +150,7 @@ class RVQ(Quantizer):
         code_dim = dim if code_dim is None else positive_int("code_dim", code_dim)
         weight = in_range("commitment_weight", commitment_weight, 0, float("inf"))
         self.loss_weights = {"commitment": weight}
-        self.quantizer_dropout = bool(quantizer_dropout)
+        self.quantizer_dropout = self.draws_codes = bool(quantizer_dropout)
         self.projected = code_dim != dim
         self.layers = nn.ModuleList(
             ResidualLevel(

@@ -31,7 +31,7 @@ class VQ(Quantizer):
         Rounds of it.
     threshold_ema_dead_code : float
         Revive codes that serve fewer frames a batch than this, on average over
-        batches. 0 turns it off.
+        batches, and fewer than a tenth of the mean code. 0 turns it off.
 
     Raises
     ------

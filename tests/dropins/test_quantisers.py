@@ -1,4 +1,4 @@
-"""`sb_espnet_vq.nnet.quantisers` against the installed `speechbrain.nnet.quantisers`."""
+"""`sb_espnet_vq.nnet.quantisers` against the installed module of SpeechBrain."""
 
 import pytest
 import torch

@@ -112,7 +112,8 @@ def test_projections_get_the_gradient_that_upstream_loses():
 
 def test_commitment_survives_quantizer_dropout():
     """Upstream's two losses have opposite gradients, which cancel."""
-    for quantizer, cancels in zip(both(quantizer_dropout=True), (True, False)):
+    theirs, mine = both(quantizer_dropout=True)
+    for quantizer, cancels in ((theirs, True), (mine, False)):
         x = torch.randn(3, 16, 40)
         quantizer(x, FRAME_RATE)
         x.requires_grad_()
@@ -164,6 +165,25 @@ def test_dead_codes_come_back():
     for _ in range(8):
         quantizer(x, FRAME_RATE)
     assert quantizer.encode(x, FRAME_RATE).unique().numel() > 8
+
+
+def test_batches_smaller_than_the_codebook_keep_their_codes():
+    """With as many frames as codes, a threshold of 2 calls most codes dead.
+
+    Upstream then replaces most of the codebook at every step; ours keeps what it
+    has learnt, so it describes fresh frames of the same clusters far better.
+    """
+    centres = torch.randn(64, 16) * 5
+    errors = []
+    for quantizer in both(threshold_ema_dead_code=2, bins=64, n_q=1):
+        torch.manual_seed(0)
+        for _ in range(150):
+            frames = centres[torch.randint(64, (64,))] + 0.1 * torch.randn(64, 16)
+            quantizer(frames.t()[None], FRAME_RATE)
+        x = (centres + 0.1 * torch.randn(64, 16)).t()[None]
+        quantizer.eval()
+        errors.append((quantizer(x, FRAME_RATE)[0] - x).square().mean().item())
+    assert errors[1] < 0.5 * errors[0]
 
 
 class TestDocumentedExamples:

@@ -91,7 +91,8 @@ class ResidualVectorQuantizer(nn.Module):
     kmeans_iters : int
         Rounds of it.
     threshold_ema_dead_code : int
-        Revive codes that serve fewer frames a batch than this on average; 0 never.
+        Revive codes that serve fewer frames a batch than this on average, and
+        fewer than a tenth of the mean code; 0 never.
     quantizer_dropout : bool
         In training, keep a random number of codebooks for each utterance.
 
