@@ -25,17 +25,20 @@ def evaluate(brain, datasets, untrained):
         All figures, of plain numbers and lists.
     """
     hparams = vars(brain.hparams)
+    # Loading the best checkpoint takes the record back to its epoch.
+    epochs = list(brain.hparams.record.epochs)
     brain.evaluate(make_loader(datasets["test"], hparams), min_key="loss")
     counts = count_labels(brain, make_loader(datasets["train"], hparams))
     parameters = sum(p.numel() for p in hparams["model"].parameters())
     return {
         "utterances": {part: len(data) for part, data in datasets.items()},
         "parameters": parameters,
-        "steps": brain.optimizer_step,
+        "steps": epochs[-1]["step"],
+        "best_epoch": brain.hparams.record.epochs[-1]["epoch"],
         "test": masked_prediction(brain.test_sums, counts),
         "label_counts": [int(count) for count in counts],
         "probe": probe(brain, datasets, untrained),
-        "epochs": brain.hparams.record.epochs,
+        "epochs": epochs,
         "seconds": brain.seconds,
     }
 

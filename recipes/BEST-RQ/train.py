@@ -9,6 +9,7 @@
 import copy
 import difflib
 import logging
+import re
 import sys
 import time
 
@@ -73,17 +74,21 @@ def load_hparams(path, overrides):
     -------
     dict
     """
-    with open(path, encoding="utf-8") as file:
-        try:
+    try:
+        with open(path, encoding="utf-8") as file:
             return load_hyperpyyaml(file, overrides)
-        except KeyError as error:
-            unknown = [key for key in overrides if f"'{key}'" in str(error)]
-            if not unknown:
-                raise
-    known = [line.split(":")[0] for line in open(path, encoding="utf-8")]
-    near = difflib.get_close_matches(unknown[0], known, n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise CorpusError(f"--{unknown[0]}: {path} has no such key{hint}")
+    except KeyError as error:
+        unknown = re.search(r"Override '([^']+)' not found in: (.*)", str(error))
+        if unknown is None:
+            raise
+        key, known = unknown.groups()
+        near = difflib.get_close_matches(key, re.findall(r"'(\w+)'", known))
+        hint = f"; did you mean --{' or --'.join(near)}?" if near else ""
+        raise CorpusError(f"--{key}: {path} has no such key{hint}") from None
+    except ValueError as error:
+        if "!PLACEHOLDER" not in str(error):
+            raise
+        raise CorpusError(f"{path}: {error}") from None
 
 
 def check_masks(hparams):

@@ -1,0 +1,101 @@
+"""Folders and manifests become lists of utterances, or a clear error."""
+
+import numpy
+import pytest
+
+from sb_espnet_vq.corpora import (
+    CorpusError,
+    read_manifest,
+    scan_folder,
+    write_manifest,
+)
+
+soundfile = pytest.importorskip("soundfile")
+
+
+def write_wav(path, samples=1600, rate=16000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, numpy.full(samples, 0.1), rate)
+
+
+def test_a_folder_is_searched_to_its_bottom_and_sorted(tmp_path):
+    for name in ("b.wav", "deep/er/a.flac", "deep/c.WAV"):
+        write_wav(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not audio")
+    (tmp_path / "._b.wav").write_text("left by another system")
+    utterances, problems = scan_folder(tmp_path)
+    assert [item.id for item in utterances] == ["b", "deep/c", "deep/er/a"]
+    assert problems == []
+
+
+def test_two_files_that_differ_in_extension_get_two_ids(tmp_path):
+    write_wav(tmp_path / "a.wav")
+    write_wav(tmp_path / "a.flac")
+    utterances, _ = scan_folder(tmp_path)
+    assert [item.id for item in utterances] == ["a.flac", "a.wav"]
+
+
+def test_broken_files_in_a_folder_are_left_out_and_reported(tmp_path):
+    write_wav(tmp_path / "good.wav")
+    (tmp_path / "bad.wav").touch()
+    utterances, problems = scan_folder(tmp_path)
+    assert [item.id for item in utterances] == ["good"]
+    assert len(problems) == 1 and "bad.wav" in problems[0]
+
+
+def test_a_folder_without_usable_audio_is_an_error(tmp_path):
+    with pytest.raises(CorpusError, match="no such folder"):
+        scan_folder(tmp_path / "missing")
+    with pytest.raises(CorpusError, match="no audio in this folder"):
+        scan_folder(tmp_path)
+    (tmp_path / "bad.wav").touch()
+    with pytest.raises(CorpusError, match=r"none of its 1 audio files.*bad\.wav"):
+        scan_folder(tmp_path)
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    write_wav(tmp_path / "data/a.wav")
+    write_wav(tmp_path / "elsewhere/b, with comma.wav", 800)
+    utterances, _ = scan_folder(tmp_path)
+    utterances[0] = utterances[0]._replace(speaker="s1", label="seven")
+    write_manifest(tmp_path / "m.csv", utterances, tmp_path / "data")
+    text = (tmp_path / "m.csv").read_text()
+    assert "$data_root/a.wav" in text
+    assert read_manifest(tmp_path / "m.csv", tmp_path / "data") == utterances
+
+
+def test_a_manifest_of_a_user_needs_only_a_column_wav(tmp_path):
+    write_wav(tmp_path / "sub/a.wav")
+    (tmp_path / "m.csv").write_text("wav,speaker,label,other\nsub/a.wav,ann,,x\n")
+    (item,) = read_manifest(tmp_path / "m.csv")
+    assert (item.id, item.speaker, item.label) == ("a", "ann", None)
+    assert item.info.duration == 0.1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("ID,path\na,b.wav\n", "needs a column wav.*has ID, path"),
+        ("wav\n", "has no rows"),
+        ("ID,wav\na,\n", "line 2: nothing in column wav"),
+        ("ID,wav\na,a.wav\na,a.wav\n", "line 3: ID a is already on line 2"),
+        ("ID,wav\na,gone.wav\n", r"line 2.*gone\.wav: no such file"),
+        ("ID,wav\na,bad.wav\n", r"line 2.*bad\.wav: empty file"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_names_line_and_reason(
+    tmp_path, content, reason
+):
+    write_wav(tmp_path / "a.wav")
+    (tmp_path / "bad.wav").touch()
+    (tmp_path / "m.csv").write_text(content)
+    with pytest.raises(CorpusError, match=rf"m\.csv.*{reason}"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_a_missing_or_binary_manifest_is_an_error(tmp_path):
+    with pytest.raises(CorpusError, match="no such manifest"):
+        read_manifest(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(CorpusError, match="not a CSV file"):
+        read_manifest(tmp_path / "m.csv")

@@ -1,0 +1,62 @@
+"""Plots are files of the asked size, and tables line up."""
+
+import struct
+
+import pytest
+
+from sb_espnet_vq.corpora import whole_file
+from sb_espnet_vq.evaluation.tables import text_table
+
+
+def draw_everything(path):
+    plots = pytest.importorskip("sb_espnet_vq.evaluation.plots")
+    pytest.importorskip("matplotlib")
+    figure, axes = plots.new_figure(3)
+    curve = plots.Curve("loss", "nat", [3.0, 2.0], [3.1, 2.2], (4.0, "guessing"))
+    plots.draw_curve(axes[0], curve)
+    plots.draw_usage(axes[1], [5, 0, 1, 10], perplexity=2.1)
+    plots.draw_bars(axes[2], {"800": {"a": [0.9, 0.8], "b": [0.7]}}, "accuracy", "probe")
+    plots.save_figure(figure, path)
+    return axes
+
+
+def test_a_figure_is_drawn_without_a_display(tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    axes = draw_everything(tmp_path / "figure.png")
+    content = (tmp_path / "figure.png").read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert min(struct.unpack(">II", content[16:24])) > 800
+    assert [p.name for p in tmp_path.iterdir()] == ["figure.png"]
+    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in axes[:2])
+    labels = [text.get_text() for text in axes[0].get_legend().get_texts()]
+    assert labels[-1] == "guessing: 4.00"
+
+
+def test_a_run_of_one_epoch_and_an_unused_codebook_can_be_drawn(tmp_path):
+    plots = pytest.importorskip("sb_espnet_vq.evaluation.plots")
+    pytest.importorskip("matplotlib")
+    figure, axes = plots.new_figure(2)
+    plots.draw_curve(axes[0], plots.Curve("loss", "nat", [3.0], [3.1]))
+    plots.draw_usage(axes[1], [0, 0], perplexity=0.0)
+    plots.save_figure(figure, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 0
+
+
+def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full"), whole_file(path) as partial:
+        partial.write_text("half of the n")
+        raise OSError("disk full")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_columns_line_up():
+    table = text_table([["a", 1.0], ["longer", 23]], ["name", "value"])
+    assert table.splitlines() == [
+        "name    value",
+        "------  -----",
+        "a       1.000",
+        "longer     23",
+    ]

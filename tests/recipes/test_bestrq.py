@@ -1,0 +1,234 @@
+"""The BEST-RQ recipe from audio files to figures, tiny; killed and resumed."""
+
+import csv
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("speechbrain")
+soundfile = pytest.importorskip("soundfile")
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "BEST-RQ"
+HPARAMS = ROOT / "hparams" / "BEST-RQ"
+TINY = {
+    "number_of_epochs": 2,
+    "seconds_per_batch": 2.0,
+    "n_mels": 10,
+    "p_input": 40,
+    "n_fft": 400,
+    "cb_vocab": 8,
+    "d_model": 16,
+    "nhead": 2,
+    "num_encoder_layers": 1,
+    "d_ffn": 16,
+    "kernel_size": 3,
+    "probe_layer": 1,
+    "probe_labels": "[12]",
+    "probe_draws": 2,
+    "held_out": "[0.2, 0.3]",
+    "ckpt_interval_minutes": 0,
+    "ckpt_interval_steps": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """40 short sounds of two kinds, one of them stereo at 8 kHz, one very short."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = torch.Generator().manual_seed(0)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["wav", "label"])
+        for number in range(40):
+            rate, kind = (8000 if number == 0 else 16000), number % 2
+            seconds = 0.02 if number == 5 else 0.2 + 0.02 * number
+            time = torch.arange(int(rate * seconds)) / rate
+            noise = 0.05 * torch.randn(len(time), generator=generator)
+            hertz = 300 + 1500 * kind + 20 * number
+            sound = 0.3 * torch.sin(6.2832 * hertz * time) + noise
+            channels = sound[:, None].expand(-1, 2 if number == 0 else 1)
+            soundfile.write(folder / f"s{number:02d}.wav", channels.numpy(), rate)
+            writer.writerow([f"s{number:02d}.wav", "low high".split()[kind]])
+    return folder
+
+
+def arguments(corpus, output, **more):
+    options = TINY | {"manifest": corpus / "manifest.csv", "output_folder": output}
+    options |= more
+    pairs = [str(x) for key, value in options.items() for x in (f"--{key}", value)]
+    return [str(HPARAMS / "fsdd.yaml"), "--device=cpu", "--noprogressbar", *pairs]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """The recipe's own modules, imported as its launch command would."""
+    sys.path.insert(0, str(RECIPE))
+    hook, threads = sys.excepthook, torch.get_num_threads()
+    # One thread: sums in another order would differ in their last bits.
+    torch.set_num_threads(1)
+    try:
+        yield importlib.import_module("train")
+    finally:
+        sys.path.remove(str(RECIPE))
+        sys.modules.pop("train")
+        sys.excepthook = hook
+        torch.set_num_threads(threads)
+
+
+def figures(output):
+    results = json.loads((output / "results.json").read_text())
+    results.pop("seconds")
+    return results
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recipe, corpus, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    recipe.main(arguments(corpus, output))
+    return output
+
+
+def test_it_ends_with_figures_and_a_plot(uninterrupted):
+    results = figures(uninterrupted)
+    assert results["steps"] == 2 * 7
+    assert results["best_epoch"] in (1, 2)
+    assert [epoch["epoch"] for epoch in results["epochs"]] == [1, 2]
+    assert results["utterances"] == {"train": 20, "valid": 8, "test": 12}
+    test = results["test"]
+    assert 0 <= test["accuracy"] <= 1
+    assert test["masked_stacks"] > 10
+    assert test["nats_below_unigram"] == test["unigram_loss"] - test["loss"]
+    assert sum(results["label_counts"]) > 100
+    (row,) = results["probe"]["rows"]
+    assert set(row["accuracy"]) == {"trained", "untrained", "log_mel"}
+    assert all(len(values) == 2 for values in row["accuracy"].values())
+    assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
+
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {recipe!r})
+import train
+from bestrq_brain import BestRQBrain
+end = BestRQBrain.on_fit_batch_end
+def killed(brain, *args):
+    end(brain, *args)
+    if brain.optimizer_step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+BestRQBrain.on_fit_batch_end = killed
+train.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("step", [4, 9])
+def test_a_killed_run_resumes_to_the_same_figures(
+    recipe, corpus, uninterrupted, tmp_path, step
+):
+    script = KILLED.format(recipe=str(RECIPE), step=step)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments(corpus, tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not (tmp_path / "results.json").exists()
+    recipe.main(arguments(corpus, tmp_path))
+    assert figures(tmp_path) == figures(uninterrupted)
+    # And again: nothing is left to train, the figures stay.
+    recipe.main(arguments(corpus, tmp_path))
+    assert figures(tmp_path) == figures(uninterrupted)
+
+
+def test_padding_and_the_rest_of_the_batch_change_no_features(recipe, corpus, tmp_path):
+    from speechbrain.core import Stage
+
+    from sb_espnet_vq.lobes.batches import JoinShort, SpeechBatch
+
+    hparams = recipe.load_hparams(*parsed(recipe, arguments(corpus, tmp_path)))
+    brain = recipe.BestRQBrain(
+        modules=hparams["modules"], hparams=hparams, run_opts={"device": "cpu"}
+    )
+    signals = [0.1 * torch.randn(n) for n in (16000, 9000, 300)]
+    items = [{"id": f"u{n}", "sig": x} for n, x in enumerate(signals)]
+    together = JoinShort(16000)(items)
+    brain.modules.normalize.train()
+    brain.features(together, epoch=0)
+    brain.modules.eval()
+    features = brain.features(together)
+    # 300 samples make 2 frames, which is less than one stack.
+    assert features.stacks.tolist() == [25, 14, 0]
+    mask = brain.draw_masks(together, features, Stage.TRAIN, 1)
+    assert mask[2].sum() == 0 and mask[1, 14:].sum() == 0
+    for row, item in enumerate(items):
+        alone = brain.features(JoinShort(16000)([item]))
+        length = int(alone.lengths)
+        assert length == features.lengths[row]
+        assert not features.frames[row, length:].any()
+        inside = alone.frames[0, :length]
+        torch.testing.assert_close(features.frames[row, :length], inside)
+    # Utterances too short for any mask: no loss, and a gradient all the same.
+    brain.sums = type(hparams["record"])()
+    short = SpeechBatch(["u2"], together.signals[2:, :300], together.samples[2:])
+    predictions = brain.compute_forward(short, Stage.TRAIN)
+    loss = brain.compute_objectives(predictions, short, Stage.TRAIN)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert brain.modules.linear.w.weight.grad is not None
+
+
+def parsed(recipe, command):
+    hparams_file, _, overrides = recipe.sb.parse_arguments(command)
+    return hparams_file, overrides
+
+
+def test_an_unknown_key_is_named_with_the_nearest_one(recipe, corpus, tmp_path):
+    wrong = arguments(corpus, tmp_path, number_of_epoch=3)
+    with pytest.raises(recipe.CorpusError, match="--number_of_epoch:.*did you mean --number_of_epochs"):
+        recipe.load_hparams(*parsed(recipe, wrong))
+
+
+def test_a_path_that_must_be_given_is_named(recipe):
+    with pytest.raises(recipe.CorpusError, match="data_folder"):
+        recipe.load_hparams(str(HPARAMS / "librispeech.yaml"), {})
+
+
+def test_masks_that_split_a_stack_are_refused(recipe, corpus, tmp_path):
+    wrong = arguments(corpus, tmp_path, mask_length=6)
+    with pytest.raises(recipe.CorpusError, match="multiple of pad_to_divisible_by"):
+        recipe.main(wrong)
+
+
+def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
+    small = ("d_model", "nhead", "num_encoder_layers", "d_ffn", "cb_vocab")
+    options = {name: TINY[name] for name in small} | {
+        "manifest": corpus / "manifest.csv",
+        "data_folder": corpus,
+        "output_folder": tmp_path,
+        "probe_layer": 1,
+        "probe_labels": "[12]",
+        "probe_draws": 1,
+        "number_of_epochs": 1,
+        "optimizer_step_limit": 1,
+        "train_num_buckets": 2,
+        "avoid_if_shorter_than": 0.1,
+        "num_workers": 0,
+        "held_out": "[0.2, 0.3]",
+        "precision": "fp32",
+    }
+    pairs = [str(x) for key, value in options.items() for x in (f"--{key}", value)]
+    file = str(HPARAMS / "librispeech.yaml")
+    recipe.main([file, "--device=cpu", "--noprogressbar", *pairs])
+    assert figures(tmp_path)["steps"] == 1
