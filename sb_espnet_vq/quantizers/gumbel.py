@@ -93,8 +93,9 @@ class GumbelVQ(Quantizer):
 
     def temperature(self) -> Tensor | float:
         """Return the temperature of the next training forward, a scalar tensor."""
-        start = torch.as_tensor(self.max_temp, device=self.step.device)
-        return (start * self.temp_decay**self.step).clamp(min=self.min_temp)
+        # Only the step is a tensor: a copy of a number to a device would wait for it.
+        decayed = self.max_temp * self.temp_decay**self.step
+        return decayed.clamp(min=self.min_temp)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits (N, n_codebooks, codebook_size) of frames (N, dim)."""
