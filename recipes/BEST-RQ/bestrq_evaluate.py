@@ -32,6 +32,7 @@ def evaluate(brain, datasets, untrained):
     parameters = sum(p.numel() for p in hparams["model"].parameters())
     return {
         "utterances": {part: len(data) for part, data in datasets.items()},
+        "minutes": {part: minutes(data) for part, data in datasets.items()},
         "parameters": parameters,
         "steps": epochs[-1]["step"],
         "best_epoch": brain.hparams.record.epochs[-1]["epoch"],
@@ -107,3 +108,18 @@ def count_labels(brain, batches):
         labels = labels[features.real_stacks(labels.shape[1])]
         counts += torch.bincount(labels, minlength=len(counts)).cpu()
     return counts
+
+
+def minutes(dataset):
+    """How much speech a dataset holds.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        Its rows have a duration.
+
+    Returns
+    -------
+    float
+    """
+    return sum(dataset.data[name]["duration"] for name in dataset.data_ids) / 60

@@ -79,7 +79,7 @@ def pool(brain, dataset, encoders):
     brain.modules.eval()
     labelled = dataset.filtered_sorted(key_test={"label": bool})
     # The loader keeps the order of the data, one utterance a row.
-    labels = [row["label"] for row in labelled.data.values()]
+    labels = [labelled.data[name]["label"] for name in labelled.data_ids]
     rows = {name: [] for name in (*encoders, "log_mel")}
     alone = JoinShort(brain.hparams.sample_rate)
     for batch in make_loader(labelled, vars(brain.hparams), collate=alone):

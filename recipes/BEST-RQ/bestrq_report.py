@@ -116,14 +116,19 @@ def draw(results, path):
     """
     epochs, test = results["epochs"], results["test"]
     rows = results["probe"]["rows"]
-    figure, axes = plots.new_figure(4 if rows else 3)
+    title = (
+        f"BEST-RQ on {results['minutes']['train']:.0f} min of speech, "
+        f"{results['steps']} steps; on {results['minutes']['test']:.1f} min of test "
+        f"speech {test['accuracy']:.3f} accurate, {test['loss']:.2f} nat"
+    )
+    figure, axes = plots.new_figure(4 if rows else 3, title)
     references = {
         "loss": (test["unigram_loss"], "label frequencies alone"),
         "accuracy": (test["commonest_label_accuracy"], "always the commonest label"),
     }
     panels = {
-        "loss": ("Predicting masked labels: cross-entropy", "nat per masked frame"),
-        "accuracy": ("Predicting masked labels: accuracy", "share predicted"),
+        "loss": ("Predicting masked labels: cross-entropy", "nat per masked label"),
+        "accuracy": ("Predicting masked labels: accuracy", "share of masked labels predicted"),
     }
     for panel, (name, (title, ylabel)) in zip(axes, panels.items(), strict=False):
         train, valid = ([e[f"{p}_{name}"] for e in epochs] for p in ("train", "valid"))

@@ -53,6 +53,9 @@ def main(arguments):
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
+    if brain.optimizer_step_limit is not None:
+        # From the command line, SpeechBrain gives this option as a text.
+        brain.optimizer_step_limit = int(brain.optimizer_step_limit)
     untrained = copy.deepcopy((hparams["CNN"], hparams["wrapper"]))
     train(brain, datasets)
     results = evaluate(brain, datasets, untrained)

@@ -116,18 +116,22 @@ def draw_bars(
         for place, values in zip(places, figures, strict=True):
             axes.plot([place] * len(values), values, "k.", ms=4, alpha=0.6)
     axes.set_xticks(range(len(groups)), list(groups))
-    axes.set(ylabel=ylabel, title=title, ylim=(0, 1))
-    axes.legend(frameon=True, loc="lower right")
+    # Room above the bars, so that the legend hides none of them.
+    axes.set(ylabel=ylabel, title=title, ylim=(0, 1.18))
+    axes.set_yticks([tenth / 5 for tenth in range(6)])
+    axes.legend(frameon=False, loc="upper center", ncols=len(names))
     axes.grid(alpha=0.3, axis="y")
 
 
-def new_figure(panels: int) -> tuple[Any, list[Any]]:
+def new_figure(panels: int, title: str = "") -> tuple[Any, list[Any]]:
     """A figure of panels, two in a row.
 
     Arguments
     ---------
     panels : int
         How many.
+    title : str
+        Above them all.
 
     Returns
     -------
@@ -139,6 +143,7 @@ def new_figure(panels: int) -> tuple[Any, list[Any]]:
 
     rows = (panels + 1) // 2
     figure = Figure(figsize=(12, 4.2 * rows), layout="constrained")
+    figure.suptitle(title, fontweight="bold")
     axes = figure.subplots(rows, 2, squeeze=False).ravel().tolist()
     for spare in axes[panels:]:
         spare.axis("off")

@@ -29,13 +29,15 @@ class SecondsBatchSampler(Sampler):
     -------
     >>> class Rows:
     ...     data = {n: {"duration": 1.0} for n in range(10)}
+    ...     data_ids = list(data)
     >>> sampler = SecondsBatchSampler(Rows(), seconds=3.0)
     >>> [len(batch) for batch in sampler]
     [2, 3, 2, 3]
     """
 
     def __init__(self, dataset: Any, seconds: float, seed: int = 0):
-        durations = [row["duration"] for row in dataset.data.values()]
+        # A filtered dataset keeps all rows and lists the IDs that are left.
+        durations = [dataset.data[name]["duration"] for name in dataset.data_ids]
         self.size = len(durations)
         self.batches = min(self.size, max(1, math.ceil(sum(durations) / seconds)))
         self.seed = seed

@@ -52,6 +52,9 @@ def test_wrong_mask_settings_are_refused():
 class Rows:
     def __init__(self, durations):
         self.data = {f"u{n}": {"duration": d} for n, d in enumerate(durations)}
+        # As a filtered dataset has it: a row that is not used is still there.
+        self.data_ids = list(self.data)
+        self.data["left out"] = {"duration": 1000.0}
 
 
 @pytest.mark.parametrize(("count", "batches"), [(1, 1), (7, 3), (100, 34)])
