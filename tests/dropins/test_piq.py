@@ -505,6 +505,9 @@ def test_forward_keeps_the_configuration():
         _far_apart(module)
     assert torch.equal(free(z, labels), free(z))
     assert not torch.equal(ignored(z, labels), free(z))
+    # It can be switched off later, as upstream's can in its other method.
+    mine.activate_class_partitioning = False
+    assert torch.equal(mine(z, labels), mine(z))
 
 
 @pytest.mark.parametrize("partition", [True, False])
