@@ -96,10 +96,17 @@ def test_ls_recipes_and_hparams(recipes, capsys):
 
 def test_ls_drop_ins_names_both_paths(capsys):
     main(["ls", "drop-ins"])
-    rows = [line.split("for") for line in capsys.readouterr().out.splitlines()]
-    pairs = {ours.strip(): theirs.strip() for ours, theirs in rows}
-    ours = "sb_espnet_vq.nnet.quantisers.RandomProjectionQuantizer"
-    assert pairs[ours] == "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
+    rows = (line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    places = dict(rows)
+    module = "nnet.quantisers"
+    for name, place in (
+        (
+            "RandomProjectionQuantizer",
+            f"for speechbrain.{module}.RandomProjectionQuantizer",
+        ),
+        ("VectorQuantizer", "ours alone"),
+    ):
+        assert places[f"sb_espnet_vq.{module}.{name}"] == place
 
 
 def test_ls_without_a_word_prints_all(capsys):
@@ -336,7 +343,9 @@ def test_check_verbose_says_what_and_where(checks, capsys):
     assert "Traceback" in shown.err and "codes differ" in shown.err
 
 
-def test_a_closed_pipe_is_no_error():
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_closed_pipe_is_no_error(buffered):
+    env = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     command = f"{sys.executable} -m sb_espnet_vq.cli ls drop-ins | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True)
     assert not done.stderr
