@@ -276,9 +276,11 @@ class BestRQBrain(sb.Brain):
             Its number.
         """
         # The sums of a training epoch are restored when it is resumed.
-        self.sums = self.hparams.record if stage == sb.Stage.TRAIN else type(
+        self.sums = (
             self.hparams.record
-        )()
+            if stage == sb.Stage.TRAIN
+            else type(self.hparams.record)()
+        )
         self.started, self.frames_before = time.monotonic(), self.frames_so_far()
         self.bar = None
         if stage == sb.Stage.TRAIN and not self.noprogressbar and if_main_process():
@@ -290,7 +292,7 @@ class BestRQBrain(sb.Brain):
             )
 
     def on_fit_batch_start(self, batch, should_step):
-        """Seed every random draw of this step by its number.
+        """Seed every random draw of this step by its number; set the learning rate.
 
         A resumed run then draws what an uninterrupted one would have drawn.
 
@@ -306,19 +308,17 @@ class BestRQBrain(sb.Brain):
         seed = seed_of(f"{self.hparams.seed}/{epoch}/{self.step}/{rank}")
         random.seed(seed)
         torch.manual_seed(seed)
+        step = self.optimizer_step + 1
+        self.hparams.schedule.apply(self.optimizer, step, self.total_steps)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Adapt the learning rate and show how it goes.
+        """Show how it goes.
 
         Arguments
         ---------
-        batch, outputs, loss : object
+        batch, outputs, loss, should_step : object
             Not needed.
-        should_step : bool
-            Whether the optimizer has stepped.
         """
-        if should_step:
-            self.hparams.noam_annealing(self.optimizer)
         if self.bar is None:
             return
         figures = summarise(self.sums.running)

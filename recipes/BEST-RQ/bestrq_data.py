@@ -71,7 +71,8 @@ def make_loader(dataset, hparams, collate=None):
 
 
 def _of_fit_length(dataset, hparams):
-    shortest, longest = hparams["avoid_if_shorter_than"], hparams["avoid_if_longer_than"]
+    shortest = hparams["avoid_if_shorter_than"]
+    longest = hparams["avoid_if_longer_than"]
     fit = dataset.filtered_sorted(
         key_min_value={"duration": shortest}, key_max_value={"duration": longest}
     )

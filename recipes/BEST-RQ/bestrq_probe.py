@@ -44,9 +44,7 @@ def probe(brain, datasets, untrained):
         "trained": (brain.hparams.CNN, brain.hparams.wrapper),
         "untrained": untrained,
     }
-    train, test = (
-        pool(brain, datasets[part], encoders) for part in ("train", "test")
-    )
+    train, test = (pool(brain, datasets[part], encoders) for part in ("train", "test"))
     classes = sorted(set(train.labels) & set(test.labels))
     if len(classes) < 2:
         logger.info("no labels that train and test share: nothing to probe for")

@@ -98,8 +98,8 @@ def probe_table(probe):
     ]
     draws = len(probe["rows"][0]["accuracy"]["trained"])
     note = (
-        f"{len(probe['classes'])} classes, {probe['test_utterances']} other utterances, "
-        f"mean over {draws} draws of the labelled ones."
+        f"{len(probe['classes'])} classes, {probe['test_utterances']} other "
+        f"utterances, mean over {draws} draws of the labelled ones."
     )
     return f"{text_table(rows, header)}\n{note}"
 
@@ -127,8 +127,8 @@ def draw(results, path):
         "accuracy": (test["commonest_label_accuracy"], "always the commonest label"),
     }
     panels = {
-        "loss": ("Predicting masked labels: cross-entropy", "nat per masked label"),
-        "accuracy": ("Predicting masked labels: accuracy", "share of masked labels predicted"),
+        "loss": ("Masked labels: cross-entropy", "nat per masked label"),
+        "accuracy": ("Masked labels: accuracy", "share of them predicted"),
     }
     for panel, (name, (title, ylabel)) in zip(axes, panels.items(), strict=False):
         train, valid = ([e[f"{p}_{name}"] for e in epochs] for p in ("train", "valid"))
@@ -139,7 +139,7 @@ def draw(results, path):
     if rows:
         groups = {
             f"{row['labels']} labelled utterances": {
-                REPRESENTATIONS[name]: values for name, values in row["accuracy"].items()
+                shown: row["accuracy"][name] for name, shown in REPRESENTATIONS.items()
             }
             for row in rows
         }

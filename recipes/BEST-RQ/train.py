@@ -17,8 +17,8 @@ import speechbrain as sb
 from bestrq_brain import BestRQBrain
 from bestrq_data import make_loader, read_datasets
 from bestrq_evaluate import evaluate
-from hyperpyyaml import load_hyperpyyaml
 from bestrq_report import write_report
+from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from sb_espnet_vq.corpora import CorpusError, corpus_root, prepare_corpus
@@ -171,6 +171,7 @@ def train(brain, datasets):
         # Otherwise SpeechBrain tells only distributed samplers the epoch.
         brain.train_sampler = sampler
     brain.steps_per_epoch = len(loader)
+    brain.total_steps = total_steps(brain)
     brain.plain_train_batches = make_loader(datasets["train"], hparams)
     started = time.monotonic(), time.process_time()
     brain.fit(
@@ -183,6 +184,24 @@ def train(brain, datasets):
         "wall": time.monotonic() - started[0],
         "cpu": time.process_time() - started[1],
     }
+
+
+def total_steps(brain):
+    """Optimizer steps of the whole run, by epochs or by their limit.
+
+    Arguments
+    ---------
+    brain : BestRQBrain
+        Knows its steps per epoch.
+
+    Returns
+    -------
+    int
+    """
+    batches = brain.steps_per_epoch * brain.hparams.number_of_epochs
+    steps = max(1, batches // brain.grad_accumulation_factor)
+    limit = brain.optimizer_step_limit
+    return steps if limit is None else min(steps, limit)
 
 
 if __name__ == "__main__":

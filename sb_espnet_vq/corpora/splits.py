@@ -198,9 +198,8 @@ def _scan_parts(
 ) -> dict[str, list[Utterance]]:
     if not root.is_dir():
         raise CorpusError(f"{root}: no such folder")
-    missing = [
-        name for part in PARTS for name in subfolders[part] if not (root / name).is_dir()
-    ]
+    names = [name for part in PARTS for name in subfolders[part]]
+    missing = [name for name in names if not (root / name).is_dir()]
     if missing:
         raise CorpusError(
             f"{root}: its subfolders {', '.join(missing)} are missing; set the "

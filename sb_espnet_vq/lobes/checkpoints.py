@@ -18,7 +18,11 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    if_main_process,
+    is_distributed_initialized,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +186,7 @@ class TrainingRecord:
             On the CPU.
         """
         names = sorted(self.running)
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not is_distributed_initialized():
             return {name: self.running[name].cpu() for name in names}
         totals = {}
         for name in names:

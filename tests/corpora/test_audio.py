@@ -11,7 +11,8 @@ soundfile = pytest.importorskip("soundfile")
 
 
 def tone(rate, seconds=0.5, hertz=440.0):
-    return 0.5 * numpy.sin(2 * numpy.pi * hertz * numpy.arange(int(rate * seconds)) / rate)
+    time = numpy.arange(int(rate * seconds)) / rate
+    return 0.5 * numpy.sin(2 * numpy.pi * hertz * time)
 
 
 def test_a_mono_file_of_the_wanted_rate_is_read_as_it_is(tmp_path):
@@ -42,8 +43,9 @@ def broken_files(folder):
     (folder / "empty.wav").touch()
     (folder / "text.wav").write_text("this is no audio at all, whatever its name says")
     soundfile.write(folder / "silent.wav", numpy.zeros(0), 16000)
-    soundfile.write(folder / "cut.flac", numpy.random.default_rng(0).normal(
-        0, 0.1, 40000), 16000)
+    soundfile.write(
+        folder / "cut.flac", numpy.random.default_rng(0).normal(0, 0.1, 40000), 16000
+    )
     content = (folder / "cut.flac").read_bytes()
     (folder / "cut.flac").write_bytes(content[: len(content) // 2])
     (folder / "folder.wav").mkdir()

@@ -85,7 +85,10 @@ def test_an_archive_with_another_hash_is_not_used(tmp_path, registry):
     ("output", "reason"),
     [
         ("ERROR: Could not find a version", "is there a network"),
-        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES", "not have the expected SHA-256"),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES",
+            "not have the expected SHA-256",
+        ),
         ("python: No module named pip", "does not have"),
     ],
 )

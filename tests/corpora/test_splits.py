@@ -91,7 +91,9 @@ def test_a_folder_is_prepared_and_its_conversions_are_said_once(tmp_path, caplog
     ]
     assert "1 files cannot be read" in warnings[0]
     root = corpus_root(data_folder=tmp_path / "audio")
-    read = {p: read_manifest(tmp_path / f"out/{p}.csv", root) for p in ("train", "test")}
+    read = {
+        p: read_manifest(tmp_path / f"out/{p}.csv", root) for p in ("train", "test")
+    }
     assert (len(read["train"]), len(read["test"])) == (8, 1)
 
 

@@ -15,7 +15,9 @@ def draw_everything(path):
     curve = plots.Curve("loss", "nat", [3.0, 2.0], [3.1, 2.2], (4.0, "guessing"))
     plots.draw_curve(axes[0], curve)
     plots.draw_usage(axes[1], [5, 0, 1, 10], perplexity=2.1)
-    plots.draw_bars(axes[2], {"800": {"a": [0.9, 0.8], "b": [0.7]}}, "accuracy", "probe")
+    plots.draw_bars(
+        axes[2], {"800": {"a": [0.9, 0.8], "b": [0.7]}}, "accuracy", "probe"
+    )
     plots.save_figure(figure, path)
     return axes
 

@@ -196,7 +196,9 @@ def parsed(recipe, command):
 
 def test_an_unknown_key_is_named_with_the_nearest_one(recipe, corpus, tmp_path):
     wrong = arguments(corpus, tmp_path, number_of_epoch=3)
-    with pytest.raises(recipe.CorpusError, match="--number_of_epoch:.*did you mean --number_of_epochs"):
+    with pytest.raises(
+        recipe.CorpusError, match="--number_of_epoch:.*did you mean --number_of_epochs"
+    ):
         recipe.load_hparams(*parsed(recipe, wrong))
 
 

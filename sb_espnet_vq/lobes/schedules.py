@@ -1,0 +1,76 @@
+"""Learning rates that are functions of the step alone, with no state to save."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from sb_espnet_vq.errors import ConfigError
+
+
+class WarmupDecay:
+    """Rises linearly to `peak` over `warmup_steps`, then decays.
+
+    Arguments
+    ---------
+    peak : float
+        Highest learning rate.
+    warmup_steps : int
+        Optimizer steps until it is reached.
+    decay : str
+        `linear`: to 0 at the last step of the run. `inverse_sqrt`: with the
+        inverse square root of the step (Vaswani et al. 2017, section 5.3), which
+        needs no last step.
+
+    Raises
+    ------
+    ConfigError
+        Another decay.
+
+    Example
+    -------
+    >>> schedule = WarmupDecay(peak=1.0, warmup_steps=10, decay="linear")
+    >>> [schedule.rate(step, total=100) for step in (1, 10, 55, 100)]
+    [0.1, 0.9, 0.45, 0.0]
+    """
+
+    def __init__(self, peak: float, warmup_steps: int, decay: str = "linear"):
+        if decay not in ("linear", "inverse_sqrt"):
+            raise ConfigError(f"decay must be linear or inverse_sqrt, not {decay!r}")
+        self.peak = peak
+        self.warmup_steps = max(1, warmup_steps)
+        self.decay = decay
+
+    def rate(self, step: int, total: int) -> float:
+        """The learning rate of a step.
+
+        Arguments
+        ---------
+        step : int
+            From 1 on.
+        total : int
+            Steps of the whole run.
+
+        Returns
+        -------
+        float
+        """
+        if self.decay == "linear":
+            rise = min(1.0, step / self.warmup_steps)
+            return self.peak * rise * max(0.0, 1 - step / total)
+        rise = step / self.warmup_steps
+        return self.peak * min(rise, math.sqrt(1 / rise))
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int, total: int) -> None:
+        """Set the learning rate for the coming step.
+
+        Arguments
+        ---------
+        optimizer : torch.optim.Optimizer
+            All its groups get the same rate.
+        step, total : int
+            As in `rate`.
+        """
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate(step, total)
