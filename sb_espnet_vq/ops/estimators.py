@@ -49,7 +49,7 @@ class _SampleEntries(torch.autograd.Function):
         offset = torch.arange(len(tables), device=codes.device) * tables.shape[1]
         rows = (codes + offset).reshape(-1)
         grad_tables = torch.zeros_like(tables).flatten(0, 1)
-        grad_tables = grad_tables.index_add_(0, rows, grad.reshape(len(rows), -1))
+        grad_tables = grad_tables.index_add_(0, rows, grad.flatten(0, 1))
         return grad_probs, grad_tables.view_as(tables), None
 
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError, ShapeError
@@ -102,7 +103,10 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def _quantize(self, frames: Frames) -> Quantized:
-        """Quantize frames for ``forward``; in training, update buffers after."""
+        """Quantize frames for ``forward``; in training, update buffers after.
+
+        A family whose own ``forward`` has further options may take them here.
+        """
 
     @abstractmethod
     def _search(self, frames: Frames) -> Tensor:
@@ -302,22 +306,20 @@ class Quantizer(nn.Module, ABC):
                 f"{name}: x must be (..., {self.dim}), got {tuple(x.shape)}; "
                 "the last axis holds the features"
             )
-        if mask is not None and (
-            mask.dtype != torch.bool or mask.shape != x.shape[:-1]
-        ):
+        if mask is not None and not _is_tensor(mask, torch.bool, x.shape[:-1]):
             raise ShapeError(
                 f"{name}: mask must be bool {tuple(x.shape[:-1])}, True at real "
-                f"frames; got {mask.dtype} {tuple(mask.shape)}"
+                f"frames; got {_kind(mask)}"
             )
         if labels is not None:
             self._check_labels(x, labels)
 
     def _check_labels(self, x: Tensor, labels: Tensor) -> None:
         name = type(self).__name__
-        if labels.dtype != torch.int64 or x.dim() < 2 or labels.shape != x.shape[:1]:
+        if x.dim() < 2 or not _is_tensor(labels, torch.int64, x.shape[:1]):
             raise ShapeError(
                 f"{name}: labels must be int64 {tuple(x.shape[:1])}, one for each "
-                f"utterance; got {labels.dtype} {tuple(labels.shape)}"
+                f"utterance; got {_kind(labels)}"
             )
         if self.num_classes is None or not _can_raise(labels) or not len(labels):
             return
@@ -370,6 +372,34 @@ def table_dtype(table: Tensor) -> torch.dtype:
     return torch.float64 if table.dtype == torch.float64 else torch.float32
 
 
+def project(module: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer, or the identity, in the dtype of ``x``.
+
+    A call of the layer would fail where its weights are narrower than ``x``.
+
+    Arguments
+    ---------
+    module : torch.nn.Linear or torch.nn.Identity
+        The layer.
+    x : torch.Tensor
+        (..., D) float.
+
+    Returns
+    -------
+    torch.Tensor
+        (..., D').
+
+    Example
+    -------
+    >>> project(nn.Linear(3, 2).bfloat16(), torch.zeros(1, 3)).dtype
+    torch.float32
+    """
+    if not isinstance(module, nn.Linear):
+        return x
+    bias = None if module.bias is None else module.bias.to(x.dtype)
+    return F.linear(x, module.weight.to(x.dtype), bias)
+
+
 def positive_int(name: str, value: int) -> int:
     """Return ``value`` if it is an integer of at least 1.
 
@@ -407,6 +437,16 @@ def in_range(name: str, value: float, low: float, high: float) -> float:
             f"{name} must be a number in [{low:g}, {high:g}], got {value!r}"
         )
     return value
+
+
+def _is_tensor(x, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
+    return isinstance(x, Tensor) and x.dtype == dtype and x.shape == shape
+
+
+def _kind(x) -> str:
+    if isinstance(x, Tensor):
+        return f"{x.dtype} {tuple(x.shape)}"
+    return type(x).__name__
 
 
 def _can_raise(x: Tensor) -> bool:

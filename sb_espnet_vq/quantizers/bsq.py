@@ -8,7 +8,13 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.entropy import entropy, sign_entropy, summed_pattern_probs
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.quantizers.base import Quantized, Quantizer, in_range, positive_int
+from sb_espnet_vq.quantizers.base import (
+    Quantized,
+    Quantizer,
+    in_range,
+    positive_int,
+    table_dtype,
+)
 
 _MAX_BITS = 62
 _MAX_ENTROPY_BITS = 24
@@ -126,7 +132,7 @@ class BSQ(Quantizer):
             inv_temperature = self.inv_temperature
         u = self.on_sphere(frames.x)
         codes = self._codes(u)
-        signs = straight_through(u, self._signs(codes).to(u.dtype))
+        signs = straight_through(u, self._signs(codes))
         terms = {}
         if self.loss_weights["entropy"] > 0:
             terms["entropy"] = self.entropy_term(frames, u, inv_temperature)
@@ -141,7 +147,10 @@ class BSQ(Quantizer):
 
     def _signs(self, codes: Tensor) -> Tensor:
         positive = (codes.clamp(min=0) >> self._shifts(codes)) & 1
-        signs = (positive * 2 - 1) * self.bits**-0.5
+        # The dtype of the weights, not of the frames, so that decode agrees.
+        same = isinstance(self.project_out, nn.Identity)
+        dtype = torch.float32 if same else table_dtype(self.project_out.weight)
+        signs = (positive * 2 - 1).to(dtype) * self.bits**-0.5
         return torch.where(codes >= 0, signs, 0)
 
     def _decode(self, codes: Tensor) -> Tensor:

@@ -194,6 +194,7 @@ class RVQ(Quantizer):
         ConfigError
             If there are not so many levels.
         """
+        self._check_input(x, mask, labels)
         levels = self._levels(n_codebooks)
         dropout = self.training and self.quantizer_dropout
         utterances = x.shape[0] if dropout and x.dim() > 1 else None

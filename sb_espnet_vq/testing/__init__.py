@@ -1,0 +1,53 @@
+"""The contract of quantizers as checks that anyone can run on a registered family.
+
+With pytest, from another package::
+
+    import pytest
+    from sb_espnet_vq import testing
+
+    @pytest.mark.parametrize("check", testing.list_checks(), ids=str)
+    def test_contract(check):
+        if reason := testing.known_exception("my_family", check.name):
+            pytest.xfail(reason)
+        check("my_family")
+
+or on the command line: ``sbvq check my_family``.
+
+A family is built with ``dim=8, codebook_size=16``, or with what its class offers
+as ``contract_options`` (a dict, or a classmethod that returns one). Where training
+draws codes at random it says so by ``draws_codes = True``, and is then not asked
+for the same codes twice. What it cannot keep it lists in ``contract_exceptions``, a
+dict of check names to reasons.
+"""
+
+from sb_espnet_vq.testing import (
+    batches,
+    errors,
+    masks,
+    outputs,
+    precision,
+    ranks,
+    state,
+    tracing,
+)
+from sb_espnet_vq.testing.registry import Check, all_checks, known_exception
+
+__all__ = ["Check", "known_exception", "list_checks"]
+
+# Importing a module of checks registers them.
+_MODULES = (outputs, masks, batches, precision, errors, state, tracing, ranks)
+
+
+def list_checks() -> list[Check]:
+    """Return all checks, the quick ones first.
+
+    Returns
+    -------
+    list of Check
+
+    Example
+    -------
+    >>> [check.name for check in list_checks()][:2]
+    ['output_shapes', 'leading_shapes']
+    """
+    return all_checks(_MODULES)

@@ -1,0 +1,152 @@
+"""Checks that wrong input is refused, by name, before anything changes."""
+
+import torch
+
+import sb_espnet_vq
+from sb_espnet_vq.testing.helpers import (
+    contract_options,
+    frames,
+    make,
+    make_started,
+    same_state,
+    state_of,
+)
+from sb_espnet_vq.testing.registry import contract_check
+
+
+@contract_check
+def refuses_wrong_options(name, options):
+    """An unknown option, or a size that is no positive integer, is a ConfigError."""
+    small = {**contract_options(name), **options}
+    _refused(lambda: sb_espnet_vq.build(name, **small, no_such=1), "no_such")
+    for option in ("dim", "codebook_size"):
+        for value in (0, -3, 2.5, "8", True):
+            wrong = {**small, option: value}
+            error = _refused(lambda w=wrong: sb_espnet_vq.build(name, **w), repr(value))
+            assert option in str(error), f"the error does not name {option}: {error}"
+
+
+@contract_check
+def refuses_wrong_input(name, options):
+    """A wrong last dimension or dtype is named in a ShapeError; nothing has changed."""
+    q = make(name, options)
+    narrow = torch.zeros(2, 5, q.dim + 1)
+    cases = [
+        (narrow, str(tuple(narrow.shape)), str(q.dim)),
+        (torch.zeros(()), "()", str(q.dim)),
+        (torch.zeros(2, 5, q.dim, dtype=torch.int64), "torch.int64", "float"),
+        (torch.zeros(2, 5, q.dim, dtype=torch.complex64), "torch.complex64", "float"),
+        ([[0.0] * q.dim], "list", "float"),
+    ]
+    for x, came, expected in cases:
+        _forward_and_encode_refuse(q, (came, expected), x)
+
+
+@contract_check
+def refuses_wrong_mask(name, options):
+    """A mask of the wrong shape or dtype is named in a ShapeError."""
+    q = make(name, options)
+    x = frames(q, 2, 5)
+    cases = [
+        (torch.ones(2, 4, dtype=torch.bool), "(2, 4)"),
+        (torch.ones(2, dtype=torch.bool), "(2,)"),
+        (torch.ones(2, 5, q.dim, dtype=torch.bool), str((2, 5, q.dim))),
+        (torch.ones(2, 5), "torch.float32"),
+        (torch.ones(2, 5, dtype=torch.int64), "torch.int64"),
+        ([[True] * 5] * 2, "list"),
+    ]
+    for mask, came in cases:
+        _forward_and_encode_refuse(q, (came, "(2, 5)"), x, mask=mask)
+
+
+@contract_check
+def refuses_wrong_labels(name, options):
+    """Labels of the wrong shape or dtype are named in a ShapeError, used or not."""
+    q = make(name, options)
+    x = frames(q, 2, 5)
+    cases = [
+        (torch.zeros(3, dtype=torch.int64), "(3,)"),
+        (torch.zeros(2, 5, dtype=torch.int64), "(2, 5)"),
+        (torch.zeros((), dtype=torch.int64), "()"),
+        (torch.zeros(2), "torch.float32"),
+        (torch.zeros(2, dtype=torch.int32), "torch.int32"),
+        ([0, 0], "list"),
+    ]
+    for labels, came in cases:
+        _forward_and_encode_refuse(q, (came, "(2,)"), x, labels=labels)
+    # A bare frame belongs to no utterance that a label could name.
+    labels = torch.zeros(1, dtype=torch.int64)
+    _forward_and_encode_refuse(q, ("labels",), x[0, 0], labels=labels)
+
+
+@contract_check
+def refuses_labels_out_of_range(name, options):
+    """A label that names no class raises; families without classes ignore labels."""
+    q = make(name, options)
+    x, far = frames(q, 2, 5), torch.tensor([0, 10**6])
+    if q.num_classes is None:
+        q.eval()(x, labels=far)
+        return
+    for label in (-1, q.num_classes):
+        labels = torch.tensor([0, label])
+        needs = (str(label), str(q.num_classes))
+        _forward_and_encode_refuse(q, needs, x, ValueError, labels=labels)
+
+
+@contract_check
+def refuses_wrong_codes(name, options):
+    """Codes of a wrong shape, dtype or range are named in an error."""
+    q = make_started(name, options).eval()
+    k = q.n_codebooks
+    wide = torch.zeros(2, 5, k + 1, dtype=torch.int64)
+    cases = [
+        (wide, (str(tuple(wide.shape)), str(k))),
+        (wide[..., :0], (str((2, 5, 0)),)),
+        (torch.zeros((), dtype=torch.int64), ("()",)),
+        (torch.zeros(2, 5, k), ("torch.float32",)),
+        (torch.zeros(2, 5, k, dtype=torch.bool), ("torch.bool",)),
+        ([[0] * k], ("list",)),
+    ]
+    for codes, needs in cases:
+        _refused(lambda c=codes: q.decode(c), *needs, kind=sb_espnet_vq.ShapeError)
+    for code in (-2, q.codebook_size):
+        codes = torch.zeros(2, 5, k, dtype=torch.int64)
+        codes[1, 3, k - 1] = code
+        needs = (str(code), str(q.codebook_size))
+        _refused(lambda c=codes: q.decode(c), *needs, kind=ValueError)
+
+
+@contract_check
+def written_exceptions(name, options):
+    """Each declared exception has a reason and names a check that exists."""
+    from sb_espnet_vq import testing
+    from sb_espnet_vq.registry import find_quantizer
+
+    known = [check.name for check in testing.list_checks()]
+    for check_name in getattr(find_quantizer(name), "contract_exceptions", {}):
+        assert check_name in known, (
+            f"contract_exceptions names {check_name!r}, which is no check; "
+            f"checks are {', '.join(known)}"
+        )
+        testing.known_exception(name, check_name)
+
+
+def _forward_and_encode_refuse(q, needs, x, kind=sb_espnet_vq.ShapeError, **given):
+    for call in (q.train(), q.encode):
+        before = state_of(q)
+        _refused(lambda call=call: call(x, **given), *needs, kind=kind)
+        same_state(q, before, "after a refused input")
+
+
+def _refused(call, *needs, kind=sb_espnet_vq.ConfigError):
+    try:
+        call()
+    except Exception as error:
+        assert isinstance(error, kind), (
+            f"expected a {kind.__name__} naming {' and '.join(needs)}, "
+            f"got {type(error).__name__}: {error}"
+        )
+        for need in needs:
+            assert need in str(error), f"the error does not name {need!r}: {error}"
+        return error
+    raise AssertionError(f"expected a {kind.__name__} naming {needs[0]}, got none")

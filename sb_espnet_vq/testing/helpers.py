@@ -1,0 +1,130 @@
+"""Small modules, small batches, and comparisons that say what differs."""
+
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput
+from sb_espnet_vq.registry import build, find_quantizer
+
+
+def contract_options(name: str) -> dict:
+    """Return the small options that a family wants to be checked with."""
+    offered = getattr(find_quantizer(name), "contract_options", {})
+    offered = offered() if callable(offered) else offered
+    return {"dim": 8, "codebook_size": 16, **offered}
+
+
+def make(name: str, options: dict, seed: int = 0) -> Quantizer:
+    """Build a family from a seed."""
+    torch.manual_seed(seed)
+    return build(name, **{**contract_options(name), **options})
+
+
+def make_started(name: str, options: dict, seed: int = 0) -> Quantizer:
+    """Build a family and train it for two steps, so that all its state is in use."""
+    q = make(name, options, seed)
+    for step in range(2):
+        train(q, frames(q, 3, 40, seed=100 + step))
+    return q
+
+
+def frames(q: Quantizer, *lead: int, seed: int = 1) -> Tensor:
+    """Return normal frames (*lead, dim)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*lead, q.dim, generator=generator)
+
+
+def some_mask(batch: int, time: int) -> Tensor:
+    """Return a mask (batch, time) with padding at ends and holes in between."""
+    lengths = torch.arange(batch) * time // (2 * batch) + time // 2
+    mask = torch.arange(time) < lengths[:, None]
+    mask[:, 2::7] = False
+    return mask
+
+
+def labels_for(q: Quantizer, batch: int) -> Tensor | None:
+    """Return labels (batch,) where the family uses them."""
+    classes = q.num_classes
+    return None if classes is None else torch.arange(batch) % classes
+
+
+def train(q: Quantizer, x: Tensor, seed: int = 2, **given) -> QuantizerOutput:
+    """Run one training forward from a seed."""
+    q.train()
+    torch.manual_seed(seed)
+    return q(x, **given)
+
+
+def run(q: Quantizer, training: bool, x: Tensor, **given) -> QuantizerOutput:
+    """Run one forward, in training from a seed."""
+    return train(q, x, **given) if training else q.eval()(x, **given)
+
+
+def state_of(q: Quantizer) -> dict[str, Tensor]:
+    """Return copies of all parameters and buffers, those not saved too."""
+    named = [*q.named_parameters(), *q.named_buffers()]
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+def gradients(q: Quantizer, x: Tensor, out: QuantizerOutput) -> dict[str, Tensor]:
+    """Return the gradients of a loss that looks at quantized values and loss."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(out.quantized.shape, generator=generator)
+    total = out.loss + (out.quantized.float() * weight).sum()
+    wanted = {n: p for n, p in q.named_parameters() if p.requires_grad}
+    wanted["x"] = x
+    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
+    return {name: grad for name, grad in zip(wanted, found) if grad is not None}
+
+
+def same(got: Tensor, expected: Tensor, what: str) -> None:
+    """Assert equality bit for bit, NaN being equal to NaN."""
+    _same_kind(got, expected, what)
+    agree = (got == expected) | ((got != got) & (expected != expected))
+    _report(agree, got, expected, what)
+
+
+def close(
+    got: Tensor, expected: Tensor, what: str, rtol: float = 1e-4, atol: float = 1e-5
+) -> None:
+    """Assert equality to rounding."""
+    _same_kind(got, expected, what)
+    agree = torch.isclose(got, expected, rtol=rtol, atol=atol, equal_nan=True)
+    _report(agree, got, expected, what)
+
+
+def same_output(got: QuantizerOutput, expected: QuantizerOutput, what: str) -> None:
+    """Assert that two outputs agree bit for bit, statistics included."""
+    same(got.codes, expected.codes, f"{what}, codes")
+    same(got.quantized, expected.quantized, f"{what}, quantized")
+    same(got.loss, expected.loss, f"{what}, loss")
+    same_tensors(got.stats, expected.stats, f"{what}, stats")
+
+
+def same_tensors(got: dict, expected: dict, what: str) -> None:
+    """Assert that two dicts of tensors agree bit for bit."""
+    assert got.keys() == expected.keys(), (
+        f"{what}: got {sorted(got)}, expected {sorted(expected)}"
+    )
+    for name in expected:
+        same(got[name], expected[name], f"{what} {name!r}")
+
+
+def same_state(q: Quantizer, expected: dict[str, Tensor], what: str) -> None:
+    """Assert that parameters and buffers are as in a copy taken before."""
+    same_tensors(state_of(q), expected, f"{what}, state")
+
+
+def _same_kind(got: Tensor, expected: Tensor, what: str) -> None:
+    kinds = [f"{t.dtype} {tuple(t.shape)}" for t in (got, expected)]
+    assert kinds[0] == kinds[1], f"{what}: got {kinds[0]}, expected {kinds[1]}"
+
+
+def _report(agree: Tensor, got: Tensor, expected: Tensor, what: str) -> None:
+    if bool(agree.all()):
+        return
+    index = tuple((~agree).nonzero()[0].tolist())
+    raise AssertionError(
+        f"{what}: {int((~agree).sum())} of {agree.numel()} values differ, the first at "
+        f"{index}: got {got[index].item()}, expected {expected[index].item()}"
+    )

@@ -1,0 +1,192 @@
+"""Checks that several ranks learn what one process learns from the whole batch."""
+
+import os
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from sb_espnet_vq.quantizers.base import Quantizer
+from sb_espnet_vq.testing.helpers import close, frames, labels_for, make, some_mask
+from sb_espnet_vq.testing.registry import contract_check
+
+_BATCH, _TIME, _STEPS = 4, 30, 3
+# How many of the four utterances rank 0 gets, or which rank has only padding.
+_PARTS = {
+    "equal parts": 2,
+    "unequal parts": 3,
+    "an empty rank 1": 4,
+    "an empty rank 0": 0,
+    "only padding on rank 1": 2,
+    "only padding on rank 0": 2,
+    "a module made before the process group": 3,
+}
+_COLLECTIVE_TIMEOUT = 60.0
+_TIMEOUT = 240.0
+
+
+@contract_check(slow=True)
+def ranks_equal_one_process(name, options):
+    """Two ranks on parts of a batch end as one process does on the whole of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        _spawn(name, options, Path(folder))
+        for scenario in _PARTS:
+            first, second = (_read(Path(folder), scenario, r) for r in (0, 1))
+            expected = _train_part(name, options, scenario, rank=0, ranks=1)
+            _compare(scenario, first, second, expected, make(name, options))
+
+
+def _compare(scenario, first, second, expected, q: Quantizer) -> None:
+    for key, value in first["state"].items():
+        what = f"two ranks, {scenario}: {key}"
+        close(second["state"][key], value, f"{what} on rank 1 against rank 0")
+        if not q.draws_codes:
+            close(value, expected["state"][key], f"{what} against one process")
+    assert first["eval"] == second["eval"] == "done", f"{scenario}: no eval"
+    if q.draws_codes:
+        return
+    for step in range(_STEPS):
+        what = f"two ranks, {scenario}, step {step}:"
+        a, b, whole = (r["steps"][step] for r in (first, second, expected))
+        close((a["loss"] + b["loss"]) / 2, whole["loss"], f"{what} mean loss")
+        codes = torch.cat([a["codes"], b["codes"]])
+        close(codes, whole["codes"], f"{what} codes")
+        for key, grad in whole["grads"].items():
+            # Already averaged over the ranks, as DDP does.
+            close(a["grads"][key], grad, f"{what} averaged gradient of {key}")
+        x_grad = torch.cat([a["x_grad"], b["x_grad"]]) / 2
+        close(x_grad, whole["x_grad"], f"{what} gradient of x")
+
+
+def _train_part(name, options, scenario, rank, ranks, q=None) -> dict:
+    """Train on a rank's part of each batch; return all there is to compare."""
+    if q is None:
+        q = _make_on_rank(name, options, rank)
+    if ranks > 1:
+        # As DDP does when it wraps a module; buffers are the module's own concern.
+        for parameter in q.parameters():
+            dist.broadcast(parameter.data, 0)
+    steps = [_step(q, scenario, rank, ranks, step) for step in range(_STEPS)]
+    state = {k: v.detach().clone() for k, v in q.named_buffers()}
+    return {"steps": steps, "state": state}
+
+
+def _make_on_rank(name: str, options: dict, rank: int) -> Quantizer:
+    # No user has to seed ranks alike: rank 0's module is the one that counts.
+    return make(name, options, seed=1000 * rank)
+
+
+def _step(q: Quantizer, scenario: str, rank: int, ranks: int, step: int) -> dict:
+    x = frames(q, _BATCH, _TIME, seed=50 + step)
+    mask, labels = some_mask(_BATCH, _TIME), labels_for(q, _BATCH)
+    weight = frames(q, _BATCH, _TIME, seed=60 + step)
+    if scenario.startswith("only padding"):
+        mask[2:] &= "rank 0" in scenario
+        mask[:2] &= "rank 1" in scenario
+    if ranks > 1:
+        cut = _PARTS[scenario]
+        part = slice(0, cut) if rank == 0 else slice(cut, _BATCH)
+        x, mask, weight = x[part], mask[part], weight[part]
+        labels = None if labels is None else labels[part]
+    x.requires_grad_()
+    torch.manual_seed(70 + step + 1000 * rank)
+    out = q.train()(x, mask=mask, labels=labels)
+    # A sum over the whole batch, in the form whose mean over ranks it is.
+    (out.loss + ranks * (out.quantized * weight).sum()).backward()
+    grads = {}
+    for key, parameter in q.named_parameters():
+        if parameter.requires_grad:
+            grads[key] = _averaged(parameter, ranks)
+            parameter.grad = None
+    return {
+        "loss": out.loss.detach(),
+        "codes": out.codes,
+        "grads": grads,
+        "x_grad": x.grad,
+    }
+
+
+def _averaged(parameter: Tensor, ranks: int) -> Tensor:
+    grad = parameter.grad
+    grad = torch.zeros_like(parameter) if grad is None else grad.clone()
+    if ranks > 1:
+        dist.all_reduce(grad)
+    return grad / ranks
+
+
+def _rank_main(rank: int, name: str, options: dict, folder: str) -> None:
+    torch.set_num_threads(1)
+    early = _make_on_rank(name, options, rank)
+    dist.init_process_group(
+        "gloo",
+        init_method=Path(folder, "rendezvous").as_uri(),
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=_COLLECTIVE_TIMEOUT),
+    )
+    for scenario in _PARTS:
+        q = early if scenario.startswith("a module made before") else None
+        Path(folder, f"now-{rank}").write_text(scenario)
+        result = _train_part(name, options, scenario, rank, 2, q)
+        result["eval"] = _eval_alone(name, options, rank)
+        torch.save(result, _file(Path(folder), scenario, rank))
+    dist.destroy_process_group()
+
+
+def _eval_alone(name: str, options: dict, rank: int) -> str:
+    # On one rank only: a collective in eval would wait for the other for ever.
+    if rank == 1:
+        q = make(name, options).eval()
+        q.decode(q(frames(q, 2, 9)).codes)
+        q.encode(frames(q, 2, 9))
+    return "done"
+
+
+def _spawn(name: str, options: dict, folder: Path) -> None:
+    if not (dist.is_available() and dist.is_gloo_available()):
+        raise RuntimeError("this torch has no gloo, which the two ranks need")
+    with _no_inherited_ranks():
+        context = mp.spawn(
+            _rank_main, (name, options, str(folder)), nprocs=2, join=False
+        )
+    deadline = time.monotonic() + _TIMEOUT
+    try:
+        while not context.join(timeout=1):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"two ranks hang; they are at {_now(folder)}")
+    except mp.ProcessException as error:
+        raise AssertionError(f"two ranks failed at {_now(folder)}: {error}") from error
+    finally:
+        for process in context.processes:
+            if process.is_alive():
+                process.kill()
+
+
+class _no_inherited_ranks:
+    """Hide the variables by which a launcher would tell the children their rank."""
+
+    def __enter__(self):
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+        self.hidden = {n: os.environ.pop(n) for n in names if n in os.environ}
+
+    def __exit__(self, *error):
+        os.environ.update(self.hidden)
+
+
+def _now(folder: Path) -> str:
+    files = sorted(folder.glob("now-*"))
+    places = [f"rank {file.name[-1]}: {file.read_text()}" for file in files]
+    return "; ".join(places) or "the start"
+
+
+def _file(folder: Path, scenario: str, rank: int) -> Path:
+    return folder / f"{scenario.replace(' ', '-')}-{rank}.pt"
+
+
+def _read(folder: Path, scenario: str, rank: int) -> dict:
+    return torch.load(_file(folder, scenario, rank), weights_only=True)

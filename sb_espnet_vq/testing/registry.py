@@ -1,0 +1,123 @@
+"""What a check is, and which exceptions a family declares."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.registry import find_quantizer
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of the contract, to be called with the name of a family.
+
+    Arguments
+    ---------
+    name : str
+        Short name, as in ``contract_exceptions``.
+    doc : str
+        The promise in one line.
+    run : callable
+        Takes the family's name and options.
+    slow : bool
+        Starts processes or compiles: seconds rather than milliseconds.
+    """
+
+    name: str
+    doc: str
+    run: Callable
+    slow: bool = False
+
+    def __call__(self, name: str, **options) -> None:
+        """Put a registered family through the check.
+
+        Arguments
+        ---------
+        name : str
+            A name of ``list_quantizers()``.
+        **options
+            Replace or add to the options that the family is built with.
+
+        Raises
+        ------
+        AssertionError
+            If the promise is broken; says what came and what was expected.
+        """
+        with torch.random.fork_rng(devices=[]), _one_thread():
+            try:
+                self.run(name, options)
+            except AssertionError as error:
+                raise AssertionError(f"{name}: {error}") from error
+            except Exception as error:
+                raise AssertionError(
+                    f"{name}: {self.name} raised {type(error).__name__}: {error}"
+                ) from error
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@contextmanager
+def _one_thread():
+    # Tensors this small gain nothing from threads, which wait long for each other
+    # on a busy machine.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def contract_check(function: Callable | None = None, *, slow: bool = False):
+    """Turn a documented function of (name, options) into a `Check`."""
+    if function is None:
+        return lambda function: contract_check(function, slow=slow)
+    doc = (function.__doc__ or "").strip().splitlines()[0]
+    return Check(function.__name__, doc, function, slow)
+
+
+def all_checks(modules: tuple[ModuleType, ...]) -> list[Check]:
+    """Return the checks that modules define, quick ones first."""
+    found = [c for m in modules for c in vars(m).values() if isinstance(c, Check)]
+    return sorted(found, key=lambda check: check.slow)
+
+
+def known_exception(name: str, check_name: str) -> str | None:
+    """Return the family's written reason for not keeping a promise, if it has one.
+
+    Arguments
+    ---------
+    name : str
+        A name of ``list_quantizers()``.
+    check_name : str
+        The name of a check.
+
+    Returns
+    -------
+    str or None
+
+    Raises
+    ------
+    ConfigError
+        If an exception is declared without a reason.
+
+    Example
+    -------
+    >>> known_exception("vq", "output_shapes") is None
+    True
+    """
+    declared = getattr(find_quantizer(name), "contract_exceptions", {})
+    if check_name not in declared:
+        return None
+    reason = declared[check_name]
+    if not (isinstance(reason, str) and reason.strip()):
+        raise ConfigError(
+            f"{name!r} declares an exception to {check_name!r} without a written "
+            f"reason: {reason!r}"
+        )
+    return reason

@@ -1,0 +1,121 @@
+"""Checks of torch.compile and torch.export."""
+
+import torch
+from torch import nn
+
+from sb_espnet_vq.testing.helpers import (
+    close,
+    frames,
+    gradients,
+    labels_for,
+    make,
+    make_started,
+    same,
+    some_mask,
+    state_of,
+    train,
+)
+from sb_espnet_vq.testing.registry import contract_check
+
+
+@contract_check(slow=True)
+def compiles_in_eval(name, options):
+    """torch.compile takes eval's forward, encode and decode as one graph each."""
+    for q in (make(name, options).eval(), make_started(name, options).eval()):
+        x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
+        out = _compiled(q)(x, mask=mask, labels=labels)
+        expected = q(x, mask=mask, labels=labels)
+        same(out.codes, expected.codes, "compiled codes")
+        close(out.quantized, expected.quantized, "compiled values")
+        close(out.loss, expected.loss, "compiled loss")
+        codes = _compiled(q.encode)(x, mask=mask, labels=labels)
+        same(codes, expected.codes, "compiled encode")
+        close(_compiled(q.decode)(codes), q.decode(codes), "compiled decode")
+
+
+@contract_check(slow=True)
+def traced_values_out_of_range(name, options):
+    """While tracing, a code or label out of range turns its frames to NaN."""
+    q = make_started(name, options).eval()
+    codes = q.encode(frames(q, 2, 20))
+    expected = q.decode(codes)
+    codes[0, 3, 0], codes[1, 4, -1] = q.codebook_size, -2
+    expected[0, 3] = expected[1, 4] = float("nan")
+    close(_compiled(q.decode)(codes), expected, "decoded codes, two out of range")
+    if q.num_classes is not None:
+        x, labels = frames(q, 2, 20), torch.tensor([0, q.num_classes])
+        out = _compiled(q)(x, labels=labels)
+        assert bool(out.quantized[1].isnan().all()), "no NaN for a label out of range"
+        assert bool((out.codes[1] == -1).all()), "a code for a label out of range"
+        alone = q(x[:1], labels=labels[:1])
+        same(out.codes[:1], alone.codes, "codes beside a label out of range")
+
+
+@contract_check(slow=True)
+def compiles_in_training(name, options):
+    """torch.compile takes a started training step as one graph, same buffers after."""
+    compiled, eager = make_started(name, options), make_started(name, options)
+    x, mask = frames(eager, 3, 40), some_mask(3, 40)
+    labels = labels_for(eager, 3)
+    step = _compiled(compiled.train())
+    for seed in (5, 6):
+        results = []
+        for q, call in ((compiled, step), (eager, eager.train())):
+            torch.manual_seed(seed)
+            x = frames(q, 3, 40, seed=seed).requires_grad_()
+            out = call(x, mask=mask, labels=labels)
+            results.append((out, gradients(q, x, out), state_of(q)))
+        (out, grads, state), (out0, grads0, state0) = results
+        same(out.codes, out0.codes, "codes of a compiled training step")
+        close(out.quantized, out0.quantized, "values of a compiled training step")
+        close(out.loss, out0.loss, "loss of a compiled training step")
+        for key, grad in grads0.items():
+            close(grads[key], grad, f"gradient of {key} of a compiled training step")
+        for key, value in state0.items():
+            close(state[key], value, f"{key} after a compiled training step")
+
+
+@contract_check(slow=True)
+def exports(name, options):
+    """torch.export takes encode and decode with any batch size and length."""
+    q = make_started(name, options).eval()
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
+    x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
+    axes = ({0: batch, 1: time}, {0: batch, 1: time}, labels if labels is None else {0: batch})
+    encode = _exported(_Encode(q), (x, mask, labels), axes)
+    decode = _exported(_Decode(q), (q.encode(x),), ({0: batch, 1: time},))
+    for lead in ((3, 40), (5, 17), (2, 300)):
+        x, mask, labels = frames(q, *lead), some_mask(*lead), labels_for(q, lead[0])
+        codes = q.encode(x, mask=mask, labels=labels)
+        same(encode(x, mask, labels), codes, f"exported encode of {lead}")
+        close(decode(codes), q.decode(codes), f"exported decode of {lead}")
+
+
+class _Encode(nn.Module):
+    def __init__(self, quantizer):
+        super().__init__()
+        self.quantizer = quantizer
+
+    def forward(self, x, mask, labels):
+        return self.quantizer.encode(x, mask=mask, labels=labels)
+
+
+class _Decode(nn.Module):
+    def __init__(self, quantizer):
+        super().__init__()
+        self.quantizer = quantizer
+
+    def forward(self, codes):
+        return self.quantizer.decode(codes)
+
+
+def _compiled(call):
+    torch._dynamo.reset()
+    # The backend that stops before code generation: what it accepts, every backend
+    # gets, and it needs no compiler.
+    return torch.compile(call, fullgraph=True, backend="aot_eager")
+
+
+def _exported(module, args, dynamic_shapes):
+    torch._dynamo.reset()
+    return torch.export.export(module, args, dynamic_shapes=dynamic_shapes).module()

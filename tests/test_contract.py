@@ -1,0 +1,39 @@
+"""Every registered quantizer, and our own in more than one form, keeps the contract."""
+
+import pytest
+
+from sb_espnet_vq import list_quantizers, testing
+
+# Forms of our own families that a default does not show.
+VARIANTS = [
+    ("vq", {"kmeans_init": False}),
+    ("vq", {"dim": 1, "codebook_size": 2, "threshold_ema_dead_code": 0}),
+    ("rvq", {"n_codebooks": 3, "code_dim": 4}),
+    ("rvq", {"n_codebooks": 3, "quantizer_dropout": True}),
+    ("gumbel", {"n_codebooks": 3}),
+    ("bsq", {"dim": 4}),
+    ("bsq", {"dim": 40, "codebook_size": 2**40}),
+    ("class_partitioned", {"num_classes": 3, "shared_keys": 2}),
+]
+
+
+def _cases():
+    cases = []
+    forms = [(name, {}) for name in list_quantizers()] + VARIANTS
+    for name, options in forms:
+        for check in testing.list_checks():
+            shown = ",".join(f"{k}={v}" for k, v in options.items())
+            marks = [pytest.mark.slow] if check.slow and options else []
+            label = f"{name}[{shown}]" if shown else name
+            cases.append(
+                pytest.param(name, options, check, id=f"{label}-{check}", marks=marks)
+            )
+    return cases
+
+
+@pytest.mark.parametrize(("name", "options", "check"), _cases())
+def test_contract(name, options, check):
+    reason = testing.known_exception(name, check.name)
+    if reason is not None:
+        pytest.xfail(reason)
+    check(name, **options)
