@@ -23,7 +23,8 @@ def _cases():
     for name, options in forms:
         for check in testing.list_checks():
             shown = ",".join(f"{k}={v}" for k, v in options.items())
-            marks = [pytest.mark.slow] if check.slow and options else []
+            slow = check.slow and (options or "ranks" in check.name)
+            marks = [pytest.mark.slow] if slow else []
             label = f"{name}[{shown}]" if shown else name
             cases.append(
                 pytest.param(name, options, check, id=f"{label}-{check}", marks=marks)

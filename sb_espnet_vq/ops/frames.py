@@ -26,7 +26,7 @@ class Frames(NamedTuple):
         (N,) bool, True where a frame is real and finite.
     weight : torch.Tensor
         (N,) ``valid`` as numbers, in the dtype of ``x``.
-    count : torch.Tensor
+    n_valid : torch.Tensor
         () int64, the number of valid frames (over all ranks if ``shared``).
     offset : torch.Tensor
         () int64, how many valid frames come before this rank's first.
@@ -40,7 +40,7 @@ class Frames(NamedTuple):
     x: Tensor
     valid: Tensor
     weight: Tensor
-    count: Tensor
+    n_valid: Tensor
     offset: Tensor
     shared: bool
     labels: Tensor | None = None
@@ -67,7 +67,7 @@ class Frames(NamedTuple):
             Scalar.
         """
         ranks = world_size() if self.shared else 1
-        return (per_frame * self.weight).sum() * (ranks / self.count.clamp(min=1))
+        return (per_frame * self.weight).sum() * (ranks / self.n_valid.clamp(min=1))
 
     def mean_square(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean of (x - y)^2 over frames and dims, as `mean` does.
@@ -102,7 +102,7 @@ class Frames(NamedTuple):
         """
         if self.shared:
             summed = sum_over_ranks_with_grad(summed)
-        return summed / self.count.clamp(min=1)
+        return summed / self.n_valid.clamp(min=1)
 
 
 def flat_frames(
@@ -164,7 +164,7 @@ def take_frames(frames: Frames, index: Tensor) -> Tensor:
     frames : Frames
         This rank's part.
     index : torch.Tensor
-        (M,) int64 in [0, count), numbers over the valid frames of all ranks in
+        (M,) int64 in [0, n_valid), numbers over the valid frames of all ranks in
         rank order; the same on every rank.
 
     Returns
@@ -218,8 +218,8 @@ def draw_frames(frames: Frames, size: int) -> Tensor:
     device = frames.x.device
     stretch = torch.randperm(size, device=device)
     place = torch.rand(size, device=device, dtype=torch.float64)
-    index = ((stretch + place) * (frames.count / size)).long()
-    index = torch.minimum(index, (frames.count - 1).clamp(min=0))
+    index = ((stretch + place) * (frames.n_valid / size)).long()
+    index = torch.minimum(index, (frames.n_valid - 1).clamp(min=0))
     if frames.shared:
         index = copy_from_first_rank_(index)
     return take_frames(frames, index)

@@ -52,7 +52,7 @@ def kmeans(frames: Frames, size: int, iterations: int) -> tuple[Tensor, Tensor]:
 
 
 def _first_centres(frames: Frames, size: int) -> Tensor:
-    total = int(frames.count)
+    total = int(frames.n_valid)
     device = frames.x.device
     if total >= size:
         index = torch.randperm(total, device=device)[:size]

@@ -13,6 +13,7 @@ from sb_espnet_vq.quantizers.base import (
     Quantizer,
     in_range,
     positive_int,
+    project,
     table_dtype,
 )
 
@@ -96,10 +97,7 @@ class BSQ(Quantizer):
 
     def on_sphere(self, x: Tensor) -> Tensor:
         """Return the normalised codes-to-be (N, bits) of frames (N, dim)."""
-        if isinstance(self.project_in, nn.Linear):
-            weight, bias = self.project_in.weight, self.project_in.bias
-            x = F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
-        return F.normalize(x, dim=-1)
+        return F.normalize(project(self.project_in, x), dim=-1)
 
     def entropy_term(self, frames: Frames, u: Tensor, inv_temperature: float) -> Tensor:
         """Return the entropy of frames minus gamma times that of the mean.
@@ -136,7 +134,7 @@ class BSQ(Quantizer):
         terms = {}
         if self.loss_weights["entropy"] > 0:
             terms["entropy"] = self.entropy_term(frames, u, inv_temperature)
-        return Quantized(self._outward(signs), codes, terms)
+        return Quantized(project(self.project_out, signs), codes, terms)
 
     def _search(self, frames: Frames) -> Tensor:
         return self._codes(self.on_sphere(frames.x))
@@ -148,18 +146,14 @@ class BSQ(Quantizer):
     def _signs(self, codes: Tensor) -> Tensor:
         positive = (codes.clamp(min=0) >> self._shifts(codes)) & 1
         # The dtype of the weights, not of the frames, so that decode agrees.
-        same = isinstance(self.project_out, nn.Identity)
-        dtype = torch.float32 if same else table_dtype(self.project_out.weight)
+        dtype = torch.float32
+        if isinstance(self.project_out, nn.Linear):
+            dtype = table_dtype(self.project_out.weight)
         signs = (positive * 2 - 1).to(dtype) * self.bits**-0.5
         return torch.where(codes >= 0, signs, 0)
 
     def _decode(self, codes: Tensor) -> Tensor:
-        return self._outward(self._signs(codes))
-
-    def _outward(self, signs: Tensor) -> Tensor:
-        if isinstance(self.project_out, nn.Identity):
-            return signs
-        return F.linear(signs, self.project_out.weight.to(signs.dtype))
+        return project(self.project_out, self._signs(codes))
 
     def _shifts(self, like: Tensor) -> Tensor:
         return torch.arange(self.bits - 1, -1, -1, device=like.device)

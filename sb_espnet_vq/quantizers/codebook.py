@@ -63,6 +63,10 @@ class EMACodebook(nn.Module):
 
     # The names of the buffers are those of ESPnet's codebooks, so that its
     # checkpoints load as they are.
+    inited: Tensor
+    cluster_size: Tensor
+    embed: Tensor
+    embed_avg: Tensor
 
     def __init__(
         self,
@@ -104,7 +108,7 @@ class EMACodebook(nn.Module):
     @torch.no_grad()
     def start_(self, frames: Frames) -> None:
         """Start the entries from the frames of the first batch that has any."""
-        if self.started or int(frames.count) == 0:
+        if self.started or int(frames.n_valid) == 0:
             return
         size = len(self.embed)
         centres, counts = kmeans(frames, size, self.kmeans_iters)
@@ -134,7 +138,7 @@ class EMACodebook(nn.Module):
         size = len(self.embed)
         counts, sums = code_sums(x, codes, frames.valid, size)
         counts, sums = frames.total(counts), frames.total(sums)
-        some = frames.count > 0
+        some = frames.n_valid > 0
         ema_update_(self.cluster_size, counts, self.decay, some)
         ema_update_(self.embed_avg, sums, self.decay, some)
         means = smoothed_means(self.embed_avg, self.cluster_size)
@@ -146,7 +150,7 @@ class EMACodebook(nn.Module):
     def _revive_(self, frames: Frames) -> None:
         mean = self.cluster_size.mean()
         threshold = (mean * _DEAD_SHARE).clamp(max=self.threshold)
-        dead = (self.cluster_size < threshold) & (frames.count > 0)
+        dead = (self.cluster_size < threshold) & (frames.n_valid > 0)
         if _on_host(dead) and not bool(dead.any()):
             return
         drawn = draw_frames(frames, len(dead)).to(self.embed.dtype)

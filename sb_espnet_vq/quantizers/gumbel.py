@@ -7,7 +7,13 @@ from torch import Tensor, nn
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_entries
 from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.quantizers.base import Quantized, Quantizer, in_range, table_dtype
+from sb_espnet_vq.quantizers.base import (
+    Quantized,
+    Quantizer,
+    in_range,
+    project,
+    table_dtype,
+)
 
 
 class GumbelVQ(Quantizer):
@@ -52,6 +58,9 @@ class GumbelVQ(Quantizer):
     """
 
     draws_codes = True
+
+    step: Tensor
+    project_out: nn.Module
 
     def __init__(
         self,
@@ -99,8 +108,7 @@ class GumbelVQ(Quantizer):
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits (N, n_codebooks, codebook_size) of frames (N, dim)."""
-        weight, bias = self.weight_proj.weight, self.weight_proj.bias
-        logits = F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
+        logits = project(self.weight_proj, x)
         return logits.view(x.shape[0], self.n_codebooks, self.codebook_size)
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +138,7 @@ class GumbelVQ(Quantizer):
     def _quantize(self, frames: Frames) -> Quantized:
         value, codes = self.choose(self.logits(frames.x))
         if self.training:
-            self.step.add_(frames.count > 0)
+            self.step.add_(frames.n_valid > 0)
         return Quantized(value, codes, {})
 
     def _search(self, frames: Frames) -> Tensor:
@@ -148,10 +156,7 @@ class GumbelVQ(Quantizer):
         return tables.to(table_dtype(tables))
 
     def _outward(self, entries: Tensor) -> Tensor:
-        value = entries.flatten(1)
-        if isinstance(self.project_out, nn.Identity):
-            return value
-        return F.linear(value, self.project_out.weight.to(value.dtype))
+        return project(self.project_out, entries.flatten(1))
 
 
 def _schedule(temperature) -> tuple[float, float, float]:

@@ -52,6 +52,10 @@ class RandomProjection(Quantizer):
     torch.Size([2, 100, 1])
     """
 
+    P: Tensor
+    CB: Tensor
+    unproject: Tensor
+
     def __init__(self, dim: int, codebook_size: int = 8192, code_dim: int = 16):
         super().__init__(dim, codebook_size)
         self.code_dim = positive_int("code_dim", code_dim)

@@ -1,9 +1,8 @@
 """`rvq`: several codebooks, each quantizing what the ones before left over."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
@@ -15,6 +14,7 @@ from sb_espnet_vq.quantizers.base import (
     QuantizerOutput,
     in_range,
     positive_int,
+    project,
 )
 from sb_espnet_vq.quantizers.codebook import EMACodebook
 
@@ -43,11 +43,11 @@ class ResidualLevel(nn.Module):
 
     def inward(self, x: Tensor) -> Tensor:
         """Project frames (N, dim) to the codebook's width."""
-        return _project(self.project_in, x)
+        return project(self.project_in, x)
 
     def outward(self, entries: Tensor) -> Tensor:
         """Project entries (N, code_dim) to the width of the frames."""
-        return _project(self.project_out, entries)
+        return project(self.project_out, entries)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the values (N, dim) of codes (N,), zero for -1."""
@@ -237,7 +237,12 @@ class RVQ(Quantizer):
             )
         return n_codebooks
 
-    def _quantize(self, frames, levels: int, utterances: int | None) -> Quantized:
+    def _quantize(
+        self,
+        frames: Frames,
+        levels: int | None = None,
+        utterances: int | None = None,
+    ) -> Quantized:
         found = self.run_levels(frames, levels, utterances)
         codes = found.codes
         counts = found.counts
@@ -248,7 +253,10 @@ class RVQ(Quantizer):
         return Quantized(found.value, codes, terms, counts)
 
     def run_levels(
-        self, frames: Frames, levels: int, utterances: int | None = None
+        self,
+        frames: Frames,
+        levels: int | None = None,
+        utterances: int | None = None,
     ) -> Residual:
         """Quantize level by level; in training, start and update the codebooks.
 
@@ -256,8 +264,8 @@ class RVQ(Quantizer):
         ---------
         frames : Frames
             With x (N, dim).
-        levels : int
-            How many levels to use.
+        levels : int, optional
+            How many levels to use. Default: all.
         utterances : int, optional
             Drop levels for each of so many equal stretches of frames.
 
@@ -265,25 +273,30 @@ class RVQ(Quantizer):
         -------
         Residual
         """
-        kept = self._draw_kept(frames, levels, utterances)
-        residual, value = frames.x, 0.0
-        codes, commitments, counts = [], [], []
-        for level in range(levels):
-            layer, keep = self.layers[level], None if kept is None else kept[:, level]
+        chain = self._chain(levels)
+        kept = self._draw_kept(frames, len(chain), utterances)
+        residual = frames.x
+        codes, values, commitments, counts = [], [], [], []
+        for level, layer in enumerate(chain):
             code, out, distance, count = self._run_level(layer, frames, residual)
             residual = residual - out.detach()
-            value = value + (out if keep is None else out * keep[:, None])
-            distance = distance if keep is None else distance * keep
+            if kept is not None:
+                out = out * kept[:, level, None]
+                distance = distance * kept[:, level]
             codes.append(code)
+            values.append(out)
             commitments.append(frames.mean(distance))
             counts.append(count)
         return Residual(
-            straight_through(frames.x, value),
+            straight_through(frames.x, _added(values)),
             torch.stack(codes, 1),
             kept,
             torch.stack(commitments),
             torch.stack(counts) if self.training else None,
         )
+
+    def _chain(self, levels: int | None) -> list[ResidualLevel]:
+        return [cast(ResidualLevel, layer) for layer in self.layers][:levels]
 
     def _run_level(self, layer: ResidualLevel, frames: Frames, residual: Tensor):
         book = layer._codebook
@@ -300,7 +313,7 @@ class RVQ(Quantizer):
             entries = straight_through(layer.inward(residual.detach()), entries)
         return code, layer.outward(entries), distance, count
 
-    def _draw_kept(self, frames, levels: int, utterances: int | None):
+    def _draw_kept(self, frames: Frames, levels: int, utterances: int | None):
         """Draw which frames keep which levels, (N, levels) bool."""
         if not utterances:
             return None
@@ -311,29 +324,24 @@ class RVQ(Quantizer):
         )
         return torch.arange(levels, device=device) < drawn[:, None]
 
-    def _search(self, frames: Frames, levels: int) -> Tensor:
+    def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
         residual, codes = frames.x, []
-        for level in range(levels):
-            layer = self.layers[level]
+        for layer in self._chain(levels):
             code = layer._codebook.search(layer.inward(residual))
+            residual = residual - layer.outward(layer._codebook.entries(code))
             codes.append(code)
-            if level + 1 < levels:
-                residual = residual - layer.outward(layer._codebook.entries(code))
         return torch.stack(codes, 1)
 
     def _decode(self, codes: Tensor) -> Tensor:
-        value: Tensor | float = 0.0
-        for level in range(codes.shape[1]):
-            value = value + self.layers[level].decode(codes[:, level])
-        return value
+        chain = self._chain(codes.shape[1])
+        values = [layer.decode(codes[:, n]) for n, layer in enumerate(chain)]
+        return _added(values)
 
     def _read_flags(self) -> None:
-        for layer in self.layers:
+        for layer in self._chain(None):
             layer._codebook.read_flag()
 
 
-def _project(module: nn.Module, x: Tensor) -> Tensor:
-    if isinstance(module, nn.Identity):
-        return x
-    # Not a call of the module, whose weights may be narrower than the frames.
-    return F.linear(x, module.weight.to(x.dtype), module.bias.to(x.dtype))
+def _added(values: list[Tensor]) -> Tensor:
+    """Add in order, so that forward and decode round alike."""
+    return sum(values[1:], values[0])

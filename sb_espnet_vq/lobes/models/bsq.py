@@ -40,6 +40,8 @@ class BinarySphericalQuantizer(BSQ):
     (torch.Size([2, 50, 13]), torch.Size([2, 50]))
     """
 
+    mask: Tensor
+
     def __init__(
         self,
         code_dim: int,

@@ -61,7 +61,10 @@ class _AllCodesRVQ(RVQ):
     """RVQ that returns the codes of dropped levels too, as ESPnet's does."""
 
     def _quantize(
-        self, frames: Frames, levels: int, utterances: int | None
+        self,
+        frames: Frames,
+        levels: int | None = None,
+        utterances: int | None = None,
     ) -> Quantized:
         found = self.run_levels(frames, levels, utterances)
         terms = {"commitment": found.commitments.mean()}
