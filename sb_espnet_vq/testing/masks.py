@@ -23,7 +23,7 @@ _GARBAGE = (1.0, 3e38, float("nan"), float("inf"), -float("inf"))
 
 @contract_check
 def padding_changes_nothing(name, options):
-    """What lies under the mask changes no output, loss, statistic, buffer or gradient."""
+    """What lies under the mask changes no output, loss, buffer or gradient."""
     mask = some_mask(3, 40)
     for training in (True, False):
         for fresh in (True, False):

@@ -36,7 +36,8 @@ def leading_shapes(name, options):
     q = make_started(name, options).eval()
     x = frames(q, 2, 3, 4)
     flat = q(x.reshape(24, q.dim))
-    for lead in ((2, 3, 4), (6, 4), (1, 24), (24,)):
+    shapes: list[tuple[int, ...]] = [(2, 3, 4), (6, 4), (1, 24), (24,)]
+    for lead in shapes:
         out = q(x.reshape(*lead, q.dim))
         _check_output(q, out, lead)
         same(out.codes.reshape(24, -1), flat.codes, f"codes of shape {lead}")
@@ -44,7 +45,8 @@ def leading_shapes(name, options):
     single = q(x[0, 0, 0])
     _check_output(q, single, ())
     same(single.codes, flat.codes[0], "codes of one bare frame")
-    for lead in ((6, 4), (24,), ()):
+    shapes = [(6, 4), (24,), ()]
+    for lead in shapes:
         out = train(q, x.flatten(0, 2)[: math.prod(lead)].reshape(*lead, q.dim))
         _check_output(q, out, lead)
 
@@ -59,7 +61,7 @@ def strided_input(name, options):
 
 @contract_check
 def decode_equals_quantized(name, options):
-    """decode(encode(x)) equals quantized in eval, bit for bit, with and without mask."""
+    """decode(encode(x)) equals quantized in eval, bit for bit, mask or not."""
     q = make_started(name, options).eval()
     x, mask = frames(q, 3, 40), some_mask(3, 40)
     for labels in (None, labels_for(q, 3)):

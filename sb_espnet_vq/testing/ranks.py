@@ -159,7 +159,7 @@ def _spawn(name: str, options: dict, folder: Path) -> None:
         while not context.join(timeout=1):
             if time.monotonic() > deadline:
                 raise AssertionError(f"two ranks hang; they are at {_now(folder)}")
-    except mp.ProcessException as error:
+    except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:
         raise AssertionError(f"two ranks failed at {_now(folder)}: {error}") from error
     finally:
         for process in context.processes:

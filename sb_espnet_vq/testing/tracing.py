@@ -13,7 +13,6 @@ from sb_espnet_vq.testing.helpers import (
     same,
     some_mask,
     state_of,
-    train,
 )
 from sb_espnet_vq.testing.registry import contract_check
 
@@ -81,7 +80,11 @@ def exports(name, options):
     q = make_started(name, options).eval()
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
     x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
-    axes = ({0: batch, 1: time}, {0: batch, 1: time}, labels if labels is None else {0: batch})
+    axes = (
+        {0: batch, 1: time},
+        {0: batch, 1: time},
+        labels if labels is None else {0: batch},
+    )
     encode = _exported(_Encode(q), (x, mask, labels), axes)
     decode = _exported(_Decode(q), (q.encode(x),), ({0: batch, 1: time},))
     for lead in ((3, 40), (5, 17), (2, 300)):

@@ -1,0 +1,199 @@
+"""The slow, obvious form of every op, for tests to hold the fast one to.
+
+One frame at a time, in Python; the arguments and results are those of the op of the
+same name. Where an op draws at random, the form here takes what was drawn.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+
+def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
+    """Measure the distance of each frame to each entry; the first smallest wins."""
+    codes = []
+    for frame in x:
+        distances = [((frame - entry) ** 2).sum().item() for entry in codebook]
+        codes.append(distances.index(min(distances)))
+    return torch.tensor(codes, dtype=torch.int64)
+
+
+def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Score each frame with each entry; the first largest wins."""
+    codes = []
+    for frame in x:
+        scores = [(frame * entry).sum().item() for entry in table]
+        if bias is not None:
+            scores = [score + b.item() for score, b in zip(scores, bias, strict=True)]
+        codes.append(scores.index(max(scores)))
+    return torch.tensor(codes, dtype=torch.int64)
+
+
+def nearest_allowed_code(
+    x: Tensor, codebook: Tensor, first: Tensor, last: Tensor, width: int, shared: int
+) -> Tensor:
+    """Measure the distance to each key that the utterance may use."""
+    size = len(codebook)
+    codes = torch.zeros(x.shape[:2], dtype=torch.int64)
+    for b, utterance in enumerate(x):
+        keys = [*range(int(first[b]), int(last[b])), *range(size - shared, size)]
+        for m, frame in enumerate(utterance):
+            distances = [((frame - codebook[k]) ** 2).sum().item() for k in keys]
+            codes[b, m] = keys[distances.index(min(distances))]
+    return codes
+
+
+def code_sums(
+    x: Tensor, codes: Tensor, valid: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """Add each valid frame to the row of its code."""
+    counts, sums = x.new_zeros(size), x.new_zeros(size, x.shape[1])
+    for frame, code, counts_too in zip(x, codes, valid, strict=True):
+        if counts_too:
+            counts[code] += 1
+            sums[code] += frame
+    return counts, sums
+
+
+def ema_update(average: Tensor, new: Tensor, decay: float, update: bool) -> Tensor:
+    """Return what `ema_update_` leaves in ``average``."""
+    return decay * average + (1 - decay) * new if update else average.clone()
+
+
+def smoothed_means(sums: Tensor, counts: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """Give each code epsilon frames more, scale all back to the total, divide."""
+    total = sum(count.item() for count in counts)
+    rows = []
+    for row, count in zip(sums, counts, strict=True):
+        smoothed = (count.item() + epsilon) * total / (total + len(counts) * epsilon)
+        rows.append(row / smoothed)
+    return torch.stack(rows)
+
+
+def entropy(probs: Tensor, epsilon: float = 1e-10) -> Tensor:
+    """Add up -p log(p + epsilon)."""
+    total = probs.new_zeros(probs.shape[:-1])
+    for p in probs.unbind(-1):
+        total = total - p * torch.log(p + epsilon)
+    return total
+
+
+def sign_entropy(logits: Tensor) -> Tensor:
+    """Add up the entropy of a coin for each logit."""
+    total = logits.new_zeros(logits.shape[:-1])
+    for logit in logits.unbind(-1):
+        p = 1 / (1 + torch.exp(-logit))
+        total = total - p * torch.log(p) - (1 - p) * torch.log(1 - p)
+    return total
+
+
+def sign_pattern_probs(logits: Tensor) -> Tensor:
+    """Multiply the probabilities of the signs of each pattern."""
+    columns = []
+    for pattern in product((0, 1), repeat=logits.shape[1]):
+        probability = logits.new_ones(len(logits))
+        for sign, logit in zip(pattern, logits.unbind(1), strict=True):
+            p = 1 / (1 + torch.exp(-logit))
+            probability = probability * (p if sign else 1 - p)
+        columns.append(probability)
+    return torch.stack(columns, 1)
+
+
+def summed_pattern_probs(logits: Tensor, weight: Tensor) -> Tensor:
+    """Add up the weighted pattern probabilities of the frames."""
+    return (sign_pattern_probs(logits) * weight[:, None]).sum(0)
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """Add to the frame its (fixed) distance to the value."""
+    return x + (value - x).detach() + (value - value.detach())
+
+
+def gather_entries(tables: Tensor, codes: Tensor) -> Tensor:
+    """Look up each code in its table."""
+    rows = [
+        torch.stack([table[code] for table, code in zip(tables, frame, strict=True)])
+        for frame in codes
+    ]
+    empty = tables.new_zeros(0, len(tables), tables.shape[2])
+    return torch.stack(rows) if rows else empty
+
+
+def sample_entries(probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
+    """Multiply one-hot choices, with the gradient of the probabilities, by tables."""
+    hard = torch.zeros_like(probs)
+    for n, frame in enumerate(codes):
+        for k, code in enumerate(frame):
+            hard[n, k, code] = 1
+    choice = hard + probs - probs.detach()
+    return torch.einsum("nkv,kvd->nkd", choice, tables)
+
+
+def code_counts(codes: Tensor, weight: Tensor, size: int) -> Tensor:
+    """Add each frame's weight to its code, in each codebook."""
+    counts = weight.new_zeros(codes.shape[1], size)
+    for n, frame in enumerate(codes):
+        for k, code in enumerate(frame):
+            counts[k, code] += weight[n] if weight.dim() == 1 else weight[n, k]
+    return counts
+
+
+def usage_of_counts(counts: Tensor) -> tuple[float, float]:
+    """Return perplexity and number of used codes, averaged over codebooks."""
+    perplexities, used = [], []
+    for codebook in counts.double().tolist():
+        uses = [count for count in codebook if count > 0]
+        total = sum(uses)
+        surprise = -sum(u / total * math.log(u / total) for u in uses)
+        perplexities.append(math.exp(surprise) if uses else 0.0)
+        used.append(len(uses))
+    return sum(perplexities) / len(counts), sum(used) / len(counts)
+
+
+def usage_of_codes(codes: Tensor, valid: Tensor) -> tuple[float, float]:
+    """Count each distinct code of the valid frames, then as `usage_of_counts`."""
+    figures = []
+    for column in codes[valid].t():
+        distinct = sorted(set(column.tolist()))
+        counts = [column.tolist().count(code) for code in distinct]
+        figures.append(usage_of_counts(torch.tensor([counts])))
+    perplexities, used = zip(*figures, strict=True)
+    return sum(perplexities) / len(figures), sum(used) / len(figures)
+
+
+def mean(per_frame: Tensor, valid: Tensor) -> Tensor:
+    """Average over valid frames, as `Frames.mean` does in one process."""
+    kept = [value for value, real in zip(per_frame, valid, strict=True) if real]
+    return sum(kept) / len(kept) if kept else per_frame.sum() * 0
+
+
+def valid_frames(x: Tensor, real: Tensor | None = None) -> Tensor:
+    """Tell which frames of (..., D) are real and finite, in a row."""
+    flat = x.reshape(-1, x.shape[-1])
+    wanted = [True] * len(flat) if real is None else real.reshape(-1).tolist()
+    finite = [all(math.isfinite(v) for v in frame.tolist()) for frame in flat]
+    return torch.tensor(
+        [w and f for w, f in zip(wanted, finite, strict=True)], dtype=torch.bool
+    )
+
+
+def take_frames(x: Tensor, valid: Tensor, index: Sequence[int]) -> Tensor:
+    """Return valid frames by their number among the valid ones."""
+    kept = [frame for frame, real in zip(x, valid, strict=True) if real]
+    return torch.stack([kept[i] for i in index])
+
+
+def kmeans(x: Tensor, centres: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Run Lloyd's algorithm on valid frames from given first centres."""
+    centres, counts = centres.clone(), x.new_zeros(len(centres))
+    for _ in range(iterations):
+        codes = nearest_code(x, centres)
+        for v in range(len(centres)):
+            mine = x[codes == v]
+            counts[v] = len(mine)
+            if len(mine):
+                centres[v] = mine.mean(0)
+    return centres, counts
