@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from speechbrain.utils.distributed import if_main_process
 from tqdm.contrib import tqdm
 
+from sb_espnet_vq.lobes.checkpoints import TrainingRecord
 from sb_espnet_vq.lobes.span_masks import seed_of, span_masks
 from sb_espnet_vq.ops.usage import usage_of_counts
 
@@ -276,14 +277,11 @@ class BestRQBrain(sb.Brain):
             Its number.
         """
         # The sums of a training epoch are restored when it is resumed.
-        self.sums = (
-            self.hparams.record
-            if stage == sb.Stage.TRAIN
-            else type(self.hparams.record)()
-        )
+        training = stage == sb.Stage.TRAIN
+        self.sums = self.hparams.record if training else TrainingRecord()
         self.started, self.frames_before = time.monotonic(), self.frames_so_far()
         self.bar = None
-        if stage == sb.Stage.TRAIN and not self.noprogressbar and if_main_process():
+        if training and not self.noprogressbar and if_main_process():
             self.bar = tqdm(
                 total=self.steps_per_epoch,
                 initial=self.step,
@@ -362,7 +360,10 @@ class BestRQBrain(sb.Brain):
             valid_stats=figures,
         )
         self.checkpointer.save_and_keep_only(
-            meta={"loss": figures["loss"], "epoch": epoch}, min_keys=["loss"]
+            meta={"loss": figures["loss"], "epoch": epoch},
+            min_keys=["loss"],
+            # SpeechBrain's own default is one list for all calls, and grows.
+            importance_keys=[],
         )
 
     def frames_so_far(self):

@@ -3,6 +3,7 @@
 import torch
 from bestrq_data import make_loader
 from bestrq_probe import probe
+from speechbrain.utils.distributed import if_main_process
 
 from sb_espnet_vq.ops.usage import usage_of_counts
 
@@ -21,13 +22,15 @@ def evaluate(brain, datasets, untrained):
 
     Returns
     -------
-    dict
-        All figures, of plain numbers and lists.
+    dict | None
+        All figures, of plain numbers and lists; None but on the main process.
     """
     hparams = vars(brain.hparams)
     # Loading the best checkpoint takes the record back to its epoch.
     epochs = list(brain.hparams.record.epochs)
     brain.evaluate(make_loader(datasets["test"], hparams), min_key="loss")
+    if not if_main_process():
+        return None
     counts = count_labels(brain, make_loader(datasets["train"], hparams))
     parameters = sum(p.numel() for p in hparams["model"].parameters())
     return {
@@ -57,7 +60,8 @@ def masked_prediction(sums, counts):
     Returns
     -------
     dict[str, float]
-        Entropies and cross-entropies in nats.
+        Entropies and cross-entropies in nats. The ratio of accuracies counts at
+        least one stack for the commonest label.
     """
     masked = max(1.0, float(sums["masked"]))
     targets = sums["targets"].cpu()
@@ -73,7 +77,7 @@ def masked_prediction(sums, counts):
         "masked_stacks": int(sums["masked"]),
         "accuracy": accuracy,
         "commonest_label_accuracy": commonest,
-        "accuracy_ratio": accuracy / commonest if commonest else float("inf"),
+        "accuracy_ratio": accuracy / max(commonest, 1 / masked),
         "loss": loss,
         "unigram_loss": unigram,
         "nats_below_unigram": unigram - loss,

@@ -11,6 +11,9 @@ from sb_espnet_vq.lobes.batches import JoinShort
 
 logger = logging.getLogger(__name__)
 
+# Labelled utterances that a probe needs.
+FEWEST = 10
+
 
 class Pooled(NamedTuple):
     """Features of utterances, pooled over time, and their labels.
@@ -46,14 +49,17 @@ def probe(brain, datasets, untrained):
     }
     train, test = (pool(brain, datasets[part], encoders) for part in ("train", "test"))
     classes = sorted(set(train.labels) & set(test.labels))
-    if len(classes) < 2:
-        logger.info("no labels that train and test share: nothing to probe for")
+    known = sum(label in classes for label in train.labels)
+    if len(classes) < 2 or known < FEWEST:
+        logger.info("too few labels that train and test share: no probe")
         return {"classes": classes, "rows": []}
+    counts = {min(count, known) for count in brain.hparams.probe_labels}
     rows = [
         compare(train, test, classes, count, brain.hparams.probe_draws)
-        for count in brain.hparams.probe_labels
+        for count in sorted(counts, reverse=True)
     ]
-    return {"classes": classes, "test_utterances": len(test.labels), "rows": rows}
+    told = sum(label in classes for label in test.labels)
+    return {"classes": classes, "test_utterances": told, "rows": rows}
 
 
 @torch.no_grad()
@@ -78,6 +84,8 @@ def pool(brain, dataset, encoders):
     labelled = dataset.filtered_sorted(key_test={"label": bool})
     # The loader keeps the order of the data, one utterance a row.
     labels = [labelled.data[name]["label"] for name in labelled.data_ids]
+    if not labels:
+        return Pooled({}, [])
     rows = {name: [] for name in (*encoders, "log_mel")}
     alone = JoinShort(brain.hparams.sample_rate)
     for batch in make_loader(labelled, vars(brain.hparams), collate=alone):
@@ -89,7 +97,7 @@ def pool(brain, dataset, encoders):
                 module.eval()
             hidden = brain.encode(features, *modules)[brain.hparams.probe_layer]
             rows[name].append(mean_over_time(hidden, steps))
-    return Pooled({n: torch.cat(r).cpu() for n, r in rows.items() if r}, labels)
+    return Pooled({name: torch.cat(row).cpu() for name, row in rows.items()}, labels)
 
 
 def compare(train, test, classes, count, draws):

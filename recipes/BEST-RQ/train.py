@@ -19,7 +19,7 @@ from bestrq_data import make_loader, read_datasets
 from bestrq_evaluate import evaluate
 from bestrq_report import write_report
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import run_on_main
 
 from sb_espnet_vq.corpora import CorpusError, corpus_root, prepare_corpus
 from sb_espnet_vq.lobes.checkpoints import CheckpointError
@@ -38,7 +38,7 @@ def main(arguments):
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
-    check_masks(hparams)
+    check_settings(hparams)
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=hparams_file,
@@ -59,7 +59,7 @@ def main(arguments):
     untrained = copy.deepcopy((hparams["CNN"], hparams["wrapper"]))
     train(brain, datasets)
     results = evaluate(brain, datasets, untrained)
-    if if_main_process():
+    if results is not None:
         write_report(results, hparams["output_folder"])
 
 
@@ -94,8 +94,8 @@ def load_hparams(path, overrides):
         raise CorpusError(f"{path}: {error}") from None
 
 
-def check_masks(hparams):
-    """Refuse masks that do not cover whole stacks.
+def check_settings(hparams):
+    """Refuse now what would fail hours later, or fail in words of another place.
 
     Arguments
     ---------
@@ -107,6 +107,18 @@ def check_masks(hparams):
         raise CorpusError(
             f"mask_length must be a multiple of pad_to_divisible_by ({stack}), "
             f"not {length}: labels are given to whole stacks"
+        )
+    wide = hparams["n_mels"] * stack
+    if hparams["p_input"] != wide:
+        raise CorpusError(
+            f"p_input must be n_mels * pad_to_divisible_by = {wide}, the width of a "
+            f"stack, not {hparams['p_input']}"
+        )
+    layers = hparams["num_encoder_layers"]
+    if not -1 <= hparams["probe_layer"] <= layers:
+        raise CorpusError(
+            f"probe_layer must be in -1 ... {layers} (num_encoder_layers), not "
+            f"{hparams['probe_layer']}"
         )
 
 

@@ -234,3 +234,46 @@ def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
     file = str(HPARAMS / "librispeech.yaml")
     recipe.main([file, "--device=cpu", "--noprogressbar", *pairs])
     assert figures(tmp_path)["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"p_input": 39}, "p_input must be n_mels . pad_to_divisible_by = 40"),
+        ({"probe_layer": 2}, "probe_layer must be in -1 ... 1"),
+        ({"manifest": "missing.csv"}, "missing.csv: no such manifest"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(
+    recipe, corpus, tmp_path, setting, reason
+):
+    with pytest.raises(recipe.CorpusError, match=reason):
+        recipe.main(arguments(corpus, tmp_path, **setting))
+
+
+def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
+    output = tmp_path / "run"
+    command = arguments(corpus, output, number_of_epochs=1)
+    index = command.index("--manifest")
+    command[index : index + 2] = ["--data_folder", str(corpus)]
+    recipe.main(command)
+    assert figures(output)["probe"] == {"classes": [], "rows": []}
+    assert (output / "results.png").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_train_together(corpus, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    command += [f"--master-port={29500 + os.getpid() % 2000}", str(RECIPE / "train.py")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *arguments(corpus, tmp_path, distributed_backend="gloo")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Each rank takes half of the seven batches.
+    assert figures(tmp_path)["steps"] == 2 * 4
+    assert done.stdout.count("linear probe, accuracy") == 1
