@@ -53,6 +53,7 @@ def prediction_table(test):
     -------
     str
     """
+    lower = test["nats_below_unigram"]
     header = ("masked held-out speech", "model", "frequencies alone", "model is")
     rows = [
         (
@@ -65,7 +66,7 @@ def prediction_table(test):
             "cross-entropy (nat)",
             test["loss"],
             test["unigram_loss"],
-            f"{test['nats_below_unigram']:.2f} nat lower",
+            f"{abs(lower):.2f} nat {'lower' if lower >= 0 else 'higher'}",
         ),
     ]
     note = (

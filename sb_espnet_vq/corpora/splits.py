@@ -153,22 +153,30 @@ def split_utterances(
     groups = _groups(utterances)
     order = sorted(groups)
     random.Random(seed).shuffle(order)
-    parts: dict[str, list[Utterance]] = {name: [] for name in PARTS}
-    for name, share in zip(("valid", "test"), held_out, strict=True):
-        wanted = share * len(utterances)
-        # The last group that is left must go to train, and one to each part
-        # that still waits.
-        waiting = 2 if name == "valid" else 1
-        while len(order) > waiting:
-            group = groups[order[-1]]
-            # Speakers come whole: stop where one more would miss by more.
-            missing = wanted - len(parts[name])
-            if parts[name] and len(group) / 2 > missing:
-                break
-            parts[name] += group
-            order.pop()
+    parts: dict[str, list[Utterance]] = {}
+    # Each part leaves a group for every part after it.
+    for name, share, later in (("valid", held_out[0], 2), ("test", held_out[1], 1)):
+        taken = _take(order, groups, share * len(utterances), later)
+        order = [key for key in order if key not in taken]
+        parts[name] = [item for key in taken for item in groups[key]]
     parts["train"] = [item for key in order for item in groups[key]]
-    return {name: sorted(part, key=lambda u: u.id) for name, part in parts.items()}
+    return {name: sorted(parts[name], key=lambda u: u.id) for name in PARTS}
+
+
+def _take(
+    order: Sequence[str],
+    groups: Mapping[str, Sequence[Utterance]],
+    wanted: float,
+    spare: int,
+) -> set[str]:
+    """Choose groups, in order, that add up to about `wanted` utterances."""
+    taken: set[str] = set()
+    for key in reversed(order):
+        # Groups come whole: pass over one that would miss by more than it mends.
+        if wanted >= len(groups[key]) / 2 and len(taken) < len(order) - spare:
+            taken.add(key)
+            wanted -= len(groups[key])
+    return taken or {min(order, key=lambda key: len(groups[key]))}
 
 
 def _groups(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:

@@ -58,6 +58,14 @@ def test_known_speakers_are_never_in_two_parts():
     assert sum(map(len, speakers)) == len(set.union(*speakers)) == 8
 
 
+def test_a_speaker_who_is_too_large_for_a_part_is_passed_over():
+    # Whatever the order, the one who says 90 of 100 utterances is in train.
+    for seed in range(10):
+        items = corpus(100, lambda n: f"s{0 if n >= 10 else n + 1}")
+        parts = split_utterances(items, (0.05, 0.05), seed=seed)
+        assert [len(part) for part in parts.values()] == [90, 5, 5]
+
+
 def test_with_two_speakers_or_an_unknown_one_utterances_are_split():
     parts = split_utterances(corpus(100, lambda n: f"s{n % 2}"))
     assert [len(part) for part in parts.values()] == [80, 10, 10]
