@@ -85,7 +85,11 @@ class EMACodebook(nn.Module):
         )
         embed = nn.init.kaiming_uniform_(torch.empty(codebook_size, dim))
         self.register_buffer("inited", torch.tensor([float(not kmeans_init)]))
-        self.register_buffer("cluster_size", torch.zeros(codebook_size))
+        # A random entry that no frame chooses has the average sum of one frame and a
+        # count near 0: it flies off, and where nothing revives it, for good. There
+        # each starts with the count of one frame.
+        count = float(not kmeans_init and not threshold_ema_dead_code)
+        self.register_buffer("cluster_size", torch.full((codebook_size,), count))
         self.register_buffer("embed", embed)
         self.register_buffer("embed_avg", embed.clone())
         # Mirrors `inited`, so that a training step need not read it from a device.
@@ -142,7 +146,9 @@ class EMACodebook(nn.Module):
         ema_update_(self.cluster_size, counts, self.decay, some)
         ema_update_(self.embed_avg, sums, self.decay, some)
         means = smoothed_means(self.embed_avg, self.cluster_size)
-        self.embed.copy_(torch.where(some, means, self.embed))
+        # At decay 1 counts may stay 0, and nothing can be divided by them.
+        moves = some & (self.cluster_size.sum() > 0)
+        self.embed.copy_(torch.where(moves, means, self.embed))
         if self.threshold > 0:
             self._revive_(frames)
         return counts

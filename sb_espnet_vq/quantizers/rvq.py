@@ -197,7 +197,7 @@ class RVQ(Quantizer):
         self._check_input(x, mask, labels)
         levels = self._levels(n_codebooks)
         dropout = self.training and self.quantizer_dropout
-        utterances = x.shape[0] if dropout and x.dim() > 1 else None
+        utterances = (x.shape[0] if x.dim() > 1 else 1) if dropout else None
         return self._forward(x, mask, labels, levels=levels, utterances=utterances)[0]
 
     @torch.no_grad()
@@ -315,12 +315,12 @@ class RVQ(Quantizer):
 
     def _draw_kept(self, frames: Frames, levels: int, utterances: int | None):
         """Draw which frames keep which levels, (N, levels) bool."""
-        if not utterances:
+        if utterances is None:
             return None
         device = frames.x.device
         drawn = torch.randint(1, levels + 1, (utterances,), device=device)
         drawn = drawn.repeat_interleave(
-            len(frames.x) // utterances, output_size=len(frames.x)
+            len(frames.x) // max(utterances, 1), output_size=len(frames.x)
         )
         return torch.arange(levels, device=device) < drawn[:, None]
 

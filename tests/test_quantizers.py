@@ -1,0 +1,536 @@
+"""What is particular to each family; what all share is in test_contract.py.
+
+Defects of other packages that the contract checks cover: an all-True mask that
+differs from none, masks refused with projections, padding in the diversity loss,
+NaN that spreads, autocast that flips codes, modules made before the process group,
+ranks without frames, tracing, and decoding a prefix.
+"""
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sb_espnet_vq import ConfigError, build
+from sb_espnet_vq.ops.estimators import gumbel_noise
+from sb_espnet_vq.quantizers.class_partitioned import class_of_keys
+
+
+def normal(*shape, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=dtype)
+
+
+def clusters(n, count=48, dim=8, seed=0):
+    """Frames around ``count`` well separated middles."""
+    middles = normal(count, dim, seed=99) * 4
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(0, count, (n,), generator=generator)
+    return middles[chosen] + 0.1 * torch.randn(n, dim, generator=generator)
+
+
+def small_clusters(n, seed=0):
+    """As `clusters`, seen through a pinhole: most codes start far from any frame."""
+    return clusters(n, seed=seed) + 20
+
+
+# --- vq: the moving average, its start and the revival of dead codes
+
+
+def test_kmeans_starts_at_the_first_training_batch():
+    q = build("vq", dim=8, codebook_size=48, threshold_ema_dead_code=0)
+    x = clusters(2000)
+    q.eval()(x)
+    assert q._codebook.inited.item() == 0 and not q._codebook.started
+    out = q.train()(x)
+    assert q._codebook.inited.item() == 1 and q._codebook.started
+    # Middles are 4 apart in each dim, frames 0.1 around them.
+    assert out.stats["perplexity"] > 20 and out.stats["commitment"] < 5
+
+
+def test_entries_move_to_the_mean_of_their_frames():
+    options = {"decay": 0.5, "kmeans_init": False, "threshold_ema_dead_code": 0}
+    q = build("vq", dim=1, codebook_size=2, **options)
+    book = q._codebook
+    book.embed.copy_(torch.tensor([[0.0], [10.0]]))
+    book.embed_avg.copy_(torch.tensor([[0.0], [10.0]]))
+    book.cluster_size.fill_(1)
+    out = q(torch.tensor([[1.0], [2.0], [9.0]]))
+    assert out.codes.flatten().tolist() == [0, 0, 1]
+    assert out.quantized.flatten().tolist() == [0.0, 0.0, 10.0]
+    torch.testing.assert_close(book.cluster_size, torch.tensor([1.5, 1.0]))
+    torch.testing.assert_close(book.embed_avg, torch.tensor([[1.5], [9.5]]))
+    expected = torch.tensor([[1.0], [9.5]])
+    torch.testing.assert_close(book.embed, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("threshold", [0, 2])
+def test_a_random_start_stays_where_frames_are(decay, threshold):
+    """Entries that no frame chooses must not fly off."""
+    q = build(
+        "vq",
+        dim=8,
+        codebook_size=64,
+        kmeans_init=False,
+        decay=decay,
+        threshold_ema_dead_code=threshold,
+    )
+    for step in range(20):
+        out = q(clusters(400, seed=step))
+    assert bool(out.loss.isfinite())
+    size = q._codebook.embed[q._codebook.cluster_size > 0.01].abs().max()
+    assert size < 2 * clusters(400).abs().max()
+
+
+def test_dead_codes_are_revived():
+    used, error = [], []
+    for threshold in (0, 2):
+        torch.manual_seed(0)
+        q = build(
+            "vq",
+            dim=8,
+            codebook_size=64,
+            kmeans_init=False,
+            threshold_ema_dead_code=threshold,
+        )
+        for step in range(40):
+            q(small_clusters(600, seed=step))
+        out = q.eval()(small_clusters(2000, seed=1000))
+        used.append(out.stats["used_codes"].item())
+        error.append(out.stats["commitment"].item())
+    assert used[0] < 10 and used[1] >= 48, used
+    assert error[1] < error[0] / 10, error
+
+
+def test_a_revived_code_is_a_frame_of_the_batch():
+    q = build("vq", dim=2, codebook_size=4, kmeans_init=False)
+    book = q._codebook
+    start = torch.tensor([[0.0, 0.0], [500.0, 0.0], [0.0, 500.0], [500.0, 500.0]])
+    book.embed.copy_(start)
+    book.embed_avg.copy_(start * 40)
+    book.cluster_size.copy_(torch.tensor([40.0, 0.0, 40.0, 40.0]))
+    x = normal(30, 2)
+    out = q(x)
+    assert bool((out.codes == 0).all()), "revival must come after the lookup"
+    assert any(torch.equal(book.embed[1], frame) for frame in x)
+    near = [abs(book.embed[k] - start[k]).max().item() < 1 for k in (2, 3)]
+    assert near == [True, True], "codes in use are not revived"
+    torch.testing.assert_close(book.embed_avg[1], book.embed[1] * book.cluster_size[1])
+
+
+def test_codes_in_use_survive_small_batches():
+    """A batch with fewer frames than threshold * codebook_size kills no live code."""
+    q = build("vq", dim=8, codebook_size=48, decay=0.9)
+    for step in range(5):
+        q(clusters(480, seed=step))
+    before = q._codebook.embed.clone()
+    for step in range(20):
+        q(clusters(60, seed=100 + step))
+    moved = (q._codebook.embed - before).norm(dim=1)
+    assert (moved < 1).float().mean() > 0.8, moved
+
+
+# --- rvq
+
+
+def trained_rvq(**options):
+    q = build("rvq", **{"dim": 8, "codebook_size": 16, "n_codebooks": 4, **options})
+    for step in range(5):
+        q(normal(4, 200, 8, seed=step))
+    return q
+
+
+@pytest.mark.parametrize("code_dim", [None, 4])
+def test_more_levels_are_closer(code_dim):
+    torch.manual_seed(0)
+    q = trained_rvq(code_dim=code_dim)
+    x = normal(4, 200, 8, seed=50)
+    if code_dim is not None:  # projections have to learn before levels can help
+        optimizer = torch.optim.Adam(q.parameters(), 1e-2)
+        for _ in range(150):
+            out = q.train()(x)
+            loss = F.mse_loss(out.quantized, x) + out.loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    codes = q.eval().encode(x)
+    errors = [F.mse_loss(q.decode(codes[..., :k]), x).item() for k in range(1, 5)]
+    assert errors == sorted(errors, reverse=True), errors
+    assert errors[-1] < 0.6 * errors[0], errors
+
+
+def test_fewer_levels_on_request():
+    q = trained_rvq()
+    x = normal(2, 30, 8)
+    assert torch.equal(q.encode(x, n_codebooks=2), q.encode(x)[..., :2])
+    out = q.eval()(x, n_codebooks=3)
+    assert out.codes.shape == (2, 30, 3)
+    assert torch.equal(q.decode(out.codes), out.quantized)
+    last = q.layers[3]._codebook.embed_avg.clone()
+    q.train()(x, n_codebooks=3)
+    assert torch.equal(q.layers[3]._codebook.embed_avg, last)
+    for wrong in (0, 5, 1.5):
+        with pytest.raises(ConfigError, match="n_codebooks"):
+            q(x, n_codebooks=wrong)
+
+
+def test_commitment_of_every_level_reaches_the_frames():
+    q = trained_rvq(commitment_weight=1.0).eval()
+    x = normal(2, 30, 8).requires_grad_()
+    (grad,) = torch.autograd.grad(q(x).loss, x)
+    codes, expected = q.encode(x), torch.zeros_like(x)
+    for k in range(1, 5):
+        left = x - q.decode(codes[..., :k])
+        expected += 2 * left.detach() / (x.numel() * 4)
+    torch.testing.assert_close(grad, expected)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_gradients_of_factorised_levels(dropout):
+    torch.manual_seed(0)
+    q = trained_rvq(code_dim=4, n_codebooks=3, quantizer_dropout=dropout).double()
+    x = normal(6, 20, 8, dtype=torch.float64).requires_grad_()
+    weight = normal(6, 20, 8, seed=7, dtype=torch.float64)
+    levels = [(b.project_in, b.project_out, b._codebook.embed) for b in q.layers]
+    levels = [(a, b, embed.clone()) for a, b, embed in levels]
+    out = q.train()(x)
+    kept = (out.codes >= 0).double()
+    value = (out.quantized * weight).sum()
+    wanted = [x, *q.parameters()]
+    got = torch.autograd.grad(value + out.loss, wanted)
+
+    residual, quantized, commitment = x, 0.0, 0.0
+    for k, (inward, outward, embed) in enumerate(levels):
+        z = inward(residual)
+        code = torch.cdist(z.detach(), embed).argmin(-1)
+        keep = kept[..., k, None]
+        assert torch.equal(code[keep[..., 0] > 0], out.codes[..., k][keep[..., 0] > 0])
+        distance = ((z - embed[code]) ** 2).mean(-1)
+        commitment = commitment + (distance * keep[..., 0]).mean() / 3
+        own = inward(residual.detach())
+        value = outward(embed[code] + own - own.detach())
+        quantized = quantized + value * keep
+        residual = residual - value.detach()
+    quantized = quantized + x - x.detach()
+    torch.testing.assert_close(out.quantized, quantized)
+    torch.testing.assert_close(out.loss.double(), commitment, rtol=1e-5, atol=1e-6)
+    expected = torch.autograd.grad((quantized * weight).sum() + commitment, wanted)
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_project_out_against_finite_differences():
+    q = trained_rvq(code_dim=4, n_codebooks=2).double().eval()
+    x, weight = normal(50, 8, dtype=torch.float64), normal(50, 8, seed=7).double()
+    codes = q.encode(x)
+    parameters = [p for layer in q.layers for p in layer.project_out.parameters()]
+    out = (q(x).quantized * weight).sum()
+    grads = torch.autograd.grad(out, parameters)
+    for parameter, grad in zip(parameters, grads, strict=True):
+        flat = parameter.data.view(-1)
+        values = []
+        for change in (1e-4, -1e-4):
+            flat[0] += change
+            values.append((q.decode(codes) * weight).sum().item())
+            flat[0] -= change
+        assert math.isclose(
+            (values[0] - values[1]) / 2e-4, grad.view(-1)[0], rel_tol=1e-6
+        )
+
+
+def test_dropout_drops_whole_levels_of_utterances():
+    q = trained_rvq(quantizer_dropout=True)
+    x = normal(400, 3, 8)
+    out = q.train()(x)
+    kept = (out.codes >= 0).sum(-1)
+    assert torch.equal(kept, kept[:, :1].expand(-1, 3)), "one number for an utterance"
+    assert bool(((out.codes >= 0).int().diff(dim=-1) <= 0).all()), "the last go first"
+    share = torch.bincount(kept[:, 0], minlength=5) / 400
+    assert share[0] == 0 and bool((share[1:] - 0.25).abs().max() < 0.08), share
+    assert bool((q.eval()(x).codes >= 0).all())
+
+
+def test_every_codebook_learns_under_dropout():
+    q = trained_rvq(quantizer_dropout=True, decay=0.0, threshold_ema_dead_code=0)
+    q.train()(normal(4, 25, 8))
+    for layer in q.layers:
+        assert layer._codebook.cluster_size.sum().item() == pytest.approx(100)
+
+
+def test_loss_under_dropout_is_that_of_kept_levels():
+    q = trained_rvq(quantizer_dropout=True)
+    x = normal(4, 25, 8)
+    before = trained_copy(q)
+    out = q.train()(x)
+    expected = 0.0
+    for k in range(4):
+        part = before.decode(out.codes[..., : k + 1])
+        keep = (out.codes[..., k] >= 0).float()
+        expected += (((x - part) ** 2).mean(-1) * keep).mean().item() / 4
+    assert out.loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def trained_copy(q):
+    other = build("rvq", dim=8, codebook_size=16, n_codebooks=4)
+    other.load_state_dict(q.state_dict())
+    return other.eval()
+
+
+# --- entropy_vq
+
+
+def seed_formula(z, codebook, temp):
+    """The commitment and entropy losses, written from their definition."""
+    distances = torch.cdist(z[None], codebook[None])[0] ** 2
+    codes = distances.argmin(1)
+    commitment = ((z - codebook[codes].detach()) ** 2).mean()
+    share = (-distances / temp).softmax(1).mean(0)
+    return codes, commitment, (share * (share + 1e-10).log()).sum()
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 3.0])
+def test_entropy_vq_follows_the_formula(temperature):
+    torch.manual_seed(0)
+    q = build(
+        "entropy_vq",
+        dim=4,
+        codebook_size=6,
+        temperature=temperature,
+        commitment_weight=0.3,
+        codebook_weight=0.0,
+        entropy_weight=0.7,
+    ).double()
+    q.codebook.weight.data.copy_(normal(6, 4))
+    x = normal(50, 4, dtype=torch.float64).requires_grad_()
+    wanted = [x, q.codebook.weight]
+    out = q(x)
+    codes, commitment, entropy = seed_formula(x, q.codebook.weight, temperature)
+    assert torch.equal(out.codes[:, 0], codes)
+    assert out.stats["commitment"].item() == pytest.approx(commitment.item(), rel=1e-5)
+    assert out.stats["entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
+    got = torch.autograd.grad(out.loss, wanted)
+    expected = torch.autograd.grad(0.3 * commitment + 0.7 * entropy, wanted)
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_entropy_alone_spreads_the_codebook():
+    torch.manual_seed(0)
+    q = build("entropy_vq", dim=8, codebook_size=48, codebook_weight=0.0)
+    optimizer = torch.optim.Adam(q.parameters(), 0.1)
+    before = q(clusters(1000)).stats["perplexity"]
+    for step in range(100):
+        optimizer.zero_grad()
+        q(clusters(1000, seed=step)).loss.backward()
+        optimizer.step()
+    assert q(clusters(1000)).stats["perplexity"] > 2 * before
+
+
+def test_codebook_term_moves_codes_to_their_frames():
+    q = build("entropy_vq", dim=4, codebook_size=6, entropy_weight=0.0)
+    x = normal(50, 4)
+    out = q(x)
+    (grad,) = torch.autograd.grad(out.loss, q.codebook.weight)
+    expected = torch.zeros_like(grad)
+    for frame, code in zip(x, out.codes[:, 0], strict=True):
+        expected[code] += 2 * (q.codebook.weight[code].detach() - frame) / x.numel()
+    torch.testing.assert_close(grad, expected)
+
+
+# --- bsq
+
+
+def all_codes(bits):
+    signs = list(itertools.product((-1.0, 1.0), repeat=bits))
+    return torch.tensor(signs, dtype=torch.float64) / bits**0.5
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("inv_temperature", [0.5, 5.0])
+def test_bsq_against_all_codes(bits, inv_temperature):
+    q = build(
+        "bsq",
+        dim=bits,
+        entropy_weight=1.0,
+        diversity_gamma=0.6,
+        inv_temperature=inv_temperature,
+    )
+    x = normal(40, bits, dtype=torch.float64).requires_grad_()
+    out = q(x)
+    u, codes = F.normalize(x, dim=-1), all_codes(bits)
+    assert torch.equal(out.codes[:, 0], torch.cdist(u.detach(), codes).argmin(1))
+    torch.testing.assert_close(q.decode(out.codes).double(), codes[out.codes[:, 0]])
+    probs = (2 * inv_temperature * u @ codes.t()).softmax(1)
+    single = -(probs * (probs + 1e-30).log()).sum(1).mean()
+    mean = probs.mean(0)
+    expected = single + 0.6 * (mean * (mean + 1e-30).log()).sum()
+    assert out.stats["entropy"].item() == pytest.approx(
+        expected.item(), rel=1e-4, abs=1e-6
+    )
+    (got,) = torch.autograd.grad(out.loss, x)
+    (grad,) = torch.autograd.grad(expected, x)
+    torch.testing.assert_close(got, grad, rtol=1e-4, atol=1e-6)
+
+
+def test_bsq_zero_is_negative():
+    q = build("bsq", dim=3)
+    assert q.encode(torch.tensor([[0.0, 1.0, -0.0]])).item() == 0b010
+
+
+@pytest.mark.parametrize("bits", [18, 27, 31, 32, 53, 62])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_codes_of_many_bits_are_exact(bits, dtype):
+    """Codes computed in floats are wrong from 18 bits (bf16) or 27 (fp32) on."""
+    q = build("bsq", dim=bits, entropy_weight=0.0)
+    x = normal(200, bits).to(dtype)
+    codes = q.encode(x)[:, 0].tolist()
+    expected = [int("".join("01"[int(v > 0)] for v in row), 2) for row in x.tolist()]
+    assert codes == expected
+    signs = q.decode(q.encode(x)) > 0
+    assert torch.equal(signs, x > 0)
+    assert q(x).stats["used_codes"] == len(set(expected))
+
+
+def test_entropy_of_twenty_bits():
+    q = build("bsq", dim=20, entropy_weight=0.1)
+    x = normal(64, 20).requires_grad_()
+    out = q(x)
+    out.loss.backward()
+    assert bool(out.loss.isfinite()) and bool(x.grad.isfinite().all())
+
+
+def test_bsq_sizes():
+    assert build("bsq", dim=5).codebook_size == 32
+    assert build("bsq", dim=30).loss_weights["entropy"] == 0
+    for size in (0, 1, 12, 2**63):
+        with pytest.raises(ConfigError, match="codebook_size"):
+            build("bsq", dim=5, codebook_size=size)
+    with pytest.raises(ConfigError, match="entropy_weight"):
+        build("bsq", dim=30, entropy_weight=0.1)
+
+
+# --- gumbel
+
+
+def test_temperature_falls_and_is_saved():
+    q = build("gumbel", dim=8, codebook_size=16, temperature=(2.0, 0.5, 0.9))
+    for step in range(20):
+        assert float(q.temperature()) == pytest.approx(max(2 * 0.9**step, 0.5))
+        q(normal(3, 8))
+    other = build("gumbel", dim=8, codebook_size=16, temperature=(2.0, 0.5, 0.9))
+    other.load_state_dict(q.state_dict())
+    assert float(other.temperature()) == float(q.temperature()) == 0.5
+    other.update_temp(3)
+    assert float(other.temperature()) == pytest.approx(2 * 0.9**3)
+    other.eval()(normal(3, 8))
+    assert other.step.item() == 3
+
+
+def test_training_draws_follow_the_logits():
+    torch.manual_seed(0)
+    q = build("gumbel", dim=4, codebook_size=5, n_codebooks=2)
+    x = normal(1, 4)
+    probs = q.logits(x).softmax(-1)[0].detach()
+    codes = q(x.expand(40_000, -1)).codes
+    for group in range(2):
+        share = torch.bincount(codes[:, group], minlength=5) / 40_000
+        torch.testing.assert_close(share, probs[group], rtol=0, atol=0.01)
+    likeliest = q.eval()(x).codes[0]
+    assert torch.equal(likeliest, probs.argmax(-1))
+
+
+def test_gumbel_gradients():
+    """Those of one-hot choices with the gradient of the softmax, by autograd."""
+    q = build("gumbel", dim=8, codebook_size=5, n_codebooks=2, temperature=(1.5, 1, 1))
+    x = normal(30, 8).requires_grad_()
+    weight = normal(30, 8, seed=5)
+    wanted = [x, *q.parameters()]
+    torch.manual_seed(3)
+    out = q(x)
+    got = torch.autograd.grad((out.quantized * weight).sum(), wanted)
+    torch.manual_seed(3)
+    logits = q.weight_proj(x).view(30, 2, 5)
+    soft = ((logits + gumbel_noise(logits)) / 1.5).softmax(-1)
+    hard = F.one_hot(soft.argmax(-1), 5) + soft - soft.detach()
+    value = torch.einsum("nkv,kvd->nkd", hard, q.vars.view(2, 5, 4)).flatten(1)
+    torch.testing.assert_close(out.quantized, value)
+    expected = torch.autograd.grad((value * weight).sum(), wanted)
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+# --- random_projection
+
+
+@pytest.mark.parametrize(("dim", "code_dim"), [(20, 6), (4, 6)])
+def test_random_projection(dim, code_dim):
+    q = build("random_projection", dim=dim, codebook_size=50, code_dim=code_dim)
+    x = normal(200, dim)
+    codes = q.encode(x)
+    projected = F.normalize(x @ q.P)
+    assert torch.equal(codes[:, 0], torch.cdist(projected, q.CB).argmin(1))
+    assert torch.equal(q.encode(x * 7), codes), "the norm of a frame does not matter"
+    expected = q.CB[codes[:, 0]] @ torch.linalg.pinv(q.P)
+    torch.testing.assert_close(q.decode(codes), expected, rtol=1e-4, atol=1e-5)
+    if dim >= code_dim:
+        torch.testing.assert_close(
+            q.decode(codes) @ q.P, q.CB[codes[:, 0]], rtol=1e-4, atol=1e-5
+        )
+    assert not list(q.parameters()) and set(q.state_dict()) == {"P", "CB"}
+
+
+def test_pseudo_inverse_is_rebuilt_on_load():
+    q, other = (build("random_projection", dim=8, codebook_size=16) for _ in range(2))
+    other.load_state_dict(q.state_dict())
+    assert torch.equal(other.unproject, q.unproject)
+
+
+# --- class_partitioned
+
+
+@pytest.mark.parametrize("shared", [0, 3])
+def test_classes_keep_to_their_keys(shared):
+    torch.manual_seed(0)
+    q = build(
+        "class_partitioned",
+        dim=4,
+        codebook_size=17,
+        num_classes=3,
+        shared_keys=shared,
+    )
+    q.embedding.weight.data.normal_()
+    owner = class_of_keys(17, 3, shared).long().tolist() + [-1] * shared
+    x, labels = normal(6, 50, 4), torch.tensor([0, 1, 2, 2, 1, 0])
+    owners = {}
+    for training in (True, False):
+        codes = q.train(training)(x, labels=labels).codes[..., 0].tolist()
+        for row, label in zip(codes, labels.tolist(), strict=True):
+            found = {owner[code] for code in row}
+            assert found <= ({label} if training else {label, -1})
+            owners[training] = owners.get(training, set()) | found
+    assert (-1 in owners[False]) == bool(shared)
+    free = q(x).codes
+    assert torch.equal(
+        free.reshape(-1), torch.cdist(x.reshape(-1, 4), q.embedding.weight).argmin(1)
+    )
+
+
+def test_every_class_needs_a_key():
+    with pytest.raises(ConfigError, match="class"):
+        build("class_partitioned", dim=4, codebook_size=5, num_classes=4, shared_keys=2)
+
+
+def test_each_term_of_the_codebook_loss():
+    q = build("class_partitioned", dim=4, codebook_size=6, commitment_weight=0.3)
+    x = normal(50, 4).requires_grad_()
+    out = q(x)
+    chosen = q.embedding.weight[out.codes[:, 0]]
+    expected = 0.3 * F.mse_loss(x, chosen.detach()) + F.mse_loss(x.detach(), chosen)
+    wanted = [x, q.embedding.weight]
+    torch.testing.assert_close(out.loss, expected)
+    pairs = [torch.autograd.grad(y, wanted) for y in (out.loss, expected)]
+    for mine, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(mine, theirs)
