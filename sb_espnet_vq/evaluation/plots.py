@@ -119,7 +119,7 @@ def draw_bars(
     # Room above the bars, so that the legend hides none of them.
     axes.set(ylabel=ylabel, title=title, ylim=(0, 1.18))
     axes.set_yticks([tenth / 5 for tenth in range(6)])
-    axes.legend(frameon=False, loc="upper center", ncols=len(names))
+    axes.legend(frameon=False, loc="upper center", ncols=len(names), fontsize="small")
     axes.grid(alpha=0.3, axis="y")
 
 
