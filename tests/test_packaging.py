@@ -3,6 +3,7 @@
 import ast
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,27 @@ def test_setup_cfg_lists_every_package():
     found = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
     assert listed == found | {"sb_espnet_vq.recipes", "sb_espnet_vq.hparams"}
     assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("extra", "included"),
+    [
+        ("recipes", "speechbrain"),
+        ("all", "speechbrain"),
+        ("all", "espnet"),
+        ("all", "recipes"),
+        ("test", "all"),
+    ],
+)
+def test_extras_that_include_others_repeat_them(extra, included):
+    def bounds(name):
+        lines = _setup_cfg()["options.extras_require"][name].split("\n")
+        found = [re.match(r"([\w-]+)(.*)", ln) for ln in lines if ln and ln[0] != "#"]
+        return {match[1]: set(match[2].split(",")) - {""} for match in found}
+
+    outer = bounds(extra)
+    for name, wanted in bounds(included).items():
+        assert wanted <= outer[name], name
 
 
 def test_entry_points_name_what_exists():
