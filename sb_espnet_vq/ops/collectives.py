@@ -99,9 +99,10 @@ def gather_from_ranks(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x[None]
-    parts = [torch.empty_like(x) for _ in range(world_size())]
-    dist.all_gather(parts, x.contiguous())
-    return torch.stack(parts)
+    # One sum, since torch.compile takes no gathering of scalars into one graph.
+    rows = x.new_zeros(world_size(), *x.shape)
+    rows[dist.get_rank()] = x
+    return sum_over_ranks(rows)
 
 
 def copy_from_first_rank_(x: Tensor) -> Tensor:
@@ -118,9 +119,7 @@ def copy_from_first_rank_(x: Tensor) -> Tensor:
         ``x`` itself.
     """
     if world_size() > 1:
-        # A broadcast needs dense memory, a buffer may be a view.
-        dense = x.contiguous()
-        dist.broadcast(dense, src=0)
-        if dense.data_ptr() != x.data_ptr():
-            x.copy_(dense)
+        # A sum with zeros, since torch.compile takes no broadcast into its graph.
+        mine = x if dist.get_rank() == 0 else torch.zeros_like(x)
+        x.copy_(sum_over_ranks(mine))
     return x

@@ -66,6 +66,14 @@ def state_of(q: Quantizer) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
+def compiled(call):
+    """Return a call as torch.compile traces it, in one graph."""
+    torch._dynamo.reset()
+    # The backend that stops before code generation: what it accepts, every backend
+    # gets, and it needs no compiler.
+    return torch.compile(call, fullgraph=True, backend="aot_eager")
+
+
 def gradients(q: Quantizer, x: Tensor, out: QuantizerOutput) -> dict[str, Tensor]:
     """Return the gradients of a loss that looks at quantized values and loss."""
     generator = torch.Generator().manual_seed(3)

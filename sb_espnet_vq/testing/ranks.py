@@ -3,6 +3,7 @@
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from sb_espnet_vq.quantizers.base import Quantizer
-from sb_espnet_vq.testing.helpers import close, frames, labels_for, make, some_mask
+from sb_espnet_vq.testing.helpers import (
+    close,
+    compiled,
+    frames,
+    labels_for,
+    make,
+    some_mask,
+)
 from sb_espnet_vq.testing.registry import contract_check
 
 _BATCH, _TIME, _STEPS = 4, 30, 3
@@ -25,6 +33,7 @@ _PARTS = {
     "only padding on rank 1": 2,
     "only padding on rank 0": 2,
     "a module made before the process group": 3,
+    "compiled after the first step": 2,
 }
 _COLLECTIVE_TIMEOUT = 60.0
 _TIMEOUT = 240.0
@@ -71,7 +80,11 @@ def _train_part(name, options, scenario, rank, ranks, q=None) -> dict:
         # As DDP does when it wraps a module; buffers are the module's own concern.
         for parameter in q.parameters():
             dist.broadcast(parameter.data, 0)
-    steps = [_step(q, scenario, rank, ranks, step) for step in range(_STEPS)]
+    steps, call = [], q.train()
+    for step in range(_STEPS):
+        if step == 1 and ranks > 1 and scenario.startswith("compiled"):
+            call = compiled(q)
+        steps.append(_step(q, call, scenario, rank, ranks, step))
     state = {k: v.detach().clone() for k, v in q.named_buffers()}
     return {"steps": steps, "state": state}
 
@@ -81,7 +94,9 @@ def _make_on_rank(name: str, options: dict, rank: int) -> Quantizer:
     return make(name, options, seed=1000 * rank)
 
 
-def _step(q: Quantizer, scenario: str, rank: int, ranks: int, step: int) -> dict:
+def _step(
+    q: Quantizer, call: Callable, scenario: str, rank: int, ranks: int, step: int
+) -> dict:
     x = frames(q, _BATCH, _TIME, seed=50 + step)
     mask, labels = some_mask(_BATCH, _TIME), labels_for(q, _BATCH)
     weight = frames(q, _BATCH, _TIME, seed=60 + step)
@@ -95,7 +110,7 @@ def _step(q: Quantizer, scenario: str, rank: int, ranks: int, step: int) -> dict
         labels = None if labels is None else labels[part]
     x.requires_grad_()
     torch.manual_seed(70 + step + 1000 * rank)
-    out = q.train()(x, mask=mask, labels=labels)
+    out = call(x, mask=mask, labels=labels)
     # A sum over the whole batch, in the form whose mean over ranks it is.
     (out.loss + ranks * (out.quantized * weight).sum()).backward()
     grads = {}

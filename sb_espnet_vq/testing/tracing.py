@@ -5,6 +5,7 @@ from torch import nn
 
 from sb_espnet_vq.testing.helpers import (
     close,
+    compiled,
     frames,
     gradients,
     labels_for,
@@ -22,14 +23,14 @@ def compiles_in_eval(name, options):
     """torch.compile takes eval's forward, encode and decode as one graph each."""
     for q in (make(name, options).eval(), make_started(name, options).eval()):
         x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
-        out = _compiled(q)(x, mask=mask, labels=labels)
+        out = compiled(q)(x, mask=mask, labels=labels)
         expected = q(x, mask=mask, labels=labels)
         same(out.codes, expected.codes, "compiled codes")
         close(out.quantized, expected.quantized, "compiled values")
         close(out.loss, expected.loss, "compiled loss")
-        codes = _compiled(q.encode)(x, mask=mask, labels=labels)
+        codes = compiled(q.encode)(x, mask=mask, labels=labels)
         same(codes, expected.codes, "compiled encode")
-        close(_compiled(q.decode)(codes), q.decode(codes), "compiled decode")
+        close(compiled(q.decode)(codes), q.decode(codes), "compiled decode")
 
 
 @contract_check(slow=True)
@@ -40,10 +41,10 @@ def traced_values_out_of_range(name, options):
     expected = q.decode(codes)
     codes[0, 3, 0], codes[1, 4, -1] = q.codebook_size, -2
     expected[0, 3] = expected[1, 4] = float("nan")
-    close(_compiled(q.decode)(codes), expected, "decoded codes, two out of range")
+    close(compiled(q.decode)(codes), expected, "decoded codes, two out of range")
     if q.num_classes is not None:
         x, labels = frames(q, 2, 20), torch.tensor([0, q.num_classes])
-        out = _compiled(q)(x, labels=labels)
+        out = compiled(q)(x, labels=labels)
         assert bool(out.quantized[1].isnan().all()), "no NaN for a label out of range"
         assert bool((out.codes[1] == -1).all()), "a code for a label out of range"
         alone = q(x[:1], labels=labels[:1])
@@ -53,13 +54,13 @@ def traced_values_out_of_range(name, options):
 @contract_check(slow=True)
 def compiles_in_training(name, options):
     """torch.compile takes a started training step as one graph, same buffers after."""
-    compiled, eager = make_started(name, options), make_started(name, options)
+    traced, eager = make_started(name, options), make_started(name, options)
     x, mask = frames(eager, 3, 40), some_mask(3, 40)
     labels = labels_for(eager, 3)
-    step = _compiled(compiled.train())
+    step = compiled(traced.train())
     for seed in (5, 6):
         results = []
-        for q, call in ((compiled, step), (eager, eager.train())):
+        for q, call in ((traced, step), (eager, eager.train())):
             torch.manual_seed(seed)
             x = frames(q, 3, 40, seed=seed).requires_grad_()
             out = call(x, mask=mask, labels=labels)
@@ -110,13 +111,6 @@ class _Decode(nn.Module):
 
     def forward(self, codes):
         return self.quantizer.decode(codes)
-
-
-def _compiled(call):
-    torch._dynamo.reset()
-    # The backend that stops before code generation: what it accepts, every backend
-    # gets, and it needs no compiler.
-    return torch.compile(call, fullgraph=True, backend="aot_eager")
 
 
 def _exported(module, args, dynamic_shapes):
