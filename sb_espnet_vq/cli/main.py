@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sb_espnet_vq.cli import check, cp, ls, run, show
+from sb_espnet_vq.cli import bench, check, cp, ls, run, show
 from sb_espnet_vq.errors import ConfigError
 
 _EPILOG = """\
@@ -16,6 +16,7 @@ examples:
   sbvq run best_rq --number_of_epochs 3  the same with another value
   sbvq cp best_rq my_recipe              a copy to change
   sbvq check rvq                         put a quantizer through the contract
+  sbvq bench rvq bsq                     speed and memory beside other classes
 """
 
 
@@ -30,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 1 if a check failed, 2 if the request cannot be met, or
-        that of the recipe.
+        Exit status: 0, 1 if a check failed or results disagree, 2 if the request
+        cannot be met, or that of the recipe.
     """
     args = _parser().parse_args(argv)
     try:
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (ls, show, cp, run, check):
+    for module in (ls, show, cp, run, check, bench):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)

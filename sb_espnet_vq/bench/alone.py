@@ -1,0 +1,44 @@
+"""One contender measured in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from sb_espnet_vq.bench.case import Case, Sizes, on_device
+from sb_espnet_vq.bench.memory import extra_peak_bytes
+from sb_espnet_vq.bench.timing import Setting, stopwatch
+
+
+class Alone(NamedTuple):
+    """Peak memory of the first call at full size, and seconds of later ones."""
+
+    extra_peak_bytes: int
+    samples_s: Sequence[float]
+
+
+def measure_alone(case: Case, name: str, sizes: Sizes, setting: Setting) -> Alone:
+    """Measure memory, then time ``setting.repeats`` calls.
+
+    Arguments
+    ---------
+    case : Case
+    name : str
+        The contender.
+    sizes : mapping of str to int
+    setting : Setting
+
+    Returns
+    -------
+    Alone
+    """
+    torch.set_num_threads(setting.threads)
+    (contender,) = [each for each in case.contenders if each.name == name]
+    # What libraries load or allocate once and for all is not the cost of a call.
+    contender.build(on_device(case.problem(case.quick), setting.device)).step()
+    run = contender.build(on_device(case.problem(sizes), setting.device))
+    peak = extra_peak_bytes(setting.device, run.step)
+    seconds = stopwatch(setting.device)
+    return Alone(peak, [seconds(run.step) for _ in range(setting.repeats)])

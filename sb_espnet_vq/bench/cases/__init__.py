@@ -1,0 +1,26 @@
+"""The workloads, one file each."""
+
+from sb_espnet_vq.bench.case import Case
+from sb_espnet_vq.bench.cases import (
+    bsq,
+    class_partitioned,
+    entropy_vq,
+    gumbel,
+    random_projection,
+    rvq,
+    vq,
+)
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        random_projection.CASE,
+        bsq.CASE,
+        gumbel.CASE,
+        class_partitioned.CASE,
+        rvq.TRAIN,
+        rvq.ENCODE,
+        vq.CASE,
+        entropy_vq.CASE,
+    )
+}

@@ -1,0 +1,131 @@
+"""Labels by a frozen random projection and codebook (BEST-RQ), forward."""
+
+import torch
+import torch.nn.functional as F
+
+from sb_espnet_vq.bench.case import (
+    FAISS,
+    FLOOR,
+    OURS,
+    SPEECHBRAIN_QUANTISERS,
+    UPSTREAM,
+    VQP,
+    VQP_MODULE,
+    Case,
+    Contender,
+    Problem,
+    Results,
+    Run,
+    Sizes,
+)
+from sb_espnet_vq.bench.cases.floors import nothing_to_compare, products_with_argmax
+
+
+def problem(sizes: Sizes) -> Problem:
+    """Draw frames and tables."""
+    torch.manual_seed(0)
+    x = torch.randn(sizes["batch"], sizes["frames"], sizes["dim"])
+    projection = torch.nn.init.xavier_uniform_(
+        torch.empty(sizes["dim"], sizes["code_dim"])
+    )
+    codebook = F.normalize(torch.randn(sizes["codebook_size"], sizes["code_dim"]))
+    return {"x": x, "projection": projection, "codebook": codebook}
+
+
+def reference(problem: Problem) -> Results:
+    """Measure distances on the sphere in float64."""
+    x = problem["x"].double() @ problem["projection"].double()
+    table = problem["codebook"].double()
+    frames = F.normalize(x, dim=-1).flatten(0, 1)
+    codes = [torch.cdist(tile, table).argmin(1) for tile in frames.split(512)]
+    return {"codes": torch.cat(codes)}
+
+
+def _codes(result) -> Results:
+    return {"codes": result.flatten()}
+
+
+def _run_class(family: type, problem: Problem) -> Run:
+    projection, codebook = problem["projection"], problem["codebook"]
+    quantizer = family(*projection.shape, len(codebook)).to(codebook.device)
+    quantizer.load_state_dict({"P": projection, "CB": codebook})
+    return Run(lambda: quantizer(problem["x"]), _codes)
+
+
+def ours(problem: Problem) -> Run:
+    """Build our drop-in class."""
+    from sb_espnet_vq.nnet.quantisers import RandomProjectionQuantizer
+
+    return _run_class(RandomProjectionQuantizer, problem)
+
+
+def upstream(problem: Problem) -> Run:
+    """Build SpeechBrain's class."""
+    from speechbrain.nnet.quantisers import RandomProjectionQuantizer
+
+    return _run_class(RandomProjectionQuantizer, problem)
+
+
+def vqp(problem: Problem) -> Run:
+    """Build vector-quantize-pytorch's class, without its input normalisation."""
+    from vector_quantize_pytorch import RandomProjectionQuantizer
+
+    projection, codebook = problem["projection"], problem["codebook"]
+    quantizer = RandomProjectionQuantizer(
+        dim=len(projection),
+        codebook_dim=codebook.shape[1],
+        codebook_size=len(codebook),
+        norm=False,
+    ).to(codebook.device)
+    quantizer.rand_projs.copy_(projection[None])
+    quantizer.vq._codebook.embed.copy_(codebook[None])
+    return Run(lambda: quantizer(problem["x"]), _codes)
+
+
+def exact_index(problem: Problem) -> Run:
+    """Build an exact faiss index of the codebook."""
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    x, projection = problem["x"], problem["projection"]
+    index = faiss.IndexFlatIP(projection.shape[1])
+    index.add(problem["codebook"].numpy())
+
+    def step():
+        return index.search((x.flatten(0, 1) @ projection).numpy(), 1)[1]
+
+    return Run(step, lambda found: {"codes": torch.from_numpy(found).flatten()})
+
+
+def floor(problem: Problem) -> Run:
+    """Two products and the argmax, in tiles."""
+
+    def step():
+        x = problem["x"].flatten(0, 1) @ problem["projection"]
+        return products_with_argmax(x, problem["codebook"])
+
+    return Run(step, nothing_to_compare)
+
+
+CASE = Case(
+    name="random_projection",
+    title="forward of ({batch}, {frames}, {dim}), {codebook_size} codes of {code_dim}",
+    sizes={
+        "batch": 4,
+        "frames": 400,
+        "dim": 320,
+        "code_dim": 16,
+        "codebook_size": 8192,
+    },
+    quick={"batch": 2, "frames": 20, "dim": 16, "code_dim": 8, "codebook_size": 64},
+    problem=problem,
+    reference=reference,
+    contenders=(
+        Contender(OURS, "ours", ours),
+        Contender(UPSTREAM, "SpeechBrain", upstream, SPEECHBRAIN_QUANTISERS),
+        Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
+        Contender(FAISS, "faiss IndexFlatIP", exact_index, "faiss", on_cuda=False),
+        Contender(FLOOR, "floor", floor),
+    ),
+    floor="the projection, the product with the codebook and the argmax, in tiles",
+)

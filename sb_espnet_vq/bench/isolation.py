@@ -1,0 +1,109 @@
+"""A function called in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sb_espnet_vq.bench.timing import said
+
+
+class ChildError(RuntimeError):
+    """The function raised, or its process was ended."""
+
+
+class Isolation:
+    """Starts processes that have the modules they need, and nothing done in them.
+
+    Arguments
+    ---------
+    preload : sequence of str
+        Modules to import once for all of them; one that fails is left out.
+    threads : int
+        What libraries are told that read the number from the environment.
+    """
+
+    def __init__(self, preload: Sequence[str], threads: int):
+        methods = multiprocessing.get_all_start_methods()
+        # A fork server imports the toolkits once, where spawning would do so for
+        # each process. It runs no threads itself, so its forks are safe.
+        method = "forkserver" if "forkserver" in methods else "spawn"
+        self._context: Any = multiprocessing.get_context(method)
+        if method == "forkserver":
+            self._context.set_forkserver_preload(list(preload))
+        self._threads = threads
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return what ``function(*args)`` returns in a new process.
+
+        Arguments
+        ---------
+        function : callable
+            Of a module.
+        *args
+            Its arguments.
+
+        Returns
+        -------
+        Any
+
+        Raises
+        ------
+        ChildError
+            If it raised, or its process was ended; the message is one line.
+        """
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=_answer, args=(sender, function, args), daemon=True
+        )
+        with _environment(self._threads):
+            process.start()
+        sender.close()
+        try:
+            ok, value = receiver.recv()
+        except EOFError:
+            process.join()
+            raise ChildError(_ending(process.exitcode)) from None
+        finally:
+            # Also on Ctrl-C: nothing may go on measuring.
+            if process.is_alive():
+                process.join(timeout=1)
+                process.kill()
+            process.join()
+            receiver.close()
+        if not ok:
+            raise ChildError(value)
+        return value
+
+
+def _answer(sender: Connection, function: Callable[..., Any], args: tuple) -> None:
+    try:
+        sender.send((True, function(*args)))
+    except Exception as error:
+        sender.send((False, said(error)))
+
+
+def _ending(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "out of memory"
+    return f"its process ended with status {code}"
+
+
+@contextlib.contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

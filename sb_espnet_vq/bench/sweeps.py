@@ -1,0 +1,166 @@
+"""How cost grows with frames, codebook size and code bits."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sb_espnet_vq.bench.alone import measure_alone
+from sb_espnet_vq.bench.case import FAISS, Case
+from sb_espnet_vq.bench.cases import CASES
+from sb_espnet_vq.bench.isolation import ChildError, Isolation
+from sb_espnet_vq.bench.runner import Say
+from sb_espnet_vq.bench.timing import Setting
+
+_REPEATS = 3
+# A contender leaves a sweep where its next point would cost more than this.
+_MOST_S = 10.0
+_MOST_BYTES = 3 * 2**30
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One size of a case varied.
+
+    Arguments
+    ---------
+    case : Case
+    size : str
+        The size that varies.
+    label : str
+        Name and unit of the axis.
+    values, quick : tuple of int
+        Where to measure, rising.
+    fixed : dict of str to int
+        Other sizes that differ from the case's.
+    growth : callable
+        What the cost of a plain implementation is proportional to.
+    """
+
+    case: Case
+    size: str
+    label: str
+    values: tuple[int, ...]
+    quick: tuple[int, ...]
+    fixed: dict[str, int] = field(default_factory=dict)
+    growth: Callable[[int], float] = float
+
+
+@dataclass
+class Line:
+    """One contender's points: sizes, median seconds and bytes at them."""
+
+    name: str
+    what: str
+    values: list[int] = field(default_factory=list)
+    median_s: list[float] = field(default_factory=list)
+    extra_peak_bytes: list[int] = field(default_factory=list)
+    ended: str | None = None
+
+
+@dataclass
+class SweepFigures:
+    """What was measured of one sweep."""
+
+    case: str
+    title: str
+    size: str
+    label: str
+    lines: list[Line]
+
+
+def _power_of_two(bits: int) -> float:
+    return 2.0**bits
+
+
+SWEEPS = (
+    Sweep(
+        CASES["rvq_encode"],
+        "frames",
+        "frames",
+        # The last is an hour at 75 Hz.
+        values=(1024, 4096, 16384, 65536, 270000),
+        quick=(64, 256),
+        fixed={"batch": 1},
+    ),
+    Sweep(
+        CASES["random_projection"],
+        "codebook_size",
+        "codebook size (codes)",
+        values=(512, 2048, 8192, 32768, 131072),
+        quick=(64, 256),
+    ),
+    Sweep(
+        CASES["bsq"],
+        "bits",
+        "code bits",
+        values=(8, 10, 12, 13, 14, 16, 18, 20),
+        quick=(4, 6),
+        growth=_power_of_two,
+    ),
+)
+
+
+def run_sweep(
+    sweep: Sweep, quick: bool, setting: Setting, isolation: Isolation, say: Say
+) -> SweepFigures:
+    """Measure every contender at every value that it can afford.
+
+    Arguments
+    ---------
+    sweep : Sweep
+    quick : bool
+        Use the small sizes.
+    setting : Setting
+        Its repeats are not used: points are many.
+    isolation : Isolation
+    say : callable
+        Called with a line before each part of the work.
+
+    Returns
+    -------
+    SweepFigures
+    """
+    case, values = sweep.case, sweep.quick if quick else sweep.values
+    sizes = {**(case.quick if quick else case.sizes), **sweep.fixed}
+    setting = setting._replace(repeats=_REPEATS)
+    lines = []
+    for each in case.contenders:
+        # faiss searches one codebook as ours does; the figure has enough lines.
+        if each.name == FAISS or each.absence(setting.device):
+            continue
+        line = Line(each.name, each.what)
+        for value in values:
+            line.ended = _why_stop(line, value, sweep.growth)
+            if line.ended is None:
+                say(f"{case.name}: {each.what} at {sweep.size} {value}")
+                point = {**sizes, sweep.size: value}
+                _measure(line, case, point, value, setting, isolation)
+            if line.ended is not None:
+                break
+        lines.append(line)
+    title = case.title.format(**{**sizes, sweep.size: "n"})
+    return SweepFigures(case.name, title, sweep.size, sweep.label, lines)
+
+
+def _measure(line, case, sizes, value, setting, isolation) -> None:
+    try:
+        alone = isolation.call(measure_alone, case, line.name, sizes, setting)
+    except ChildError as error:
+        line.ended = str(error)
+        return
+    line.values.append(value)
+    line.median_s.append(statistics.median(alone.samples_s))
+    line.extra_peak_bytes.append(alone.extra_peak_bytes)
+
+
+def _why_stop(line: Line, value: int, growth: Callable[[int], float]) -> str | None:
+    if not line.values:
+        return None
+    factor = growth(value) / growth(line.values[-1])
+    if line.median_s[-1] * factor > _MOST_S:
+        return f"next point would take more than {_MOST_S:g} s"
+    if line.extra_peak_bytes[-1] * factor > _MOST_BYTES:
+        return f"next point would need more than {_MOST_BYTES / 2**30:g} GiB"
+    return None
