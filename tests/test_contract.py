@@ -7,6 +7,7 @@ from sb_espnet_vq import list_quantizers, testing
 # Forms of our own families that a default does not show.
 VARIANTS = [
     ("vq", {"kmeans_init": False}),
+    ("vq", {"decay": 0.1}),  # some codes die in every batch
     ("vq", {"dim": 1, "codebook_size": 2, "threshold_ema_dead_code": 0}),
     ("rvq", {"n_codebooks": 3, "code_dim": 4}),
     ("rvq", {"n_codebooks": 3, "quantizer_dropout": True}),

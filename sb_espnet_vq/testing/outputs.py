@@ -63,7 +63,8 @@ def strided_input(name, options):
 def decode_equals_quantized(name, options):
     """decode(encode(x)) equals quantized in eval, bit for bit, mask or not."""
     q = make_started(name, options).eval()
-    x, mask = frames(q, 3, 40), some_mask(3, 40)
+    # With a gradient wanted, since that is when an estimator might round.
+    x, mask = frames(q, 3, 40).requires_grad_(), some_mask(3, 40)
     for labels in (None, labels_for(q, 3)):
         for given in (None, mask):
             out = q(x, mask=given, labels=labels)
@@ -185,9 +186,10 @@ def gradient_reaches_input(name, options):
 def updates_after_lookup(name, options):
     """Training looks up before it updates: the codebook of before gives the value."""
     q = make_started(name, options)
-    before, x, labels = make(name, options, 5), frames(q, 3, 40), labels_for(q, 3)
+    before = make(name, options, 5)
     before.load_state_dict(q.state_dict())
-    out = train(q, x, labels=labels)
+    x = frames(q, 3, 40).requires_grad_()
+    out = train(q, x, labels=labels_for(q, 3))
     same(before.eval().decode(out.codes), out.quantized, "decoded training codes")
 
 
