@@ -223,6 +223,7 @@ def test_sbvq_sees_the_family_of_the_second_package(plugin, tmp_path):
     assert "levels = 4" in shown
 
 
+@pytest.mark.slow
 def test_the_family_of_the_second_package_passes_every_check(plugin, tmp_path):
     command = ["-m", "sb_espnet_vq.cli", "check", "finite_scalar"]
     out = _run(*command, cwd=tmp_path, path=plugin)
