@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 
 # Under pytest-xdist the workers would otherwise take all cores each. This is read
 # when torch starts, also by the processes that tests start.
@@ -17,3 +18,15 @@ def seed() -> None:
     """Start every test from the same draws, whichever ran before."""
     random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems() -> None:
+    """Let hypothesis look at all modules, those of SpeechBrain too.
+
+    It reads where each loaded module lies. SpeechBrain has modules that are imported
+    when any attribute is read, and one of them needs k2, which few have.
+    """
+    for module in list(sys.modules.values()):
+        if type(module).__module__ == "speechbrain.utils.importutils":
+            vars(module).setdefault("__file__", None)
