@@ -1,7 +1,6 @@
 """`bsq`: the signs of a vector on the sphere."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
@@ -19,6 +18,7 @@ from sb_espnet_vq.quantizers.base import (
 
 _MAX_BITS = 62
 _MAX_ENTROPY_BITS = 24
+_TINY = 1e-12
 
 
 class BSQ(Quantizer):
@@ -84,7 +84,9 @@ class BSQ(Quantizer):
                 f"{entropy_weight} with 2**{self.bits}"
             )
         self.loss_weights = {"entropy": entropy_weight}
-        self.diversity_gamma = diversity_gamma
+        self.diversity_gamma = in_range(
+            "diversity_gamma", diversity_gamma, 0, float("inf")
+        )
         self.inv_temperature = in_range(
             "inv_temperature", inv_temperature, 1e-6, float("inf")
         )
@@ -97,7 +99,10 @@ class BSQ(Quantizer):
 
     def on_sphere(self, x: Tensor) -> Tensor:
         """Return the normalised codes-to-be (N, bits) of frames (N, dim)."""
-        return F.normalize(project(self.project_in, x), dim=-1)
+        z = project(self.project_in, x)
+        norm = z.norm(dim=-1, keepdim=True)
+        # A frame of zeros has no direction; a tiny divisor would blow up its gradient.
+        return z / torch.where(norm > _TINY, norm, 1)
 
     def entropy_term(self, frames: Frames, u: Tensor, inv_temperature: float) -> Tensor:
         """Return the entropy of frames minus gamma times that of the mean.

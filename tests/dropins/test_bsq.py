@@ -47,6 +47,15 @@ def test_zero_counts_as_negative():
         assert cls(3)(x)[1].tolist() == [[0, 2]]
 
 
+def test_a_frame_of_zeros_has_a_moderate_gradient():
+    gradients = []
+    for cls in (Upstream, BinarySphericalQuantizer):
+        x = torch.zeros(1, 2, 3, requires_grad=True)
+        cls(3)(x)[0].sum().backward()
+        gradients.append(x.grad.abs().max())
+    assert gradients[0] > 1e11 and gradients[1] == 1
+
+
 def test_entropy_loss_is_exact_where_upstream_clamps():
     """Against the entropies written out over all codes, in float64."""
     torch.manual_seed(0)
