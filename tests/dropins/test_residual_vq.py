@@ -133,6 +133,7 @@ def test_bandwidth_is_what_is_used():
             result = quantizer(x, FRAME_RATE, wanted)
         assert len(result.codes) == used
         torch.testing.assert_close(result.bandwidth, torch.tensor(used * rate))
+    assert quantizer(x[:0], FRAME_RATE, 2 * rate).bandwidth == 2 * rate
     with pytest.raises(ConfigError, match="'fast'"):
         quantizer(x, FRAME_RATE, "fast")
 

@@ -189,7 +189,7 @@ class ResidualVectorQuantizer(nn.Module):
         quantized = self._features_first(out.quantized, x)
         codes = out.codes.movedim(-1, 0)
         codes = codes if x.dim() == 3 else codes[..., 0]
-        bandwidth_used = torch.full_like(quantized.detach().flatten()[:1], rate).sum()
+        bandwidth_used = quantized.new_full((), rate)
         if not self.quantizer_dropout:
             return QuantizedResult(quantized, codes, bandwidth_used, penalty)
         # Same distance, taken at the other end.
