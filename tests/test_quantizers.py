@@ -9,11 +9,12 @@ ranks without frames, tracing, and decoding a prefix.
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from sb_espnet_vq import ConfigError, build
+from sb_espnet_vq import ConfigError, build, list_quantizers
 from sb_espnet_vq.ops.estimators import gumbel_noise
 from sb_espnet_vq.quantizers.class_partitioned import class_of_keys
 
@@ -133,6 +134,20 @@ def test_codes_in_use_survive_small_batches():
         q(clusters(60, seed=100 + step))
     moved = (q._codebook.embed - before).norm(dim=1)
     assert (moved < 1).float().mean() > 0.8, moved
+
+
+def test_training_draws_alike_whether_a_code_is_dead_or_not():
+    """Ranks of which one drew and another did not would wait for each other."""
+    states = []
+    for dead in (False, True):
+        q = build("vq", dim=8, codebook_size=4, kmeans_init=False)
+        q._codebook.cluster_size.fill_(100)
+        if dead:
+            q._codebook.cluster_size[0] = 0
+        torch.manual_seed(0)
+        q(normal(400, 8))
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
 
 
 # --- rvq
@@ -404,6 +419,16 @@ def test_entropy_of_twenty_bits():
     assert bool(out.loss.isfinite()) and bool(x.grad.isfinite().all())
 
 
+def test_a_frame_of_zeros_has_a_gradient_of_the_size_of_others():
+    q = build("bsq", dim=4)
+    x = normal(6, 4)
+    x[2] = 0
+    x.requires_grad_()
+    out = q(x)
+    (out.quantized.sum() + out.loss).backward()
+    assert bool((x.grad.abs() < 100).all())
+
+
 def test_bsq_sizes():
     assert build("bsq", dim=5).codebook_size == 32
     assert build("bsq", dim=30).loss_weights["entropy"] == 0
@@ -429,6 +454,14 @@ def test_temperature_falls_and_is_saved():
     assert float(other.temperature()) == pytest.approx(2 * 0.9**3)
     other.eval()(normal(3, 8))
     assert other.step.item() == 3
+
+
+def test_temperature_late_in_the_default_schedule():
+    q = build("gumbel", dim=8, codebook_size=16)
+    for step in (0, 1000, 100_000, 270_000, 10**6):
+        q.update_temp(step)
+        expected = max(2 * 0.999995**step, 0.5)
+        assert float(q.temperature()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_training_draws_follow_the_logits():
@@ -490,6 +523,14 @@ def test_pseudo_inverse_is_rebuilt_on_load():
     assert torch.equal(other.unproject, q.unproject)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_pseudo_inverse_is_that_of_the_cast_projection(dtype):
+    q, other = (build("random_projection", dim=8).to(dtype) for _ in range(2))
+    other.load_state_dict(q.state_dict())
+    assert torch.equal(other.unproject, q.unproject)
+    assert q.unproject.dtype == dtype
+
+
 # --- class_partitioned
 
 
@@ -536,3 +577,44 @@ def test_each_term_of_the_codebook_loss():
     pairs = [torch.autograd.grad(y, wanted) for y in (out.loss, expected)]
     for mine, theirs in zip(*pairs, strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+# --- what all families take over from their base
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_default_dtype_changes_no_loss(dtype):
+    q = build("vq", dim=8, codebook_size=16)
+    x = normal(50, 8)
+    expected = q.eval()(x).loss
+    try:
+        torch.set_default_dtype(dtype)
+        loss = q(x).loss
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected)
+
+
+def test_losses_of_doubles_are_not_rounded():
+    x = normal(3, 8, dtype=torch.float64).requires_grad_()
+    q = build("entropy_vq", dim=8, codebook_size=16, entropy_weight=0).double()
+    out = q(x)
+    expected = 0.25 * (x - q.decode(out.codes)).square().mean()
+    (got,) = torch.autograd.grad(out.loss, x)
+    (wanted,) = torch.autograd.grad(expected, x)
+    # One rounding to float32, of the loss that the trainer gets.
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=0)
+
+
+def test_sizes_from_numpy():
+    q = build("vq", dim=np.int64(8), codebook_size=np.int32(16))
+    assert type(q.dim) is int and type(q.codebook_size) is int
+
+
+@pytest.mark.parametrize("name", list_quantizers())
+def test_shapes_without_data(name):
+    """On the meta device, as tools do that count parameters or operations."""
+    with torch.device("meta"):
+        q = build(name, dim=8, codebook_size=16).eval()
+        assert q(torch.empty(2, 5, 8)).quantized.shape == (2, 5, 8)

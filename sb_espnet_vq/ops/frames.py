@@ -67,7 +67,7 @@ class Frames(NamedTuple):
             Scalar.
         """
         ranks = world_size() if self.shared else 1
-        return (per_frame * self.weight).sum() * (ranks / self.n_valid.clamp(min=1))
+        return (per_frame * self.weight).sum() * ranks / self.n_valid.clamp(min=1)
 
     def mean_square(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean of (x - y)^2 over frames and dims, as `mean` does.

@@ -1,6 +1,8 @@
 """What every quantizer shares: checks, masking, precision, losses and statistics."""
 
+import numbers
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -258,7 +260,8 @@ class Quantizer(nn.Module, ABC):
         for name, term in found.terms.items():
             loss = loss + self.loss_weights[name] * term
         # A product, not a sum: gradients turn NaN too, which scalers look at.
-        loss = loss.float() * torch.where(bad.any(), torch.nan, 1.0)
+        loss = loss.float()
+        loss = loss * torch.ones_like(loss).masked_fill(bad.any(), torch.nan)
         stats = {name: term.detach().float() for name, term in found.terms.items()}
         return loss, stats
 
@@ -345,7 +348,7 @@ class Quantizer(nn.Module, ABC):
             )
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager:
     """Return a context in which products on ``x``'s device keep their dtype.
 
     Arguments
@@ -355,9 +358,12 @@ def full_precision(x: Tensor) -> torch.autocast:
 
     Returns
     -------
-    torch.autocast
-        Switched off: codes chosen from rounded distances would flip.
+    context manager
+        Autocast switched off: codes chosen from rounded distances would flip.
     """
+    # A meta tensor, say, knows no autocast that could be switched off.
+    if not torch.amp.is_autocast_available(x.device.type):
+        return nullcontext()
     return torch.autocast(device_type=x.device.type, enabled=False)
 
 
@@ -401,7 +407,7 @@ def project(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def positive_int(name: str, value: int) -> int:
-    """Return ``value`` if it is an integer of at least 1.
+    """Return ``value`` as an int if it is an integer of at least 1.
 
     Raises
     ------
@@ -413,9 +419,11 @@ def positive_int(name: str, value: int) -> int:
     >>> positive_int("dim", 8)
     8
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    # NumPy's integers count as well.
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
         raise ConfigError(f"{name} must be an integer of at least 1, got {value!r}")
-    return value
+    return int(value)
 
 
 def in_range(name: str, value: float, low: float, high: float) -> float:

@@ -157,8 +157,8 @@ class EMACodebook(nn.Module):
         mean = self.cluster_size.mean()
         threshold = (mean * _DEAD_SHARE).clamp(max=self.threshold)
         dead = (self.cluster_size < threshold) & (frames.n_valid > 0)
-        if _on_host(dead) and not bool(dead.any()):
-            return
+        # Drawn even where none is dead: to look would make a GPU's host wait, and
+        # ranks that saw it differently would wait for each other for ever.
         drawn = draw_frames(frames, len(dead)).to(self.embed.dtype)
         # Reviving with a larger count than the threshold would let a code hold its
         # place longer than it earns.
@@ -170,7 +170,3 @@ class EMACodebook(nn.Module):
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
         self.read_flag()
-
-
-def _on_host(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -1,5 +1,7 @@
 """`gumbel`: codes drawn by the Gumbel-softmax, in groups."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -103,8 +105,10 @@ class GumbelVQ(Quantizer):
     def temperature(self) -> Tensor | float:
         """Return the temperature of the next training forward, a scalar tensor."""
         # Only the step is a tensor: a copy of a number to a device would wait for it.
-        decayed = self.max_temp * self.temp_decay**self.step
-        return decayed.clamp(min=self.min_temp)
+        # The logarithm is Python's: rounded to float32, a decay this close to 1
+        # would be off by its own distance from 1 over some hundred thousand steps.
+        decay = (self.step.float() * math.log(self.temp_decay)).exp()
+        return (self.max_temp * decay).clamp(min=self.min_temp)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits (N, n_codebooks, codebook_size) of frames (N, dim)."""
@@ -168,4 +172,4 @@ def _schedule(temperature) -> tuple[float, float, float]:
         ) from None
     for name, value in (("start", start), ("stop", stop)):
         in_range(f"temperature {name}", value, 1e-6, float("inf"))
-    return start, stop, in_range("temperature decay", decay, 0, 1)
+    return start, stop, in_range("temperature decay", decay, 1e-6, 1)

@@ -80,6 +80,14 @@ class RandomProjection(Quantizer):
         entries = torch.where(codes >= 0, entries, 0)
         return entries @ self.unproject.to(dtype)
 
+    def _apply(self, *args, **kwargs):
+        before = self.P.dtype
+        super()._apply(*args, **kwargs)
+        if self.P.dtype != before:
+            # Cast on its own it would not be the inverse of the projection as cast.
+            self._read_flags()
+        return self
+
     def _read_flags(self) -> None:
         self.unproject.copy_(_pseudo_inverse(self.P))
 
