@@ -121,6 +121,8 @@ def draw_sweep(axes: Any, sweep: SweepFigures, what: str) -> None:
     what : str
         "time" or "memory".
     """
+    from matplotlib.ticker import LogLocator
+
     for line in sweep.lines:
         colour, marker, label = _LOOKS[line.name]
         points = _points(line, what)
@@ -129,6 +131,7 @@ def draw_sweep(axes: Any, sweep: SweepFigures, what: str) -> None:
     axes.set(xscale="linear" if sweep.size == "bits" else "log", yscale="log")
     values = sorted({value for line in sweep.lines for value in line.values})
     axes.set_xticks(values, [str(value) for value in values], fontsize=8)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.minorticks_off()
     unit = "time of a call (ms)" if what == "time" else "extra peak memory (MiB)"
     axes.set(xlabel=sweep.label, ylabel=unit)

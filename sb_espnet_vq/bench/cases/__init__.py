@@ -8,6 +8,7 @@ from sb_espnet_vq.bench.cases import (
     gumbel,
     random_projection,
     rvq,
+    rvq_encode,
     vq,
 )
 
@@ -18,8 +19,8 @@ CASES: dict[str, Case] = {
         bsq.CASE,
         gumbel.CASE,
         class_partitioned.CASE,
-        rvq.TRAIN,
-        rvq.ENCODE,
+        rvq.CASE,
+        rvq_encode.CASE,
         vq.CASE,
         entropy_vq.CASE,
     )

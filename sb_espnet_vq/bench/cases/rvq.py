@@ -1,4 +1,4 @@
-"""Residual quantization: a training step, and encoding."""
+"""Residual quantization, a training step."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.bench.case import (
-    FAISS,
     FLOOR,
     OURS,
     UPSTREAM,
@@ -24,8 +23,8 @@ from sb_espnet_vq.bench.case import (
 from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook
 from sb_espnet_vq.bench.cases.floors import nothing_to_compare, products_with_argmax
 
-_ESPNET = "espnet2.gan_codec.shared.quantizer.residual_vq"
-_FRAME_RATE = 75
+ESPNET = "espnet2.gan_codec.shared.quantizer.residual_vq"
+FRAME_RATE = 75
 
 
 def problem(sizes: Sizes) -> Problem:
@@ -50,15 +49,11 @@ def reference(problem: Problem) -> Results:
         code = torch.cdist(residual, table).argmin(1)
         codebooks.append(averaged_codebook(table, residual, code))
         losses.append((residual - table[code]).square().mean())
-        # The commitment of a level pulls its input towards its entry.
         residual = residual - table[code]
         codes.append(code)
-    left = frames.clone().zero_()
-    for level, code in enumerate(codes):
-        left += problem["tables"][level].double()[code]
     return {
         "codes": torch.stack(codes, -1),
-        "quantized": left,
+        "quantized": frames - residual,
         "loss": torch.stack(losses).mean(),
         "gradient of x": rows(problem["grad"].transpose(1, 2)).double()
         + _commitment_gradient(frames, problem["tables"].double(), codes),
@@ -67,6 +62,7 @@ def reference(problem: Problem) -> Results:
 
 
 def _commitment_gradient(frames: Tensor, tables: Tensor, codes: list) -> Tensor:
+    # Each level pulls its input, which moves with the frame, towards its entry.
     total, residual = torch.zeros_like(frames), frames
     for table, code in zip(tables, codes, strict=True):
         residual = residual - table[code]
@@ -74,7 +70,8 @@ def _commitment_gradient(frames: Tensor, tables: Tensor, codes: list) -> Tensor:
     return total
 
 
-def _build_class(family: type, problem: Problem) -> torch.nn.Module:
+def build_class(family: type, problem: Problem) -> Any:
+    """Build ESPnet's class or ours with the problem's codebooks."""
     tables = problem["tables"]
     levels, size, dim = tables.shape
     # Each has rules of its own for dead codes, so none is revived here.
@@ -99,12 +96,12 @@ def _build_class(family: type, problem: Problem) -> torch.nn.Module:
 
 
 def _train_class(family: type, problem: Problem) -> Run:
-    quantizer = _build_class(family, problem)
+    quantizer = build_class(family, problem)
     x, grad = learnable(problem["x"]), problem["grad"]
     one = grad.new_ones(())
 
     def step():
-        out = quantizer(x, _FRAME_RATE)
+        out = quantizer(x, FRAME_RATE)
         (gradient,) = torch.autograd.grad((out[0], out[3]), x, (grad, one))
         return out, gradient
 
@@ -123,16 +120,6 @@ def _train_class(family: type, problem: Problem) -> Run:
     return Run(step, read)
 
 
-def _encode_class(family: type, problem: Problem) -> Run:
-    quantizer: Any = _build_class(family, problem).eval()
-
-    @torch.no_grad()
-    def step():
-        return quantizer.encode(problem["x"], _FRAME_RATE)
-
-    return Run(step, lambda codes: {"codes": codes.movedim(0, -1).flatten(0, 1)})
-
-
 def ours(problem: Problem) -> Run:
     """Build our drop-in class, to train."""
     from sb_espnet_vq.gan_codec.shared.quantizer.residual_vq import (
@@ -142,15 +129,6 @@ def ours(problem: Problem) -> Run:
     return _train_class(ResidualVectorQuantizer, problem)
 
 
-def ours_encode(problem: Problem) -> Run:
-    """Build our drop-in class, to encode."""
-    from sb_espnet_vq.gan_codec.shared.quantizer.residual_vq import (
-        ResidualVectorQuantizer,
-    )
-
-    return _encode_class(ResidualVectorQuantizer, problem)
-
-
 def upstream(problem: Problem) -> Run:
     """Build ESPnet's class, to train."""
     from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
@@ -158,14 +136,8 @@ def upstream(problem: Problem) -> Run:
     return _train_class(ResidualVectorQuantizer, problem)
 
 
-def upstream_encode(problem: Problem) -> Run:
-    """Build ESPnet's class, to encode."""
-    from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
-
-    return _encode_class(ResidualVectorQuantizer, problem)
-
-
-def _build_vqp(problem: Problem) -> Any:
+def build_vqp(problem: Problem) -> Any:
+    """Build vector-quantize-pytorch's class with the problem's codebooks."""
     from vector_quantize_pytorch import ResidualVQ
 
     levels, size, dim = problem["tables"].shape
@@ -187,7 +159,7 @@ def vqp(problem: Problem) -> Run:
 
     Its gradient of x is not compared: that of each level is added to the next.
     """
-    quantizer = _build_vqp(problem)
+    quantizer = build_vqp(problem)
     x, grad = learnable(problem["x"]), problem["grad"].transpose(1, 2)
     one = grad.new_ones(())
 
@@ -209,39 +181,6 @@ def vqp(problem: Problem) -> Run:
     return Run(step, read)
 
 
-def vqp_encode(problem: Problem) -> Run:
-    """Build vector-quantize-pytorch's class, to encode."""
-    quantizer = _build_vqp(problem).eval()
-
-    @torch.no_grad()
-    def step():
-        return quantizer(problem["x"].transpose(1, 2))[1]
-
-    return Run(step, lambda codes: {"codes": rows(codes)})
-
-
-def exact_indices(problem: Problem) -> Run:
-    """Build an exact faiss index of each level."""
-    import faiss
-
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    tables = [table.numpy() for table in problem["tables"]]
-    indices = [faiss.IndexFlatL2(table.shape[1]) for table in tables]
-    for index, table in zip(indices, tables, strict=True):
-        index.add(table)
-
-    def step():
-        residual = rows(problem["x"].transpose(1, 2)).numpy().copy()
-        codes = []
-        for index, table in zip(indices, tables, strict=True):
-            found = index.search(residual, 1)[1][:, 0]
-            residual -= table[found]
-            codes.append(torch.from_numpy(found))
-        return torch.stack(codes, -1)
-
-    return Run(step, lambda codes: {"codes": codes})
-
-
 def floor(problem: Problem) -> Run:
     """The products with all codebooks, the output and the gradient written."""
     frames, tables = rows(problem["x"].transpose(1, 2)), problem["tables"]
@@ -253,61 +192,30 @@ def floor(problem: Problem) -> Run:
     return Run(step, nothing_to_compare)
 
 
-def floor_encode(problem: Problem) -> Run:
-    """The products with all codebooks, and nothing else."""
-    frames, tables = rows(problem["x"].transpose(1, 2)), problem["tables"]
-
-    def step():
-        return [products_with_argmax(frames, table) for table in tables]
-
-    return Run(step, nothing_to_compare)
-
-
-_SIZES = {
+SIZES = {
     "batch": 16,
     "dim": 256,
     "frames": 150,
     "n_codebooks": 8,
     "codebook_size": 1024,
 }
-_QUICK = {"batch": 2, "dim": 16, "frames": 20, "n_codebooks": 3, "codebook_size": 32}
-_WORK = "({batch}, {dim}, {frames}), {n_codebooks} codebooks of {codebook_size}"
+QUICK = {"batch": 2, "dim": 16, "frames": 20, "n_codebooks": 3, "codebook_size": 32}
+WORK = "({batch}, {dim}, {frames}), {n_codebooks} codebooks of {codebook_size}"
 
 
-def encode_reference(problem: Problem) -> Results:
-    """Return the codes of `reference`."""
-    return {"codes": reference(problem)["codes"]}
-
-
-TRAIN = Case(
+CASE = Case(
     name="rvq",
-    title=f"training step of {_WORK}",
-    sizes=_SIZES,
-    quick=_QUICK,
+    title=f"training step of {WORK}",
+    sizes=SIZES,
+    quick=QUICK,
     problem=problem,
     reference=reference,
     contenders=(
         Contender(OURS, "ours", ours),
-        Contender(UPSTREAM, "ESPnet", upstream, _ESPNET),
+        Contender(UPSTREAM, "ESPnet", upstream, ESPNET),
         Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
         Contender(FLOOR, "floor", floor),
     ),
     floor="the products with all codebooks and the argmax; the output and the "
     "gradient written once",
-)
-ENCODE = Case(
-    name="rvq_encode",
-    title=f"codes of {_WORK}",
-    sizes=_SIZES,
-    quick=_QUICK,
-    problem=problem,
-    reference=encode_reference,
-    contenders=(
-        Contender(OURS, "ours", ours_encode),
-        Contender(UPSTREAM, "ESPnet", upstream_encode, _ESPNET),
-        Contender(VQP, "vector-quantize-pytorch", vqp_encode, VQP_MODULE),
-        Contender(FAISS, "faiss IndexFlatL2", exact_indices, "faiss", on_cuda=False),
-        Contender(FLOOR, "floor", floor_encode),
-    ),
-    floor="the products with all codebooks and the argmax, nothing else",
 )
