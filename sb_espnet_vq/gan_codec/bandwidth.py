@@ -21,11 +21,18 @@ def bandwidth_per_codebook(codebook_size: int, frame_rate: float) -> float:
     float
         kbit/s.
 
+    Raises
+    ------
+    ConfigError
+        If the frame rate is not above 0.
+
     Example
     -------
     >>> bandwidth_per_codebook(1024, 50)
     0.5
     """
+    if not frame_rate > 0:
+        raise ConfigError(f"the frame rate must be above 0 Hz, got {frame_rate!r}")
     return math.log2(codebook_size) * frame_rate / 1000
 
 
@@ -39,7 +46,7 @@ def codebooks_for_bandwidth(
     bandwidth : float, optional
         kbit/s; None, 0 or less asks for all.
     per_codebook : float
-        kbit/s of one codebook.
+        kbit/s of one codebook; 0 where it has a single code.
     n_codebooks : int
         How many there are.
 
@@ -65,7 +72,7 @@ def codebooks_for_bandwidth(
         wanted = math.nan
     if math.isnan(wanted) or isinstance(bandwidth, str):
         raise ConfigError(f"bandwidth must be a number in kbit/s, got {bandwidth!r}")
-    if wanted <= 0:
+    if wanted <= 0 or per_codebook == 0:
         return n_codebooks
     # A bandwidth computed as k * per_codebook may round to just below k of them.
     fitting = min(wanted / per_codebook * (1 + 1e-9), n_codebooks + 1)

@@ -13,7 +13,7 @@ from sb_espnet_vq.ops.collectives import world_size
 from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.usage import code_counts
-from sb_espnet_vq.quantizers.base import Quantizer, full_precision
+from sb_espnet_vq.quantizers.base import Quantizer, full_precision, positive_int
 from sb_espnet_vq.quantizers.entropy_vq import EntropyVQ
 from sb_espnet_vq.quantizers.gumbel import GumbelVQ
 from sb_espnet_vq.quantizers.random_projection import RandomProjection
@@ -63,7 +63,7 @@ class GumbelVectorQuantizer(GumbelVQ):
         # The family's own constructor would give it equal widths and a step buffer
         # that upstream's checkpoints lack.
         Quantizer.__init__(self, input_dim, num_vars, groups)
-        if vq_dim % groups:
+        if positive_int("vq_dim", vq_dim) % groups:
             raise ConfigError(
                 f"vq_dim must be a multiple of groups, got {vq_dim} and {groups}"
             )

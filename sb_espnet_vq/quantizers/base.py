@@ -215,7 +215,8 @@ class Quantizer(nn.Module, ABC):
     def _forward(self, x, mask, labels, **options) -> tuple[QuantizerOutput, Quantized]:
         """Do the work of ``forward``; return also what the family found.
 
-        The loss terms found still carry their graphs, which drop-in classes need.
+        The loss terms found still carry their graphs, which drop-in classes need;
+        like the loss they are NaN where a frame is not finite.
         """
         self._check_input(x, mask, labels)
         shared = self.training and world_size() > 1
@@ -224,8 +225,9 @@ class Quantizer(nn.Module, ABC):
         with full_precision(x):
             frames, bad = self._frames(x, mask, labels, shared)
             found = self._quantize(frames, **options)
-            loss, stats = self._loss(frames, found, bad)
-            stats = {**self._usage(frames, found), **stats}
+            stats = self._usage(frames, found)
+            stats |= {name: term.detach().float() for name, term in found.terms.items()}
+            loss, found = self._loss(found, bad)
         nothing = torch.where(bad, torch.nan, 0.0)[:, None]
         quantized = torch.where(frames.valid[:, None], found.value, nothing)
         codes = torch.where(frames.valid[:, None], found.codes, -1)
@@ -254,16 +256,16 @@ class Quantizer(nn.Module, ABC):
         real = True if mask is None else mask.reshape(-1)
         return frames, ~frames.valid & real
 
-    def _loss(self, frames: Frames, found: Quantized, bad: Tensor):
+    def _loss(self, found: Quantized, bad: Tensor) -> tuple[Tensor, Quantized]:
         # The slice costs nothing and keeps a graph where no term has one.
         loss = found.value[:1].sum() * 0
-        for name, term in found.terms.items():
-            loss = loss + self.loss_weights[name] * term
         # A product, not a sum: gradients turn NaN too, which scalers look at.
-        loss = loss.float()
-        loss = loss * torch.ones_like(loss).masked_fill(bad.any(), torch.nan)
-        stats = {name: term.detach().float() for name, term in found.terms.items()}
-        return loss, stats
+        spoilt = torch.ones_like(loss).masked_fill(bad.any(), torch.nan)
+        loss = loss * spoilt
+        terms = {name: term * spoilt for name, term in found.terms.items()}
+        for name, term in terms.items():
+            loss = loss + self.loss_weights[name] * term
+        return loss.float(), found._replace(terms=terms)
 
     @torch.no_grad()
     def _usage(self, frames: Frames, found: Quantized) -> dict[str, Tensor]:

@@ -143,6 +143,11 @@ class TestGumbel:
         assert quantised.shape == (2, 30, 8)
         assert {"diversity_loss", "code_perplex"} <= {*meta} | {"code_perplex"}
 
+    def test_an_output_width_that_is_no_size_is_refused(self):
+        for width in (0, 8.0):
+            with pytest.raises(ConfigError, match="vq_dim"):
+                ours.GumbelVectorQuantizer(8, 4, TEMPERATURES, 2, width)
+
     def test_groups_that_do_not_divide_are_refused(self):
         with pytest.raises(ConfigError, match="51 and 2"):
             ours.GumbelVectorQuantizer(8, 4, TEMPERATURES, 2, 51)
@@ -189,6 +194,13 @@ class TestVectorQuantizer:
         assert quantizer.codebook.weight.grad is None
         entropy.backward()
         assert quantizer.codebook.weight.grad.abs().sum() > 0
+
+    def test_a_frame_that_is_not_finite_shows_in_both_losses(self):
+        z = torch.randn(1, 5, 6)
+        z[0, 2, 0] = float("nan")
+        z_q, indices, commit, entropy = ours.VectorQuantizer(12, 6)(z)
+        assert indices[0, 2] == -1 and z_q[0, 2].isnan().all()
+        assert commit.isnan() and entropy.isnan()
 
     def test_start_and_keys(self):
         torch.manual_seed(0)

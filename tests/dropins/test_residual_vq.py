@@ -138,6 +138,12 @@ def test_bandwidth_is_what_is_used():
         quantizer(x, FRAME_RATE, "fast")
 
 
+def test_one_code_costs_nothing():
+    quantizer = ResidualVectorQuantizer(**{**SMALL, "bins": 1})
+    result = quantizer(torch.randn(1, 16, 20), FRAME_RATE, 1.0)
+    assert len(result.codes) == 4 and result.bandwidth == 0
+
+
 def test_st_leaves_out_codes_of_the_same_chain():
     quantizer = ResidualVectorQuantizer(**SMALL)
     x = torch.randn(2, 16, 30)
@@ -237,11 +243,17 @@ class TestDocumentedExamples:
 
 def test_bad_input_is_refused_before_anything_changes():
     quantizer = ResidualVectorQuantizer(**SMALL)
-    for wrong in (torch.randn(2, 15, 9), torch.randn(16), torch.zeros(2, 16, 9).long()):
+    integers = torch.zeros(2, 16, 9).long()
+    for wrong in (torch.randn(2, 15, 9), torch.randn(16), integers, [[0.0] * 16]):
         with pytest.raises(ShapeError):
             quantizer(wrong, FRAME_RATE)
     assert float(quantizer.vq.layers[0]._codebook.inited) == 0
     with pytest.raises(ShapeError, match="1 <= K <= 4"):
         quantizer.decode(torch.zeros(5, 2, 9, dtype=torch.int64))
+    for wrong in ([[0]], torch.zeros(4, dtype=torch.int64)):
+        with pytest.raises(ShapeError, match=r"\(n, B, T\)"):
+            quantizer.decode(wrong)
+    with pytest.raises(ConfigError, match="frame rate.*0"):
+        quantizer(torch.randn(2, 16, 9), 0, 1.0)
     with pytest.raises(ValueError, match="-2"):
         quantizer.decode(torch.full((1, 2, 9), -2))

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ShapeError
@@ -106,6 +105,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> rvq = ResidualVectorQuantizer(dimension=16, codebook_dim=16, n_q=8, bins=32)
     >>> result = rvq(torch.randn(2, 16, 100), sample_rate=50, bandwidth=1.0)
     >>> result.quantized.shape, result.codes.shape, result.bandwidth
@@ -246,6 +246,12 @@ class ResidualVectorQuantizer(nn.Module):
         ShapeError, ValueError
             As in `Quantizer.decode`.
         """
+        if not isinstance(codes, Tensor) or codes.dim() not in (2, 3):
+            came = tuple(codes.shape) if isinstance(codes, Tensor) else type(codes)
+            raise ShapeError(
+                "ResidualVectorQuantizer: codes must be (n, B, T) or (n, B) integers, "
+                f"got {came}"
+            )
         value = self.vq.decode(codes.movedim(0, -1))
         return value.transpose(1, 2) if codes.dim() == 3 else value
 
@@ -275,10 +281,11 @@ class ResidualVectorQuantizer(nn.Module):
         return bandwidth_per_codebook(self.bins, sample_rate)
 
     def _frames_last(self, x: Tensor) -> Tensor:
-        if x.dim() not in (2, 3) or x.shape[1] != self.dimension:
+        shape = tuple(x.shape) if isinstance(x, Tensor) else (type(x).__name__,)
+        if len(shape) not in (2, 3) or shape[1] != self.dimension:
             raise ShapeError(
                 f"ResidualVectorQuantizer: x must be (B, {self.dimension}, T) or "
-                f"(B, {self.dimension}), got {tuple(x.shape)}"
+                f"(B, {self.dimension}), got {shape}"
             )
         return x.transpose(1, 2) if x.dim() == 3 else x[:, None]
 
