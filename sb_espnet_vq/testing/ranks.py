@@ -91,15 +91,17 @@ def _train_part(name, options, scenario, rank, ranks, q=None) -> dict:
 
 def _make_on_rank(name: str, options: dict, rank: int) -> Quantizer:
     # No user has to seed ranks alike: rank 0's module is the one that counts.
-    return make(name, options, seed=1000 * rank)
+    # In float64, since sums in another order may tip a near-tie in float32, after
+    # which k-means and the levels of a residual quantizer go other ways.
+    return make(name, options, seed=1000 * rank).double()
 
 
 def _step(
     q: Quantizer, call: Callable, scenario: str, rank: int, ranks: int, step: int
 ) -> dict:
-    x = frames(q, _BATCH, _TIME, seed=50 + step)
+    x = frames(q, _BATCH, _TIME, seed=50 + step).double()
     mask, labels = some_mask(_BATCH, _TIME), labels_for(q, _BATCH)
-    weight = frames(q, _BATCH, _TIME, seed=60 + step)
+    weight = frames(q, _BATCH, _TIME, seed=60 + step).double()
     if scenario.startswith("only padding"):
         mask[2:] &= "rank 0" in scenario
         mask[:2] &= "rank 1" in scenario
