@@ -4,10 +4,10 @@ import os
 import random
 import sys
 
-# Under pytest-xdist the workers would otherwise take all cores each. This is read
-# when torch starts, also by the processes that tests start.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The tensors of tests are small: more threads would only wait for each other, the
+# longer the busier the machine. This is read when torch starts, also by the processes
+# that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
