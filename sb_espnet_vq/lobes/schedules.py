@@ -31,8 +31,8 @@ class WarmupDecay:
     Example
     -------
     >>> schedule = WarmupDecay(peak=1.0, warmup_steps=10, decay="linear")
-    >>> [schedule.rate(step, total=100) for step in (1, 10, 55, 100)]
-    [0.1, 0.9, 0.45, 0.0]
+    >>> [round(schedule.rate(step, total=100), 3) for step in (1, 10, 55, 100)]
+    [0.099, 0.9, 0.45, 0.0]
     """
 
     def __init__(self, peak: float, warmup_steps: int, decay: str = "linear"):
