@@ -8,13 +8,14 @@ ranks without frames, tracing, and decoding a prefix.
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from sb_espnet_vq import ConfigError, build, list_quantizers
+from sb_espnet_vq import ConfigError, ShapeError, build, list_quantizers
 from sb_espnet_vq.ops.estimators import gumbel_noise
 from sb_espnet_vq.quantizers.class_partitioned import class_of_keys
 
@@ -618,3 +619,31 @@ def test_shapes_without_data(name):
     with torch.device("meta"):
         q = build(name, dim=8, codebook_size=16).eval()
         assert q(torch.empty(2, 5, 8)).quantized.shape == (2, 5, 8)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_short_products_are_not_used(precision, monkeypatch):
+    """TF32 and the like, which trainers switch on, would flip codes."""
+    q = build("vq", dim=8, codebook_size=16)
+    search, seen = q._codebook.search, []
+
+    def look(x):
+        seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+        return search(x)
+
+    monkeypatch.setattr(q._codebook, "search", look)
+    with warnings.catch_warnings():
+        # That it serves no CPU.
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision(precision)
+        try:
+            before = torch.backends.mkldnn.matmul.fp32_precision
+            q(normal(2, 30, 8))
+            q.encode(normal(2, 30, 8))
+            after = torch.backends.mkldnn.matmul.fp32_precision
+            with pytest.raises(ShapeError):
+                q(normal(2, 30, 9))
+            assert torch.get_float32_matmul_precision() == precision
+        finally:
+            torch.set_float32_matmul_precision("highest")
+    assert after == before and set(seen) == {"ieee"}

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ShapeError
+from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.ema import code_sums
 from sb_espnet_vq.ops.estimators import straight_through
-from sb_espnet_vq.ops.frames import flat_frames
-from sb_espnet_vq.ops.nearest import nearest_code
+from sb_espnet_vq.ops.frames import finite_rows
+from sb_espnet_vq.ops.nearest import nearest_code, tile_rows
 from sb_espnet_vq.quantizers.base import full_precision, positive_int
 from sb_espnet_vq.quantizers.class_partitioned import (
     KeyRuns,
@@ -301,7 +302,7 @@ class VQEmbedding(nn.Module):
         (True, torch.Size([2, 8, 5, 4]))
         """
         codes = self(z_e_x, labels)
-        bar = look_up(self.embedding.weight, codes).movedim(-1, 1).contiguous()
+        bar = look_up_channels(self.embedding.weight, codes)
         return straight_through(z_e_x, bar.detach()), bar
 
     def extra_repr(self) -> str:
@@ -379,17 +380,76 @@ def find_keys(
     tensor([1])
     """
     _check_vectors(x, codebook)
+    items = x.flatten(1, -2) if x.dim() > 2 else x[:, None]
+    valid = finite_rows(items)
     with full_precision(x):
-        frames = flat_frames(x)
-        table, valid = codebook.to(frames.x.dtype), frames.valid
+        if items.dtype != torch.float64:
+            items = items.float()
+        if not (eager_on_cpu(valid) and bool(valid.all())):
+            items = torch.where(valid[..., None], items, 0)
+        table = codebook.to(items.dtype)
         if labels is None or runs is None:
-            codes = nearest_code(frames.x, table)
+            codes = nearest_code(items.reshape(-1, items.shape[2]), table)
+            codes = codes.view(valid.shape)
         else:
             labels, known = _class_labels(labels, x, len(runs.first))
-            codes = nearest_class_key(frames.x, table, labels, runs, shared)
-            known = known.view(-1, *[1] * (x.dim() - 2)).expand(x.shape[:-1])
-            valid = valid & known.reshape(-1)
+            codes = nearest_class_key(items, table, labels, runs, shared)
+            valid = valid & known[:, None]
     return torch.where(valid, codes, -1).view(x.shape[:-1])
+
+
+class _LookUpChannels(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, codebook, codes):
+        batch, keys = codes.shape[0], codebook.shape[0]
+        flat = codes.flatten(1)
+        ctx.save_for_backward(flat)
+        ctx.keys = keys
+        # Channel by channel, since that is how the vectors lie: to look up whole keys
+        # and turn the result over would move each number twice more.
+        table = codebook.t().contiguous().expand(batch, -1, -1)
+        index = flat.clamp(min=0)[:, None].expand(-1, codebook.shape[1], -1)
+        found = table.gather(2, index)
+        if not (eager_on_cpu(flat) and bool((flat >= 0).all())):
+            found = torch.where((flat >= 0)[:, None], found, torch.nan)
+        return found.view(batch, codebook.shape[1], *codes.shape[1:])
+
+    @staticmethod
+    def backward(ctx, *grads):
+        (flat,) = ctx.saved_tensors
+        grad = grads[0].flatten(2)
+        sums = grad.new_zeros(ctx.keys, grad.shape[1])
+        # Some items at a time, so that their copies stay in the cache.
+        items = tile_rows(grad, grad.shape[1] * grad.shape[2])
+        for start in range(0, grad.shape[0], items):
+            codes = flat[start : start + items].reshape(-1)
+            rows = grad[start : start + items].transpose(1, 2).flatten(0, 1)
+            sums += code_sums(rows, codes.clamp(min=0), codes >= 0, ctx.keys)[1]
+        return sums, None
+
+
+def look_up_channels(codebook: Tensor, codes: Tensor) -> Tensor:
+    """Return the keys of ``codes`` channels first, as `look_up` does channels last.
+
+    Arguments
+    ---------
+    codebook : torch.Tensor
+        (K, D).
+    codes : torch.Tensor
+        (B, ...) int64 in [-1, K).
+
+    Returns
+    -------
+    torch.Tensor
+        (B, D, ...), with gradient to ``codebook``; NaN for -1.
+
+    Example
+    -------
+    >>> look_up_channels(torch.tensor([[5.0, 6.0]]), torch.tensor([[0, -1]]))
+    tensor([[[5., nan],
+             [6., nan]]])
+    """
+    return _LookUpChannels.apply(codebook, codes)
 
 
 def look_up(codebook: Tensor, codes: Tensor) -> Tensor:
@@ -438,8 +498,7 @@ def _class_labels(labels: Tensor, x: Tensor, classes: int) -> tuple[Tensor, Tens
     given = labels.reshape(-1)
     whole = given.long()
     known = (whole == given) & (whole >= 0) & (whole < classes)
-    can_read = given.device.type == "cpu" and not torch.compiler.is_compiling()
-    if can_read and not known.all():
+    if eager_on_cpu(given) and not known.all():
         raise ValueError(
             f"labels must be whole numbers in [0, {classes}), got {given.tolist()}"
         )

@@ -54,7 +54,7 @@ def ema_update_(average: Tensor, new: Tensor, decay: float, update: Tensor) -> N
     average : torch.Tensor
         Any shape, changed in place.
     new : torch.Tensor
-        The same shape.
+        The same shape; zero where ``update`` is False.
     decay : float
         In [0, 1].
     update : torch.Tensor
@@ -68,8 +68,9 @@ def ema_update_(average: Tensor, new: Tensor, decay: float, update: Tensor) -> N
     >>> average
     tensor([0.9000, 0.9000])
     """
-    moved = average * decay + new.to(average.dtype) * (1 - decay)
-    average.copy_(torch.where(update, moved, average))
+    full = torch.full((), decay, dtype=average.dtype, device=average.device)
+    average.mul_(torch.where(update, full, 1))
+    average.add_(new.to(average.dtype), alpha=1 - decay)
 
 
 def smoothed_means(sums: Tensor, counts: Tensor, epsilon: float = 1e-5) -> Tensor:

@@ -4,6 +4,19 @@ import torch
 from torch import Tensor
 
 
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, value: Tensor) -> Tensor:
+        ctx.dtype = x.dtype
+        # What comes out may be changed in place, what came in may be in use.
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,) = grads
+        return grad.to(ctx.dtype), grad
+
+
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
     """Return ``value`` bit for bit, with the gradient going to ``x`` as well.
 
@@ -12,7 +25,7 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     Arguments
     ---------
     x : torch.Tensor
-        Finite, any shape.
+        Any shape.
     value : torch.Tensor
         The same shape.
 
@@ -31,8 +44,47 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     """
     if not (torch.is_grad_enabled() and x.requires_grad):
         return value
-    # x - x is zero exactly, where x + (value - x) would round.
-    return value + (x - x.detach()).to(value.dtype)
+    return _StraightThrough.apply(x, value)
+
+
+class _AttachGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (grad,) = grads
+        (slope,) = ctx.saved_tensors
+        return slope * grad, grad, None
+
+
+def attach_gradient(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    """Return a scalar ``value`` whose gradient with respect to ``x`` is ``slope``.
+
+    For a value computed without a graph, whose gradient is known in closed form.
+
+    Arguments
+    ---------
+    x, slope : torch.Tensor
+        Of one shape.
+    value : torch.Tensor
+        Scalar.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar.
+
+    Example
+    -------
+    >>> x = torch.tensor([3.0], requires_grad=True)
+    >>> attach_gradient(x, torch.tensor(9.0), torch.tensor([6.0])).backward()
+    >>> x.grad
+    tensor([6.])
+    """
+    return _AttachGradient.apply(x, value, slope)
 
 
 class _SampleEntries(torch.autograd.Function):
@@ -130,4 +182,4 @@ def gumbel_noise(x: Tensor) -> Tensor:
     torch.Size([3, 4])
     """
     drawn = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return -drawn.exponential_().log()
+    return drawn.exponential_().log_().neg_()

@@ -12,6 +12,8 @@ from sb_espnet_vq.ops.collectives import (
     sum_over_ranks_with_grad,
     world_size,
 )
+from sb_espnet_vq.ops.devices import eager_on_cpu
+from sb_espnet_vq.ops.distance import mean_square
 
 
 class Frames(NamedTuple):
@@ -35,6 +37,9 @@ class Frames(NamedTuple):
         the same collectives.
     labels : torch.Tensor, optional
         (B,) int64 with N a multiple of B.
+    all_valid : bool
+        True where every row is known to be valid, so that nothing need be cleared;
+        False also where to look would cost time (a device, tracing).
     """
 
     x: Tensor
@@ -44,10 +49,17 @@ class Frames(NamedTuple):
     offset: Tensor
     shared: bool
     labels: Tensor | None = None
+    all_valid: bool = False
 
     def total(self, x: Tensor) -> Tensor:
         """Return ``x`` summed over ranks, without gradient."""
         return sum_over_ranks(x) if self.shared else x
+
+    @property
+    def share(self) -> Tensor:
+        """What a frame counts for in `mean`: number of ranks / number of frames."""
+        ranks = world_size() if self.shared else 1
+        return ranks / self.n_valid.clamp(min=1).to(self.weight.dtype)
 
     def mean(self, per_frame: Tensor) -> Tensor:
         """Return the mean over the valid frames of all ranks, as DDP needs it.
@@ -66,8 +78,7 @@ class Frames(NamedTuple):
         torch.Tensor
             Scalar.
         """
-        ranks = world_size() if self.shared else 1
-        return (per_frame * self.weight).sum() * ranks / self.n_valid.clamp(min=1)
+        return (per_frame * self.weight).sum() * self.share
 
     def mean_square(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean of (x - y)^2 over frames and dims, as `mean` does.
@@ -82,7 +93,7 @@ class Frames(NamedTuple):
         torch.Tensor
             Scalar.
         """
-        return self.mean((x - y).square().mean(-1))
+        return self.mean(mean_square(x - y))
 
     def mean_of_sum(self, summed: Tensor) -> Tensor:
         """Divide a sum over this rank's frames, such that all ranks get the mean.
@@ -140,12 +151,12 @@ def flat_frames(
     flat = x.reshape(-1, x.shape[-1])
     if flat.dtype != torch.float64:
         flat = flat.float()
-    # Zero times a number is zero, times an infinity or NaN is NaN: one cheap
-    # pass finds the frames that are not finite.
-    valid = (flat.detach() * 0).sum(-1) == 0
+    valid = finite_rows(flat)
     if real is not None:
         valid = valid & real.reshape(-1)
-    flat = torch.where(valid[:, None], flat, 0)
+    all_valid = eager_on_cpu(valid) and bool(valid.all())
+    if not all_valid:
+        flat = torch.where(valid[:, None], flat, 0)
     here = valid.sum()
     count, offset = here, torch.zeros_like(here)
     if shared:
@@ -153,7 +164,30 @@ def flat_frames(
         count = counts.sum()
         offset = counts[: torch.distributed.get_rank()].sum()
     weight = valid.to(flat.dtype)
-    return Frames(flat, valid, weight, count, offset, shared, labels)
+    return Frames(flat, valid, weight, count, offset, shared, labels, all_valid)
+
+
+def finite_rows(x: Tensor) -> Tensor:
+    """Tell which rows hold neither an infinity nor NaN.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (..., D) float.
+
+    Returns
+    -------
+    torch.Tensor
+        (...) bool.
+
+    Example
+    -------
+    >>> finite_rows(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]))
+    tensor([ True, False])
+    """
+    x = x.detach()
+    # Both extremes are NaN where a value is; neither needs a copy of x.
+    return x.amax(-1).isfinite() & x.amin(-1).isfinite()
 
 
 def take_frames(frames: Frames, index: Tensor) -> Tensor:
@@ -191,8 +225,8 @@ def take_frames(frames: Frames, index: Tensor) -> Tensor:
     return frames.total(rows)
 
 
-def draw_frames(frames: Frames, size: int) -> Tensor:
-    """Draw frames evenly spread over the whole batch, in random order.
+def draw_numbers(frames: Frames, size: int) -> Tensor:
+    """Draw numbers of frames evenly spread over the whole batch, in random order.
 
     The valid frames are cut into ``size`` equal stretches and one frame is drawn
     from each, so that frames hardly repeat and the draw needs no count on the
@@ -203,23 +237,22 @@ def draw_frames(frames: Frames, size: int) -> Tensor:
     frames : Frames
         At least one valid frame over all ranks, else zeros come back.
     size : int
-        How many frames to draw.
+        How many to draw.
 
     Returns
     -------
     torch.Tensor
-        (size, D), the same on every rank.
+        (size,) int64 for `take_frames`, the same on every rank.
 
     Example
     -------
-    >>> draw_frames(flat_frames(torch.randn(100, 8)), 5).shape
-    torch.Size([5, 8])
+    >>> frames = flat_frames(torch.randn(100, 8))
+    >>> draw_numbers(frames, 5).sort().values // 20
+    tensor([0, 1, 2, 3, 4])
     """
     device = frames.x.device
     stretch = torch.randperm(size, device=device)
     place = torch.rand(size, device=device, dtype=torch.float64)
     index = ((stretch + place) * (frames.n_valid / size)).long()
     index = torch.minimum(index, (frames.n_valid - 1).clamp(min=0))
-    if frames.shared:
-        index = copy_from_first_rank_(index)
-    return take_frames(frames, index)
+    return copy_from_first_rank_(index) if frames.shared else index

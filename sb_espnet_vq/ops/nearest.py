@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sb_espnet_vq.ops.scores import first_argmax, scores
+
 # Scores held at once. On a CPU a tile should stay in the last-level cache while
 # the argmax reads it; on a GPU it should be large enough to fill the device.
 _TILE_SCORES = {"cpu": 2**20, "default": 2**26}
@@ -80,18 +82,13 @@ def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> best_score(torch.ones(1, 2), torch.eye(2), torch.tensor([0.0, 0.5]))
     tensor([1])
     """
-    entries = table.t()
-
-    def scores(tile: Tensor) -> Tensor:
-        return tile @ entries if bias is None else torch.addmm(bias, tile, entries)
-
     if torch.compiler.is_compiling():
-        return scores(x).argmax(1)
+        return first_argmax(scores(x, table, bias))
     codes = x.new_empty(len(x), dtype=torch.int64)
     rows = tile_rows(x, len(table))
     for start in range(0, len(x), rows):
         tile = slice(start, start + rows)
-        torch.argmax(scores(x[tile]), 1, out=codes[tile])
+        codes[tile] = first_argmax(scores(x[tile], table, bias))
     return codes
 
 
@@ -101,12 +98,13 @@ def nearest_allowed_code(
     """Find the nearest among the keys that each row's utterance may use.
 
     Utterance b may use keys first[b] .. last[b] - 1 and the ``shared`` keys at
-    the end of the codebook. Only those are gathered and scored.
+    the end of the codebook. Only those are gathered and scored, in tiles over
+    utterances and frames.
 
     Arguments
     ---------
     x : torch.Tensor
-        (B, M, D) finite float, M rows of each utterance.
+        (B, M, D) finite float, M rows of each utterance, in any memory layout.
     codebook : torch.Tensor
         (V, D) in the dtype of ``x``.
     first, last : torch.Tensor
@@ -130,24 +128,34 @@ def nearest_allowed_code(
             [2]])
     """
     x, codebook = x.detach(), codebook.detach()
-    size = len(codebook)
-    column = torch.arange(width, device=x.device)
-    own = first[:, None] + column
-    allowed = own < last[:, None]
-    own = own.clamp(max=size - 1)
-    common = torch.arange(size - shared, size, device=x.device)
-    keys = torch.cat([own, common.expand(x.shape[0], -1)], 1)
-    allowed = torch.cat([allowed, allowed.new_ones(x.shape[0], shared)], 1)
-    entries = codebook[keys]
-    bias = entries.square().sum(-1) * -0.5
-    bias = bias.masked_fill(~allowed, -torch.inf)[:, None]
-    entries = entries.transpose(1, 2)
+    keys, allowed = _keys_of(first, last, width, len(codebook), shared)
     if torch.compiler.is_compiling():
-        return keys.gather(1, torch.baddbmm(bias, x, entries).argmax(-1))
+        return keys.gather(1, _best_key(x, codebook[keys], allowed))
     codes = x.new_empty(x.shape[:2], dtype=torch.int64)
-    rows = tile_rows(x, len(x) * (width + shared))
-    for start in range(0, x.shape[1], rows):
-        tile = slice(start, start + rows)
-        best = torch.baddbmm(bias, x[:, tile], entries).argmax(-1)
-        codes[:, tile] = keys.gather(1, best)
+    items = tile_rows(x, keys.shape[1] * x.shape[2])
+    for item in range(0, x.shape[0], items):
+        some = slice(item, item + items)
+        entries, open_ = codebook[keys[some]], allowed[some]
+        rows = tile_rows(x, open_.numel())
+        for start in range(0, x.shape[1], rows):
+            tile = some, slice(start, start + rows)
+            codes[tile] = keys[some].gather(1, _best_key(x[tile], entries, open_))
     return codes
+
+
+def _keys_of(first: Tensor, last: Tensor, width: int, size: int, shared: int):
+    """Return keys (B, width + shared), and which of them each utterance may use."""
+    own = first[:, None] + torch.arange(width, device=first.device)
+    common = torch.arange(size - shared, size, device=first.device)
+    common = common.expand(first.shape[0], -1)
+    allowed = torch.cat([own < last[:, None], torch.ones_like(common).bool()], 1)
+    return torch.cat([own.clamp(max=size - 1), common], 1), allowed
+
+
+def _best_key(x: Tensor, entries: Tensor, allowed: Tensor) -> Tensor:
+    """Return the nearest (B, M) of an utterance's entries (B, W, D)."""
+    bias = entries.square().sum(-1) * -0.5
+    bias = bias.masked_fill(~allowed, -torch.inf)[..., None]
+    # Frames along the last axis: on a CPU the maximum over the axis before it is the
+    # faster one, and vectors that lie channels first need no copy.
+    return torch.baddbmm(bias, entries, x.transpose(1, 2)).max(1).indices

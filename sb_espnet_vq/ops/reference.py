@@ -32,6 +32,34 @@ def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.tensor(codes, dtype=torch.int64)
 
 
+def scores(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply and add each frame and entry; add the entry's bias."""
+    rows = [torch.stack([(frame * entry).sum() for entry in table]) for frame in x]
+    products = torch.stack(rows) if rows else x.new_zeros(0, len(table))
+    return products if bias is None else products + bias
+
+
+def first_argmax(scores: Tensor) -> Tensor:
+    """Look through each row for its largest value."""
+    best = [row.index(max(row)) for row in scores.tolist()]
+    return torch.tensor(best, dtype=torch.int64)
+
+
+def mean_square(away: Tensor) -> Tensor:
+    """Add up the squares of each row, divide by their number."""
+    total = away.new_zeros(away.shape[:-1])
+    for column in away.unbind(-1):
+        total = total + column * column
+    return total / away.shape[-1]
+
+
+def finite_rows(x: Tensor) -> Tensor:
+    """Look at each number of a row."""
+    rows = x.reshape(-1, x.shape[-1]).tolist()
+    finite = [all(math.isfinite(value) for value in row) for row in rows]
+    return torch.tensor(finite, dtype=torch.bool).view(x.shape[:-1])
+
+
 def nearest_allowed_code(
     x: Tensor, codebook: Tensor, first: Tensor, last: Tensor, width: int, shared: int
 ) -> Tensor:
@@ -90,21 +118,21 @@ def sign_entropy(logits: Tensor) -> Tensor:
     return total
 
 
-def sign_pattern_probs(logits: Tensor) -> Tensor:
+def sign_pattern_probs(positive: Tensor, negative: Tensor) -> Tensor:
     """Multiply the probabilities of the signs of each pattern."""
-    columns = []
-    for pattern in product((0, 1), repeat=logits.shape[1]):
-        probability = logits.new_ones(len(logits))
-        for sign, logit in zip(pattern, logits.unbind(1), strict=True):
-            p = 1 / (1 + torch.exp(-logit))
-            probability = probability * (p if sign else 1 - p)
-        columns.append(probability)
-    return torch.stack(columns, 1)
+    patterns = []
+    for pattern in product((0, 1), repeat=len(positive)):
+        probability = positive.new_ones(positive.shape[1])
+        for sign, up, down in zip(pattern, positive, negative, strict=True):
+            probability = probability * (up if sign else down)
+        patterns.append(probability)
+    return torch.stack(patterns)
 
 
 def summed_pattern_probs(logits: Tensor, weight: Tensor) -> Tensor:
     """Add up the weighted pattern probabilities of the frames."""
-    return (sign_pattern_probs(logits) * weight[:, None]).sum(0)
+    positive = 1 / (1 + torch.exp(-logits.t()))
+    return (sign_pattern_probs(positive, 1 - positive) * weight).sum(1)
 
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:

@@ -2,16 +2,19 @@
 
 import numbers
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.backends import cuda, mkldnn
 
 from sb_espnet_vq.errors import ConfigError, ShapeError
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
+from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.frames import Frames, flat_frames
+from sb_espnet_vq.ops.scores import scores
 from sb_espnet_vq.ops.usage import code_counts, usage_of_codes, usage_of_counts
 
 # Above this many codes, usage is taken from the codes of one rank, since a count
@@ -195,7 +198,7 @@ class Quantizer(nn.Module, ABC):
         self._check_codes(codes)
         flat = codes.reshape(-1, codes.shape[-1]).long()
         bad = ((flat < -1) | (flat >= self.codebook_size)).any(-1)
-        if _can_raise(codes) and bool(bad.any()):
+        if eager_on_cpu(codes) and bool(bad.any()):
             raise ValueError(
                 f"codes must lie in [-1, {self.codebook_size}), got "
                 f"{int(codes.min())} to {int(codes.max())}; -1 marks a missing frame"
@@ -228,9 +231,11 @@ class Quantizer(nn.Module, ABC):
             stats = self._usage(frames, found)
             stats |= {name: term.detach().float() for name, term in found.terms.items()}
             loss, found = self._loss(found, bad)
-        nothing = torch.where(bad, torch.nan, 0.0)[:, None]
-        quantized = torch.where(frames.valid[:, None], found.value, nothing)
-        codes = torch.where(frames.valid[:, None], found.codes, -1)
+        quantized, codes = found.value, found.codes
+        if not frames.all_valid:
+            nothing = torch.where(bad, torch.nan, 0.0)[:, None]
+            quantized = torch.where(frames.valid[:, None], quantized, nothing)
+            codes = torch.where(frames.valid[:, None], codes, -1)
         lead = x.shape[:-1]
         quantized = quantized.to(x.dtype).reshape(*lead, quantized.shape[1])
         codes = codes.reshape(*lead, codes.shape[1])
@@ -241,7 +246,8 @@ class Quantizer(nn.Module, ABC):
         with full_precision(x):
             frames, _ = self._frames(x, mask, labels, shared=False)
             codes = self._search(frames, **options)
-        codes = torch.where(frames.valid[:, None], codes, -1)
+        if not frames.all_valid:
+            codes = torch.where(frames.valid[:, None], codes, -1)
         return codes.reshape(*x.shape[:-1], codes.shape[-1])
 
     def _frames(self, x, mask, labels, shared: bool) -> tuple[Frames, Tensor]:
@@ -326,7 +332,7 @@ class Quantizer(nn.Module, ABC):
                 f"{name}: labels must be int64 {tuple(x.shape[:1])}, one for each "
                 f"utterance; got {_kind(labels)}"
             )
-        if self.num_classes is None or not _can_raise(labels) or not len(labels):
+        if self.num_classes is None or not eager_on_cpu(labels) or not len(labels):
             return
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self.num_classes:
@@ -353,6 +359,10 @@ class Quantizer(nn.Module, ABC):
 def full_precision(x: Tensor) -> AbstractContextManager:
     """Return a context in which products on ``x``'s device keep their dtype.
 
+    Codes chosen from rounded distances would flip, so neither autocast nor TF32 may
+    shorten a product. While tracing, only autocast is switched off: the precision of
+    a compiled product is fixed when it is compiled.
+
     Arguments
     ---------
     x : torch.Tensor
@@ -361,12 +371,29 @@ def full_precision(x: Tensor) -> AbstractContextManager:
     Returns
     -------
     context manager
-        Autocast switched off: codes chosen from rounded distances would flip.
     """
+    device = x.device.type
     # A meta tensor, say, knows no autocast that could be switched off.
-    if not torch.amp.is_autocast_available(x.device.type):
-        return nullcontext()
-    return torch.autocast(device_type=x.device.type, enabled=False)
+    known = torch.amp.is_autocast_available(device)
+    autocast = torch.autocast(device, enabled=False) if known else nullcontext()
+    if torch.compiler.is_compiling():
+        return autocast
+    return _exact_products(device, autocast)
+
+
+@contextmanager
+def _exact_products(device: str, autocast: AbstractContextManager) -> Iterator[None]:
+    backend: Any = {"cuda": cuda, "cpu": mkldnn}.get(device)
+    before = "ieee" if backend is None else backend.matmul.fp32_precision
+    with autocast:
+        if before in ("ieee", "none"):
+            yield
+            return
+        backend.matmul.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            backend.matmul.fp32_precision = before
 
 
 def table_dtype(table: Tensor) -> torch.dtype:
@@ -390,12 +417,12 @@ def project(module: nn.Module, x: Tensor) -> Tensor:
     module : torch.nn.Linear or torch.nn.Identity
         The layer.
     x : torch.Tensor
-        (..., D) float.
+        (N, D) float.
 
     Returns
     -------
     torch.Tensor
-        (..., D').
+        (N, D').
 
     Example
     -------
@@ -405,7 +432,7 @@ def project(module: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(module, nn.Linear):
         return x
     bias = None if module.bias is None else module.bias.to(x.dtype)
-    return F.linear(x, module.weight.to(x.dtype), bias)
+    return scores(x, module.weight.to(x.dtype), bias)
 
 
 def positive_int(name: str, value: int) -> int:
@@ -457,8 +484,3 @@ def _kind(x) -> str:
     if isinstance(x, Tensor):
         return f"{x.dtype} {tuple(x.shape)}"
     return type(x).__name__
-
-
-def _can_raise(x: Tensor) -> bool:
-    """Tell whether reading a value of ``x`` is free: eager mode on a CPU."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.ops.entropy import entropy, sign_entropy, summed_pattern_probs
+from sb_espnet_vq.ops.entropy import entropy, sign_entropy
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.sign_patterns import summed_pattern_probs
 from sb_espnet_vq.quantizers.base import (
     Quantized,
     Quantizer,

@@ -101,9 +101,13 @@ class ClassPartitionedVQ(Quantizer):
     def _search(self, frames: Frames) -> Tensor:
         x = frames.x.detach()
         table = self.embedding.weight.detach().to(x.dtype)
+        if frames.labels is None or x.shape[0] == 0:
+            return nearest_code(x, table)[:, None]
         runs = KeyRuns(self.first_key, self.last_key, self._widest)
         shared = 0 if self.training else self.shared_keys
-        return nearest_class_key(x, table, frames.labels, runs, shared)[:, None]
+        items = x.view(frames.labels.shape[0], -1, self.dim)
+        codes = nearest_class_key(items, table, frames.labels, runs, shared)
+        return codes.view(-1, 1)
 
     def _decode(self, codes: Tensor) -> Tensor:
         table = self.embedding.weight.detach()
@@ -128,18 +132,18 @@ class KeyRuns(NamedTuple):
 
 
 def nearest_class_key(
-    x: Tensor, table: Tensor, labels: Tensor | None, runs: KeyRuns, shared: int
+    x: Tensor, table: Tensor, labels: Tensor, runs: KeyRuns, shared: int
 ) -> Tensor:
     """Find the nearest key that each frame's class may use.
 
     Arguments
     ---------
     x : torch.Tensor
-        (N, D) finite float.
+        (B, M, D) finite float, in any memory layout.
     table : torch.Tensor
         (V, D) keys in the dtype of ``x``.
-    labels : torch.Tensor, optional
-        (B,) int64 classes; N is a multiple of B. Without them all keys are open.
+    labels : torch.Tensor
+        (B,) int64 classes.
     runs : KeyRuns
         The keys of each class.
     shared : int
@@ -148,24 +152,26 @@ def nearest_class_key(
     Returns
     -------
     torch.Tensor
-        (N,) int64.
+        (B, M) int64.
 
     Example
     -------
     >>> table = torch.tensor([[0.0], [1.0], [2.0]])
     >>> runs = KeyRuns(torch.tensor([0, 1]), torch.tensor([1, 2]), 1)
-    >>> x = torch.full((2, 1), 9.0)
+    >>> x = torch.full((2, 1, 1), 9.0)
     >>> nearest_class_key(x, table, torch.tensor([0, 1]), runs, shared=0)
-    tensor([0, 1])
+    tensor([[0],
+            [1]])
     >>> nearest_class_key(x, table, torch.tensor([0, 1]), runs, shared=1)
-    tensor([2, 2])
+    tensor([[2],
+            [2]])
     """
-    if labels is None or x.shape[0] == 0:
-        return nearest_code(x, table)
-    rows = x.view(labels.shape[0], -1, x.shape[1])
+    if len(runs.first) == 1:
+        # One class has all keys that are open, and they need no gathering.
+        codes = nearest_code(x.reshape(-1, x.shape[2]), table[: runs.widest + shared])
+        return codes.view(x.shape[:2])
     first, last = runs.first[labels], runs.last[labels]
-    codes = nearest_allowed_code(rows, table, first, last, runs.widest, shared)
-    return codes.reshape(-1)
+    return nearest_allowed_code(x, table, first, last, runs.widest, shared)
 
 
 def class_of_keys(codebook_size: int, num_classes: int, shared_keys: int) -> Tensor:

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.ema import code_sums, ema_update_, smoothed_means
-from sb_espnet_vq.ops.frames import Frames, draw_frames
+from sb_espnet_vq.ops.frames import Frames, draw_numbers, take_frames
 from sb_espnet_vq.ops.kmeans import kmeans
 from sb_espnet_vq.ops.nearest import nearest_code
 from sb_espnet_vq.quantizers.base import in_range, positive_int, table_dtype
@@ -100,9 +101,12 @@ class EMACodebook(nn.Module):
         return nearest_code(x, self.embed.to(x.dtype))
 
     def entries(self, codes: Tensor) -> Tensor:
+        """Return the entries (N, dim) of codes (N,) in [0, codebook_size)."""
+        return F.embedding(codes, self.embed.to(table_dtype(self.embed)))
+
+    def decode(self, codes: Tensor) -> Tensor:
         """Return the entries (N, dim) of codes (N,), zero for -1."""
-        table = self.embed.to(table_dtype(self.embed))
-        entries = F.embedding(codes.clamp(min=0), table)
+        entries = self.entries(codes.clamp(min=0))
         return torch.where(codes[:, None] >= 0, entries, 0)
 
     def read_flag(self) -> None:
@@ -157,9 +161,14 @@ class EMACodebook(nn.Module):
         mean = self.cluster_size.mean()
         threshold = (mean * _DEAD_SHARE).clamp(max=self.threshold)
         dead = (self.cluster_size < threshold) & (frames.n_valid > 0)
-        # Drawn even where none is dead: to look would make a GPU's host wait, and
-        # ranks that saw it differently would wait for each other for ever.
-        drawn = draw_frames(frames, len(dead)).to(self.embed.dtype)
+        # Drawn even where none is dead, so that what is drawn next is the same
+        # however many ranks there are.
+        numbers = draw_numbers(frames, len(dead))
+        # To look would make a GPU's host wait; and ranks that saw it differently
+        # would wait for each other for ever.
+        if not frames.shared and eager_on_cpu(dead) and not bool(dead.any()):
+            return
+        drawn = take_frames(frames, numbers).to(self.embed.dtype)
         # Reviving with a larger count than the threshold would let a code hold its
         # place longer than it earns.
         revived = drawn * threshold

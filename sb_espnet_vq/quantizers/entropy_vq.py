@@ -8,6 +8,7 @@ from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import nearest_code
+from sb_espnet_vq.ops.scores import scores
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer, in_range, table_dtype
 
 
@@ -88,8 +89,8 @@ class EntropyVQ(Quantizer):
 
     def _mean_assignment(self, frames: Frames, table: Tensor) -> Tensor:
         # ||x||^2 is the same for all codes, so softmax does not see it.
-        half_norm = table.square().sum(1) / 2
-        logits = (frames.x @ table.t() - half_norm) * (2 / self.temperature)
+        bias = table.square().sum(1) * -0.5
+        logits = scores(frames.x, table, bias) * (2 / self.temperature)
         return frames.mean_of_sum(frames.weight @ logits.softmax(1))
 
     def _search(self, frames: Frames) -> Tensor:

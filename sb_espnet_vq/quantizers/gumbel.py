@@ -134,7 +134,7 @@ class GumbelVQ(Quantizer):
         if not self.training:
             codes = logits.argmax(-1)
             return self._outward(gather_entries(tables, codes)), codes
-        noisy = logits + gumbel_noise(logits)
+        noisy = gumbel_noise(logits).add_(logits)
         probs = (noisy / self.temperature()).softmax(-1).to(tables.dtype)
         codes = noisy.detach().argmax(-1)
         return self._outward(sample_entries(probs, tables, codes)), codes

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import best_score
+from sb_espnet_vq.ops.scores import scores
 from sb_espnet_vq.quantizers.base import (
     Quantized,
     Quantizer,
@@ -71,7 +72,7 @@ class RandomProjection(Quantizer):
 
     def _search(self, frames: Frames) -> Tensor:
         x = frames.x.detach()
-        projected = x @ self.P.to(x.dtype)
+        projected = scores(x, self.P.t().to(x.dtype))
         return best_score(projected, self.CB.to(x.dtype))[:, None]
 
     def _decode(self, codes: Tensor) -> Tensor:

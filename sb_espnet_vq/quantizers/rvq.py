@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.ops.estimators import straight_through
+from sb_espnet_vq.ops.distance import mean_square
+from sb_espnet_vq.ops.estimators import attach_gradient, straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.base import (
     Quantized,
@@ -15,6 +16,7 @@ from sb_espnet_vq.quantizers.base import (
     in_range,
     positive_int,
     project,
+    table_dtype,
 )
 from sb_espnet_vq.quantizers.codebook import EMACodebook
 
@@ -51,7 +53,7 @@ class ResidualLevel(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the values (N, dim) of codes (N,), zero for -1."""
-        out = self.outward(self._codebook.entries(codes))
+        out = self.outward(self._codebook.decode(codes))
         if isinstance(self.project_out, nn.Identity):
             return out
         # The projection's bias would give even a missing code a value.
@@ -69,9 +71,9 @@ class Residual(NamedTuple):
         (N, K) codes of all levels, dropped ones too.
     kept : torch.Tensor, optional
         (N, K) bool; None where every level was kept.
-    commitments : torch.Tensor
-        (K,) mean squared distance of each level's input to its entries, over all
-        frames, with frames whose level was dropped counting as 0.
+    commitment : torch.Tensor
+        Scalar, mean squared distance of each level's input to its entries, over all
+        frames, with frames whose level was dropped counting as 0; mean over levels.
     counts : torch.Tensor, optional
         (K, V) use of each code over all ranks; None in eval.
     """
@@ -79,7 +81,7 @@ class Residual(NamedTuple):
     value: Tensor
     codes: Tensor
     kept: Tensor | None
-    commitments: Tensor
+    commitment: Tensor
     counts: Tensor | None
 
 
@@ -249,7 +251,7 @@ class RVQ(Quantizer):
         if found.kept is not None:
             codes = torch.where(found.kept, codes, -1)
             counts = None  # of all levels, where the kept ones are reported
-        terms = {"commitment": found.commitments.mean()}
+        terms = {"commitment": found.commitment}
         return Quantized(found.value, codes, terms, counts)
 
     def run_levels(
@@ -275,43 +277,75 @@ class RVQ(Quantizer):
         """
         chain = self._chain(levels)
         kept = self._draw_kept(frames, len(chain), utterances)
-        residual = frames.x
-        codes, values, commitments, counts = [], [], [], []
-        for level, layer in enumerate(chain):
-            code, out, distance, count = self._run_level(layer, frames, residual)
-            residual = residual - out.detach()
-            if kept is not None:
-                out = out * kept[:, level, None]
-                distance = distance * kept[:, level]
-            codes.append(code)
-            values.append(out)
-            commitments.append(frames.mean(distance))
-            counts.append(count)
+        run = self._run_projected if self.projected else self._run_plain
+        value, codes, commitment, counts = run(chain, frames, kept)
         return Residual(
-            straight_through(frames.x, _added(values)),
+            straight_through(frames.x, value),
             torch.stack(codes, 1),
             kept,
-            torch.stack(commitments),
+            commitment / len(chain),
             torch.stack(counts) if self.training else None,
         )
 
     def _chain(self, levels: int | None) -> list[ResidualLevel]:
         return [cast(ResidualLevel, layer) for layer in self.layers][:levels]
 
-    def _run_level(self, layer: ResidualLevel, frames: Frames, residual: Tensor):
+    def _run_plain(self, chain: list[ResidualLevel], frames: Frames, kept):
+        """Run levels without projections, which need no graph for each of them.
+
+        The commitment of a level pulls the frames along what that level left over,
+        so the pulls of all levels add up to one gradient.
+        """
+        residual = self._widened(frames.x).clone()
+        value = torch.zeros_like(residual, dtype=self._table_dtype())
+        pull = torch.zeros_like(residual)
+        commitment = residual.new_zeros(())
+        codes, counts = [], []
+        for level, layer in enumerate(chain):
+            code, entries, count = self._run_codebook(layer, frames, residual)
+            residual -= entries
+            weight = frames.weight
+            if kept is not None:
+                entries = entries * kept[:, level, None]
+                weight = weight * kept[:, level]
+            value += entries
+            pull.addcmul_(residual, weight[:, None])
+            commitment += (mean_square(residual) * weight).sum()
+            codes.append(code)
+            counts.append(count)
+        pull *= frames.share * 2 / self.dim
+        commitment = attach_gradient(frames.x, commitment * frames.share, pull)
+        return value, codes, commitment, counts
+
+    def _run_projected(self, chain: list[ResidualLevel], frames: Frames, kept):
+        """Run levels whose projections learn."""
+        residual = frames.x
+        values, codes, commitments, counts = [], [], [], []
+        for level, layer in enumerate(chain):
+            z = layer.inward(residual)
+            code, entries, count = self._run_codebook(layer, frames, z.detach())
+            distance = mean_square(z - entries)
+            # From a cut copy: the frames get their gradient from the whole chain.
+            out = straight_through(layer.inward(residual.detach()), entries)
+            out = layer.outward(out)
+            residual = residual - out.detach()
+            if kept is not None:
+                out = out * kept[:, level, None]
+                distance = distance * kept[:, level]
+            values.append(out)
+            codes.append(code)
+            commitments.append(frames.mean(distance))
+            counts.append(count)
+        return _added(values), codes, sum(commitments), counts
+
+    def _run_codebook(self, layer: ResidualLevel, frames: Frames, z: Tensor):
         book = layer._codebook
-        z = layer.inward(residual)
-        inner = frames._replace(x=z.detach())
+        inner = frames._replace(x=z)
         if self.training:
             book.start_(inner)
-        code = book.search(inner.x)
+        code = book.search(z)
         entries = book.entries(code)
-        distance = (z - entries).square().mean(-1)
-        count = book.learn_(inner, code) if self.training else None
-        if self.projected:
-            # From a cut copy: the frames get their gradient from the whole chain.
-            entries = straight_through(layer.inward(residual.detach()), entries)
-        return code, layer.outward(entries), distance, count
+        return code, entries, book.learn_(inner, code) if self.training else None
 
     def _draw_kept(self, frames: Frames, levels: int, utterances: int | None):
         """Draw which frames keep which levels, (N, levels) bool."""
@@ -325,17 +359,25 @@ class RVQ(Quantizer):
         return torch.arange(levels, device=device) < drawn[:, None]
 
     def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
-        residual, codes = frames.x, []
-        for layer in self._chain(levels):
+        residual, codes = self._widened(frames.x), []
+        chain = self._chain(levels)
+        for level, layer in enumerate(chain, start=1):
             code = layer._codebook.search(layer.inward(residual))
-            residual = residual - layer.outward(layer._codebook.entries(code))
             codes.append(code)
+            if level < len(chain):
+                residual = residual - layer.outward(layer._codebook.entries(code))
         return torch.stack(codes, 1)
+
+    def _table_dtype(self) -> torch.dtype:
+        return table_dtype(self._chain(1)[0]._codebook.embed)
+
+    def _widened(self, x: Tensor) -> Tensor:
+        """Return frames in the dtype that entries bring them to."""
+        return x.detach().to(torch.promote_types(x.dtype, self._table_dtype()))
 
     def _decode(self, codes: Tensor) -> Tensor:
         chain = self._chain(codes.shape[1])
-        values = [layer.decode(codes[:, n]) for n, layer in enumerate(chain)]
-        return _added(values)
+        return _added([layer.decode(codes[:, n]) for n, layer in enumerate(chain)])
 
     def _read_flags(self) -> None:
         for layer in self._chain(None):
@@ -343,5 +385,5 @@ class RVQ(Quantizer):
 
 
 def _added(values: list[Tensor]) -> Tensor:
-    """Add in order, so that forward and decode round alike."""
+    """Add in the order of levels, so that forward and decode round alike."""
     return sum(values[1:], values[0])

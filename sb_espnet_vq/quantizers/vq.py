@@ -88,7 +88,7 @@ class VQ(Quantizer):
         return self._codebook.search(frames.x)[:, None]
 
     def _decode(self, codes: Tensor) -> Tensor:
-        return self._codebook.entries(codes[:, 0])
+        return self._codebook.decode(codes[:, 0])
 
     def _read_flags(self) -> None:
         self._codebook.read_flag()

@@ -5,7 +5,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from sb_espnet_vq.ops import entropy, estimators, reference
+from sb_espnet_vq.ops import (
+    distance,
+    entropy,
+    estimators,
+    nearest,
+    reference,
+    scores,
+    sign_patterns,
+)
 
 DTYPES = [torch.float32, torch.float64]
 quick = settings(max_examples=25, deadline=None, derandomize=True)
@@ -70,15 +78,80 @@ def test_sign_entropy_far_out():
 @quick
 @given(st.integers(0, 4), st.integers(0, 5), seeds)
 def test_sign_pattern_probs(n, dim, seed):
-    logits = normal(n, dim, seed=seed)
-    agree(entropy.sign_pattern_probs, reference.sign_pattern_probs, logits)
+    positive = normal(dim, n, seed=seed).detach().sigmoid().requires_grad_()
+    agree(
+        sign_patterns.sign_pattern_probs,
+        reference.sign_pattern_probs,
+        positive,
+        (1 - positive).detach().requires_grad_(),
+    )
+
+
+@pytest.mark.parametrize("tile", [1, 7, 2**20])
+def test_summed_pattern_probs(tile, monkeypatch):
+    monkeypatch.setitem(nearest._TILE_SCORES, "cpu", tile)
+    for n in (0, 1, 2, 9):
+        for dim in (1, 2, 5, 8):
+            logits = normal(n, dim, seed=n)
+            weight = normal(n, seed=dim).detach()
+            agree(
+                sign_patterns.summed_pattern_probs,
+                reference.summed_pattern_probs,
+                logits,
+                weight,
+            )
+
+
+def test_summed_pattern_probs_far_out():
+    logits = torch.tensor([[-1e4, -30.0, 30.0, 1e4]], requires_grad=True)
+    weight = torch.arange(16.0)
+    summed = sign_patterns.summed_pattern_probs(logits, torch.ones(1))
+    (grad,) = torch.autograd.grad(summed @ weight, logits)
+    exact = logits.detach().double().requires_grad_()
+    again = sign_patterns.summed_pattern_probs(exact, torch.ones(1).double())
+    (expected,) = torch.autograd.grad(again @ weight.double(), exact)
+    torch.testing.assert_close(grad.double(), expected, rtol=1e-5, atol=0)
+    assert bool((grad[0, 1:3] > 0).all())
 
 
 @quick
-@given(st.integers(0, 4), st.integers(1, 7), seeds)
-def test_summed_pattern_probs(n, dim, seed):
-    logits, weight = normal(n, dim, seed=seed), normal(n, seed=seed + 1)
-    agree(entropy.summed_pattern_probs, reference.summed_pattern_probs, logits, weight)
+@given(st.integers(0, 9), st.integers(1, 9), st.booleans(), seeds)
+def test_scores(n, size, biased, seed):
+    for dtype in DTYPES:
+        x, table = normal(n, 5, seed=seed), normal(size, 5, seed=seed + 1)
+        inputs = [x, table, normal(size, seed=seed + 2)][: 2 + biased]
+        inputs = [each.detach().to(dtype).requires_grad_() for each in inputs]
+        agree(scores.scores, reference.scores, *inputs)
+
+
+def test_scores_take_views_and_fixed_tables():
+    x, table = normal(6, 8, seed=0, dtype=torch.float32), torch.randn(8, 10).t()
+    agree(lambda x: scores.scores(x[::2], table), lambda x: x[::2] @ table.t(), x)
+    learnt = table.clone().requires_grad_()
+    agree(
+        lambda t: scores.scores(x.detach(), t),
+        lambda t: reference.scores(x.detach(), t),
+        learnt,
+    )
+
+
+@quick
+@given(st.integers(0, 4), st.integers(1, 6), st.sampled_from(DTYPES), seeds)
+def test_mean_square(n, dim, dtype, seed):
+    agree(
+        distance.mean_square,
+        reference.mean_square,
+        normal(n, dim, seed=seed, dtype=dtype),
+    )
+
+
+def test_attach_gradient():
+    x, slope = normal(4, 3, seed=0), normal(4, 3, seed=1).detach()
+    value = normal(1, seed=2)[0]
+    given = estimators.attach_gradient(x, value, slope) * 3
+    of_x, of_value = torch.autograd.grad(given, (x, value))
+    assert given.item() == value.item() * 3 and of_value.item() == 3
+    assert torch.equal(of_x, slope * 3)
 
 
 @quick

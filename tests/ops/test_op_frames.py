@@ -78,19 +78,37 @@ def test_take_frames(n, seed):
         assert torch.equal(frames.take_frames(found, index), expected)
 
 
-def test_draw_frames_spreads_over_valid_frames():
-    x = torch.arange(100.0)[:, None]
-    real = torch.arange(100) % 2 == 0
-    found = frames.flat_frames(x, real)
-    taken = frames.draw_frames(found, 50)
-    assert sorted(taken.flatten().tolist()) == x[real].flatten().tolist()
+def test_draw_numbers_spread_over_valid_frames():
+    found = frames.flat_frames(torch.zeros(100, 1), torch.arange(100) % 2 == 0)
+    assert sorted(frames.draw_numbers(found, 50).tolist()) == list(range(50))
     for size in (1, 7, 333):
-        assert set(frames.draw_frames(found, size).flatten().tolist()) <= set(
-            x[real].flatten().tolist()
-        )
-    none = frames.flat_frames(x, torch.zeros(100, dtype=torch.bool))
-    assert not frames.draw_frames(none, 3).any()
-    assert frames.draw_frames(frames.flat_frames(x[:0]), 3).shape == (3, 1)
+        numbers = frames.draw_numbers(found, size)
+        assert numbers.shape == (size,)
+        assert 0 <= int(numbers.min()) and int(numbers.max()) < 50
+    none = frames.flat_frames(torch.ones(9, 1), torch.zeros(9, dtype=torch.bool))
+    assert not frames.take_frames(none, frames.draw_numbers(none, 3)).any()
+    empty = frames.flat_frames(torch.ones(0, 1))
+    drawn = frames.take_frames(empty, frames.draw_numbers(empty, 3))
+    assert drawn.shape == (3, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, *DTYPES])
+def test_finite_rows(dtype):
+    top = torch.finfo(dtype).max
+    odd = [float("nan"), float("inf"), -float("inf"), top, -top, 0.0]
+    x = torch.tensor([[a, b] for a in odd for b in odd], dtype=dtype)
+    assert torch.equal(frames.finite_rows(x), reference.finite_rows(x))
+    swapped = x.view(6, 6, 2).transpose(0, 1)
+    expected = reference.finite_rows(swapped)
+    assert torch.equal(frames.finite_rows(swapped), expected)
+
+
+def test_frames_know_whether_all_are_valid():
+    x = torch.ones(3, 2)
+    assert frames.flat_frames(x).all_valid
+    assert not frames.flat_frames(x, torch.tensor([True, True, False])).all_valid
+    x[1, 1] = float("nan")
+    assert not frames.flat_frames(x).all_valid
 
 
 @quick
@@ -106,7 +124,8 @@ def test_code_sums(n, size, dtype, seed):
 @pytest.mark.parametrize("update", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])
 def test_ema_update(decay, update):
-    average, new = torch.randn(4, 3), torch.randn(4, 3)
+    # Where nothing was counted, the sum of it is zero.
+    average, new = torch.randn(4, 3), torch.randn(4, 3) * update
     expected = reference.ema_update(average, new, decay, update)
     ema.ema_update_(average, new, decay, torch.tensor(update))
     torch.testing.assert_close(average, expected)

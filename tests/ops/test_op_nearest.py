@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from sb_espnet_vq.ops import nearest, reference
+from sb_espnet_vq.ops import nearest, reference, scores
 
 DTYPES = [torch.float32, torch.float64]
 quick = settings(max_examples=40, deadline=None, derandomize=True)
@@ -93,6 +93,25 @@ def test_rows_at_the_edges_of_tiles():
     for n in range(14):
         x = torch.arange(n)[:, None] % 4.0
         assert nearest.nearest_code(x, codebook).tolist() == [i % 4 for i in range(n)]
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 511, 512, 576, 1000, 1024])
+def test_first_argmax(size):
+    generator = torch.Generator().manual_seed(size)
+    values = torch.randint(-9, 10, (200, size), generator=generator).float()
+    values[0] = -torch.inf
+    values[1, size // 2] = torch.inf
+    assert torch.equal(scores.first_argmax(values), reference.first_argmax(values))
+    assert torch.equal(scores.first_argmax(values[:0]), values[:0].argmax(1))
+
+
+def test_equal_entries_score_alike_wherever_they_are():
+    generator = torch.Generator().manual_seed(0)
+    for size, dim in ((7, 5), (33, 16), (513, 100), (1000, 256)):
+        table = torch.randn(size, dim, generator=generator)
+        x = torch.randn(40, dim, generator=generator)
+        twice = scores.scores(x, torch.cat([table, table]))
+        assert torch.equal(twice[:, :size], twice[:, size:])
 
 
 def test_search_takes_what_needs_a_gradient():

@@ -113,7 +113,7 @@ def floor(problem: Problem) -> Run:
 
     def step():
         near = keys[allowed]
-        best = torch.bmm(near, z).argmax(1)
+        best = torch.bmm(near, z).max(1).indices
         codes = allowed.gather(1, best).flatten()
         value = keys[codes]
         moved = torch.zeros_like(keys).index_add_(0, codes, back.flatten(0, 1))

@@ -18,6 +18,7 @@ from sb_espnet_vq.bench.case import (
 )
 from sb_espnet_vq.bench.cases.floors import nothing_to_compare
 from sb_espnet_vq.bench.cases.vq import problem as near_entries
+from sb_espnet_vq.ops.scores import first_argmax, scores
 
 
 def problem(sizes: Sizes) -> Problem:
@@ -93,9 +94,10 @@ def floor(problem: Problem) -> Run:
     frames, table = rows(problem["x"]), problem["table"]
 
     def step():
-        logits = frames @ table.t()
-        codes = logits.argmax(1)
-        return codes, table[codes], logits @ table, logits.t() @ frames
+        logits = scores(frames, table)
+        codes = first_argmax(logits)
+        grads = scores(logits, table.t()), scores(logits.t(), frames.t())
+        return codes, table[codes], grads
 
     return Run(step, nothing_to_compare)
 

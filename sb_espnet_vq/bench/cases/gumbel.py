@@ -20,6 +20,7 @@ from sb_espnet_vq.bench.case import (
     rows,
 )
 from sb_espnet_vq.bench.cases.floors import nothing_to_compare
+from sb_espnet_vq.ops.scores import scores
 
 _TINY = 1e-7
 
@@ -167,14 +168,14 @@ def floor(problem: Problem) -> Run:
     tables = problem["vars"].view(groups, -1, problem["vars"].shape[-1])
 
     def step():
-        logits = x @ weight.t()
+        logits = scores(x, weight)
         codes = logits.unflatten(1, (groups, -1)).argmax(-1).t()
         value = [table[code] for table, code in zip(tables, codes, strict=True)]
         moved = torch.zeros_like(tables)
         for group in range(groups):
             moved[group].index_add_(0, codes[group], grad[group])
         back = torch.bmm(grad, tables.transpose(1, 2))
-        return value, moved, back, logits.t() @ x, logits @ weight
+        return value, moved, back, scores(logits.t(), x.t()), scores(logits, weight.t())
 
     return Run(step, nothing_to_compare)
 

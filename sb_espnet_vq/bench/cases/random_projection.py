@@ -19,6 +19,7 @@ from sb_espnet_vq.bench.case import (
     Sizes,
 )
 from sb_espnet_vq.bench.cases.floors import nothing_to_compare, products_with_argmax
+from sb_espnet_vq.ops.scores import scores
 
 
 def problem(sizes: Sizes) -> Problem:
@@ -101,7 +102,7 @@ def floor(problem: Problem) -> Run:
     """Two products and the argmax, in tiles."""
 
     def step():
-        x = problem["x"].flatten(0, 1) @ problem["projection"]
+        x = scores(problem["x"].flatten(0, 1), problem["projection"].t())
         return products_with_argmax(x, problem["codebook"])
 
     return Run(step, nothing_to_compare)

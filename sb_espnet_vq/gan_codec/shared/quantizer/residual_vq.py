@@ -66,7 +66,7 @@ class _AllCodesRVQ(RVQ):
         utterances: int | None = None,
     ) -> Quantized:
         found = self.run_levels(frames, levels, utterances)
-        terms = {"commitment": found.commitments.mean()}
+        terms = {"commitment": found.commitment}
         return Quantized(found.value, found.codes, terms, found.counts)
 
 

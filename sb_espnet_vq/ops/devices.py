@@ -1,0 +1,26 @@
+"""What depends on where a tensor is."""
+
+import torch
+from torch import Tensor
+
+
+def eager_on_cpu(x: Tensor) -> bool:
+    """Tell whether values of ``x`` can be read at no cost.
+
+    On a GPU the host would wait for the device; while tracing there are no values.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Any tensor.
+
+    Returns
+    -------
+    bool
+
+    Example
+    -------
+    >>> eager_on_cpu(torch.zeros(1))
+    True
+    """
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -1,0 +1,132 @@
+"""Probabilities of all patterns of independent signs.
+
+Signs are independent within a frame, so a pattern's probability is that of its first
+half times that of its second. The sum over frames is then one product of two tables
+of width 2^(D/2), where a direct sum would build 2^D for each frame.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.ops.nearest import tile_rows
+
+
+def sign_pattern_probs(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return the probability of each of the 2^D sign patterns.
+
+    Arguments
+    ---------
+    positive, negative : torch.Tensor
+        (D, N) probabilities of each sign; D may be 0. Frames run along the last axis
+        here, since patterns double at each step, and a short last axis would leave
+        vector instructions idle.
+
+    Returns
+    -------
+    torch.Tensor
+        (2^D, N); axis 0 counts in binary, the first sign most significant.
+
+    Example
+    -------
+    >>> half, sure = torch.tensor([0.5]), torch.tensor([1.0])
+    >>> sign_pattern_probs(torch.stack([half, sure]), torch.stack([half, 1 - sure]))
+    tensor([[0.0000],
+            [0.5000],
+            [0.0000],
+            [0.5000]])
+    """
+    probs = positive.new_ones(1, positive.shape[1])
+    for bit in reversed(range(len(positive))):
+        probs = torch.cat([probs * negative[bit], probs * positive[bit]])
+    return probs
+
+
+class _SummedPatternProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, weight)
+        total = logits.new_zeros(_widths(logits))
+        for tile in _tiles(logits):
+            first, second = _halves(logits[tile])
+            total += (first.probs * weight[tile]) @ second.probs.t()
+        return total.flatten()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        logits, weight = ctx.saved_tensors
+        slope = grads[0].view(_widths(logits))
+        grad = torch.empty_like(logits)
+        # The tables are made again: cheaper than to keep them for every frame.
+        for tile in _tiles(logits):
+            first, second = _halves(logits[tile])
+            weighted = first.probs * weight[tile]
+            grad_first = first.slope((slope @ second.probs) * weighted)
+            grad_second = second.slope((slope.t() @ weighted) * second.probs)
+            grad[tile] = torch.cat([grad_first, grad_second]).t()
+        return grad, None
+
+
+def summed_pattern_probs(logits: Tensor, weight: Tensor) -> Tensor:
+    """Sum the probabilities of all 2^D sign patterns over frames, exactly.
+
+    Memory is that of the result and of one tile of frames.
+
+    Arguments
+    ---------
+    logits : torch.Tensor
+        (N, D) log-odds of each sign being positive.
+    weight : torch.Tensor
+        (N,) weight of each frame; no gradient goes to it.
+
+    Returns
+    -------
+    torch.Tensor
+        (2^D,), the first sign most significant.
+
+    Example
+    -------
+    >>> summed_pattern_probs(torch.zeros(4, 2), torch.ones(4))
+    tensor([1., 1., 1., 1.])
+    """
+    return _SummedPatternProbs.apply(logits, weight)
+
+
+class _Half:
+    """The table of half of the signs, for some frames."""
+
+    def __init__(self, logits: Tensor):
+        logits = logits.t().contiguous()
+        self.positive, self.negative = torch.sigmoid(logits), torch.sigmoid(-logits)
+        self.probs = sign_pattern_probs(self.positive, self.negative)
+
+    def slope(self, moved: Tensor) -> Tensor:
+        """Return the gradient (D, N) to logits, given that to log probs (2^D, N).
+
+        The slope of log p is the probability of a negative sign where the sign is
+        positive, and minus that of a positive one where it is negative.
+        """
+        signs = len(self.positive)
+        pattern = torch.arange(len(moved), device=moved.device)
+        bit = torch.arange(signs - 1, -1, -1, device=moved.device)
+        is_positive = ((pattern >> bit[:, None]) & 1).to(moved.dtype)
+        up, down = is_positive @ moved, (1 - is_positive) @ moved
+        return self.negative * up - self.positive * down
+
+
+def _halves(logits: Tensor) -> tuple[_Half, _Half]:
+    half = logits.shape[1] // 2
+    return _Half(logits[:, :half]), _Half(logits[:, half:])
+
+
+def _widths(logits: Tensor) -> tuple[int, int]:
+    half = logits.shape[1] // 2
+    return 2**half, 2 ** (logits.shape[1] - half)
+
+
+def _tiles(logits: Tensor) -> list[slice]:
+    if torch.compiler.is_compiling():
+        return [slice(None)]
+    rows = tile_rows(logits, sum(_widths(logits)))
+    return [slice(start, start + rows) for start in range(0, len(logits), rows)]
