@@ -14,6 +14,7 @@ from sb_espnet_vq.errors import ConfigError, ShapeError
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.frames import Frames, flat_frames
+from sb_espnet_vq.ops.nearest import tile_rows
 from sb_espnet_vq.ops.scores import scores
 from sb_espnet_vq.ops.usage import code_counts, usage_of_codes, usage_of_counts
 
@@ -244,11 +245,21 @@ class Quantizer(nn.Module, ABC):
     def _encode(self, x, mask, labels, **options) -> Tensor:
         self._check_input(x, mask, labels)
         with full_precision(x):
+            return self._encode_parts(x, mask, labels, options)
+
+    def _encode_parts(self, x, mask, labels, options) -> Tensor:
+        """Encode in halves where there are many frames: memory stays bounded."""
+        lead = x.shape[:-1]
+        if torch.compiler.is_compiling() or lead.numel() <= tile_rows(x, self.dim):
             frames, _ = self._frames(x, mask, labels, shared=False)
             codes = self._search(frames, **options)
-        if not frames.all_valid:
-            codes = torch.where(frames.valid[:, None], codes, -1)
-        return codes.reshape(*x.shape[:-1], codes.shape[-1])
+            if not frames.all_valid:
+                codes = torch.where(frames.valid[:, None], codes, -1)
+            return codes.reshape(*lead, codes.shape[-1])
+        axis = lead.index(max(lead))
+        each_labels = _halves(labels, 0) if axis == 0 else (labels, labels)
+        parts = zip(_halves(x, axis), _halves(mask, axis), each_labels, strict=True)
+        return torch.cat([self._encode_parts(*part, options) for part in parts], axis)
 
     def _frames(self, x, mask, labels, shared: bool) -> tuple[Frames, Tensor]:
         """Return the frames, and which real ones cannot be quantized."""
@@ -474,6 +485,10 @@ def in_range(name: str, value: float, low: float, high: float) -> float:
             f"{name} must be a number in [{low:g}, {high:g}], got {value!r}"
         )
     return value
+
+
+def _halves(x: Tensor | None, axis: int) -> tuple[Tensor | None, ...]:
+    return (None, None) if x is None else x.tensor_split(2, axis)
 
 
 def _is_tensor(x, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:

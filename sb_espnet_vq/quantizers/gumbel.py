@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_entries
 from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.nearest import tile_rows
 from sb_espnet_vq.quantizers.base import (
     Quantized,
     Quantizer,
@@ -146,7 +147,11 @@ class GumbelVQ(Quantizer):
         return Quantized(value, codes, {})
 
     def _search(self, frames: Frames) -> Tensor:
-        return self.logits(frames.x).argmax(-1)
+        x = frames.x.detach()
+        if torch.compiler.is_compiling():
+            return self.logits(x).argmax(-1)
+        rows = tile_rows(x, self.n_codebooks * self.codebook_size)
+        return torch.cat([self.logits(tile).argmax(-1) for tile in x.split(rows)])
 
     def _decode(self, codes: Tensor) -> Tensor:
         given = codes.shape[1]

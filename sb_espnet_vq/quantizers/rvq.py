@@ -359,13 +359,13 @@ class RVQ(Quantizer):
         return torch.arange(levels, device=device) < drawn[:, None]
 
     def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
-        residual, codes = self._widened(frames.x), []
+        residual, codes = self._widened(frames.x).clone(), []
         chain = self._chain(levels)
         for level, layer in enumerate(chain, start=1):
             code = layer._codebook.search(layer.inward(residual))
             codes.append(code)
             if level < len(chain):
-                residual = residual - layer.outward(layer._codebook.entries(code))
+                residual -= layer.outward(layer._codebook.entries(code))
         return torch.stack(codes, 1)
 
     def _table_dtype(self) -> torch.dtype:
