@@ -22,6 +22,7 @@ dict of check names to reasons.
 
 from sb_espnet_vq.testing import (
     batches,
+    devices,
     errors,
     masks,
     outputs,
@@ -35,7 +36,17 @@ from sb_espnet_vq.testing.registry import Check, all_checks, known_exception
 __all__ = ["Check", "known_exception", "list_checks"]
 
 # Importing a module of checks registers them.
-_MODULES = (outputs, masks, batches, precision, errors, state, tracing, ranks)
+_MODULES = (
+    outputs,
+    masks,
+    batches,
+    precision,
+    errors,
+    state,
+    devices,
+    tracing,
+    ranks,
+)
 
 
 def list_checks() -> list[Check]:

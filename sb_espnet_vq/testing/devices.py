@@ -1,0 +1,20 @@
+"""Checks that the host does not wait for a device."""
+
+from sb_espnet_vq.testing.helpers import frames, labels_for, make_started, some_mask
+from sb_espnet_vq.testing.registry import contract_check
+
+
+@contract_check
+def host_reads_nothing_from_a_device(name, options):
+    """After the first batch, no step looks at a value, for which a GPU's host waits."""
+    # Tensors of the meta device have no values: whatever reads one raises. It needs no
+    # GPU, and what is neither on a CPU nor traced takes the GPU's way.
+    q = make_started(name, options).to("meta")
+    x = frames(q, 3, 40).to("meta").requires_grad_()
+    mask, labels = some_mask(3, 40).to("meta"), labels_for(q, 3)
+    labels = None if labels is None else labels.to("meta")
+    for _ in range(2):
+        out = q.train()(x, mask=mask, labels=labels)
+        (out.loss + out.quantized.sum()).backward()
+    out = q.eval()(x, mask=mask, labels=labels)
+    q.decode(q.encode(x, mask=mask, labels=labels))
