@@ -12,14 +12,14 @@ from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import tile_rows
 from sb_espnet_vq.quantizers.base import (
     Quantized,
-    Quantizer,
     in_range,
     project,
     table_dtype,
 )
+from sb_espnet_vq.quantizers.several import SeveralCodebooks
 
 
-class GumbelVQ(Quantizer):
+class GumbelVQ(SeveralCodebooks):
     """Gumbel-softmax quantizer with product codebooks.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation
@@ -122,16 +122,16 @@ class GumbelVQ(Quantizer):
         Arguments
         ---------
         logits : torch.Tensor
-            (N, n_codebooks, codebook_size).
+            (N, K, codebook_size) of the first K groups.
 
         Returns
         -------
         value : torch.Tensor
-            (N, dim).
+            (N, dim); a group left out contributes 0.
         codes : torch.Tensor
-            (N, n_codebooks) int64.
+            (N, K) int64.
         """
-        tables = self._tables()
+        tables = self._tables()[: logits.shape[1]]
         if not self.training:
             codes = logits.argmax(-1)
             return self._outward(gather_entries(tables, codes)), codes
@@ -140,31 +140,33 @@ class GumbelVQ(Quantizer):
         codes = noisy.detach().argmax(-1)
         return self._outward(sample_entries(probs, tables, codes)), codes
 
-    def _quantize(self, frames: Frames) -> Quantized:
-        value, codes = self.choose(self.logits(frames.x))
+    def _quantize(self, frames: Frames, levels: int | None = None) -> Quantized:
+        value, codes = self.choose(self.logits(frames.x)[:, :levels])
         if self.training:
             self.step.add_(frames.n_valid > 0)
         return Quantized(value, codes, {})
 
-    def _search(self, frames: Frames) -> Tensor:
+    def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
         x = frames.x.detach()
         if torch.compiler.is_compiling():
-            return self.logits(x).argmax(-1)
+            return self.logits(x)[:, :levels].argmax(-1)
         rows = tile_rows(x, self.n_codebooks * self.codebook_size)
-        return torch.cat([self.logits(tile).argmax(-1) for tile in x.split(rows)])
+        parts = [self.logits(tile)[:, :levels].argmax(-1) for tile in x.split(rows)]
+        return torch.cat(parts)
 
     def _decode(self, codes: Tensor) -> Tensor:
-        given = codes.shape[1]
-        entries = gather_entries(self._tables()[:given], codes.clamp(min=0))
-        entries = torch.where(codes[..., None] >= 0, entries, 0)
-        missing = self.n_codebooks - given
-        return self._outward(F.pad(entries, (0, 0, 0, missing)))
+        tables = self._tables()[: codes.shape[1]]
+        entries = gather_entries(tables, codes.clamp(min=0))
+        return self._outward(torch.where(codes[..., None] >= 0, entries, 0))
 
     def _tables(self) -> Tensor:
         tables = self.vars.view(self.n_codebooks, self.codebook_size, -1)
         return tables.to(table_dtype(tables))
 
     def _outward(self, entries: Tensor) -> Tensor:
+        missing = self.n_codebooks - entries.shape[1]
+        if missing:
+            entries = F.pad(entries, (0, 0, 0, missing))
         return project(self.project_out, entries.flatten(1))
 
 

@@ -5,20 +5,18 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.distance import mean_square
 from sb_espnet_vq.ops.estimators import attach_gradient, straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.base import (
     Quantized,
-    Quantizer,
-    QuantizerOutput,
     in_range,
     positive_int,
     project,
     table_dtype,
 )
 from sb_espnet_vq.quantizers.codebook import EMACodebook
+from sb_espnet_vq.quantizers.several import SeveralCodebooks
 
 
 class ResidualLevel(nn.Module):
@@ -85,7 +83,7 @@ class Residual(NamedTuple):
     counts: Tensor | None
 
 
-class RVQ(Quantizer):
+class RVQ(SeveralCodebooks):
     """Residual vector quantizer with EMA codebooks.
 
     Zeghidour et al. 2021, "SoundStream", https://arxiv.org/abs/2107.03312,
@@ -167,77 +165,10 @@ class RVQ(Quantizer):
             for _ in range(n_codebooks)
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        n_codebooks: int | None = None,
-    ) -> QuantizerOutput:
-        """Quantize a batch; in training, learn from it.
-
-        Arguments
-        ---------
-        x, mask, labels
-            As in `Quantizer.forward`.
-        n_codebooks : int, optional
-            Use only the first so many levels; the others learn nothing.
-
-        Returns
-        -------
-        QuantizerOutput
-            ``codes`` has ``n_codebooks`` columns.
-
-        Raises
-        ------
-        ShapeError
-            As in `Quantizer.forward`.
-        ConfigError
-            If there are not so many levels.
-        """
-        self._check_input(x, mask, labels)
-        levels = self._levels(n_codebooks)
-        dropout = self.training and self.quantizer_dropout
-        utterances = (x.shape[0] if x.dim() > 1 else 1) if dropout else None
-        return self._forward(x, mask, labels, levels=levels, utterances=utterances)[0]
-
-    @torch.no_grad()
-    def encode(
-        self,
-        x: Tensor,
-        *,
-        mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        n_codebooks: int | None = None,
-    ) -> Tensor:
-        """Return the codes of a batch and change nothing.
-
-        Arguments
-        ---------
-        x, mask, labels, n_codebooks
-            As in ``forward``.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, T, n_codebooks) int64, -1 where there is no real, finite frame.
-
-        Raises
-        ------
-        ShapeError, ConfigError
-            As in ``forward``.
-        """
-        return self._encode(x, mask, labels, levels=self._levels(n_codebooks))
-
-    def _levels(self, n_codebooks: int | None) -> int:
-        if n_codebooks is None:
-            return self.n_codebooks
-        if positive_int("n_codebooks", n_codebooks) > self.n_codebooks:
-            raise ConfigError(
-                f"n_codebooks must be at most {self.n_codebooks}, got {n_codebooks}"
-            )
-        return n_codebooks
+    def _options(self, x: Tensor, levels: int) -> dict:
+        dropping = self.training and self.quantizer_dropout
+        utterances = (x.shape[0] if x.dim() > 1 else 1) if dropping else None
+        return {"levels": levels, "utterances": utterances}
 
     def _quantize(
         self,

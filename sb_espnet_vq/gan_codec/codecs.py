@@ -1,0 +1,166 @@
+"""ESPnet's codecs with a quantizer by name: `vq_soundstream`, `vq_encodec`, `vq_dac`.
+
+``python -m sb_espnet_vq.run -m espnet2.bin.gan_codec_train --codec vq_soundstream``
+knows them; so does `sb_espnet_vq.gan_codec.task.VQGANCodecTask`.
+"""
+
+import copy
+import inspect
+
+import torch
+from espnet2.gan_codec.dac.dac import DAC
+from espnet2.gan_codec.encodec.encodec import Encodec
+from espnet2.gan_codec.soundstream.soundstream import SoundStream
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ShapeError
+from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
+
+__all__ = ["CODECS", "VQDAC", "VQEncodec", "VQSoundStream"]
+
+
+class _QuantizerByName:
+    """Mixin before one of ESPnet's codecs: its quantizer is replaced by another.
+
+    Arguments
+    ---------
+    quantizer : str
+        A registered name.
+    quantizer_conf : dict, optional
+        Options of the family, which win over those mapped from
+        ``generator_params``.
+    **codec_conf
+        ESPnet's own options, with ESPnet's own defaults.
+    """
+
+    generator: nn.Module
+    frame_shift: int
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # What --print_config shows, and what a default may be copied from.
+        own = [
+            inspect.Parameter("quantizer", _KEYWORD, default="rvq"),
+            inspect.Parameter("quantizer_conf", _KEYWORD, default={}),
+        ]
+        cls.__signature__ = inspect.Signature([*_stock(cls).values(), *own])
+
+    def __init__(self, quantizer: str = "rvq", quantizer_conf=None, **codec_conf):
+        defaults = {name: each.default for name, each in _stock(type(self)).items()}
+        # ESPnet writes into the dictionaries that it gets, defaults too.
+        super().__init__(**copy.deepcopy({**defaults, **codec_conf}))
+        theirs = self.generator.quantizer
+        ours = CodecQuantizer(
+            dimension=theirs.dimension,
+            codebook_dim=theirs.codebook_dim,
+            n_q=theirs.n_q,
+            bins=theirs.bins,
+            decay=theirs.decay,
+            kmeans_init=theirs.kmeans_init,
+            kmeans_iters=theirs.kmeans_iters,
+            threshold_ema_dead_code=theirs.threshold_ema_dead_code,
+            quantizer_dropout=theirs.quantizer_dropout,
+            quantizer=quantizer,
+            quantizer_conf=copy.deepcopy(quantizer_conf or {}),
+        )
+        if quantizer == "rvq" and not quantizer_conf:
+            # The same seed then gives the same codec as ESPnet's.
+            ours.load_state_dict(theirs.state_dict())
+        self.generator.quantizer = ours
+        self.num_streams = ours.n_q
+        self.code_size_per_stream = [ours.bins] * ours.n_q
+
+    def forward(self, audio: Tensor, forward_generator: bool = True, **kwargs) -> dict:
+        """Take a step of the generator or of the discriminator.
+
+        Arguments
+        ---------
+        audio : torch.Tensor
+            (B, T) float, T a multiple of ``frame_shift`` samples.
+        forward_generator : bool
+            Which of the two.
+
+        Returns
+        -------
+        dict
+            As ESPnet's trainer expects it.
+
+        Raises
+        ------
+        ShapeError
+            If T is not such a multiple: the decoder's output would be of another
+            length.
+        """
+        if audio.shape[-1] == 0 or audio.shape[-1] % self.frame_shift:
+            raise ShapeError(
+                f"{type(self).__name__}: training needs audio whose length is a "
+                f"multiple of {self.frame_shift} samples (one frame), got "
+                f"{audio.shape[-1]}; set chunk_length to such a multiple with "
+                "iterator_type: chunk"
+            )
+        return super().forward(audio, forward_generator=forward_generator, **kwargs)
+
+    def encode(self, x: Tensor, **kwargs) -> Tensor:
+        """Return the codes (n, B, T) of audio, as ESPnet's codec does.
+
+        Raises
+        ------
+        ShapeError
+            If there is no audio.
+        """
+        if x.numel() == 0:
+            raise ShapeError(f"{type(self).__name__}: there is no audio to encode")
+        return super().encode(x, **kwargs)
+
+
+_STOCK = (SoundStream, Encodec, DAC)
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def _stock(codec: type) -> dict[str, inspect.Parameter]:
+    """Return the options of ESPnet's codec that ``codec`` derives from."""
+    upstream = next(each for each in codec.__mro__ if each in _STOCK)
+    given = dict(inspect.signature(upstream.__init__).parameters)
+    del given["self"]
+    options = {name: each.replace(kind=_KEYWORD) for name, each in given.items()}
+    if upstream is Encodec:
+        # ESPnet's default cannot be built: it is one level flatter than what its
+        # discriminator takes.
+        flat = options["discriminator_params"]
+        nested = {"msstft_discriminator_params": flat.default}
+        options["discriminator_params"] = flat.replace(default=nested)
+    return options
+
+
+class VQSoundStream(_QuantizerByName, SoundStream):
+    """SoundStream of ESPnet with any registered quantizer.
+
+    Zeghidour et al. 2021, https://arxiv.org/abs/2107.03312. Takes the options of
+    ``espnet2.gan_codec.soundstream.SoundStream``, ``quantizer`` and
+    ``quantizer_conf``. With ``quantizer: rvq`` a checkpoint of ESPnet's codec loads
+    and gives the same codes.
+    """
+
+
+class VQEncodec(_QuantizerByName, Encodec):
+    """Encodec of ESPnet with any registered quantizer.
+
+    Defossez et al. 2022, https://arxiv.org/abs/2210.13438. The rest as in
+    `VQSoundStream`.
+    """
+
+
+class VQDAC(_QuantizerByName, DAC):
+    """DAC of ESPnet with any registered quantizer.
+
+    Kumar et al. 2023, https://arxiv.org/abs/2306.06546. The rest as in
+    `VQSoundStream`.
+    """
+
+
+#: What `--codec` calls them.
+CODECS: dict[str, type[torch.nn.Module]] = {
+    "vq_soundstream": VQSoundStream,
+    "vq_encodec": VQEncodec,
+    "vq_dac": VQDAC,
+}

@@ -1,0 +1,346 @@
+"""Any registered quantizer with the interface of ESPnet's codecs."""
+
+import inspect
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ConfigError, ShapeError
+from sb_espnet_vq.gan_codec.bandwidth import (
+    bandwidth_per_codebook,
+    codebooks_for_bandwidth,
+)
+from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.rvq import RVQ
+from sb_espnet_vq.registry import build, quantizer_options
+
+__all__ = ["CodecQuantizer", "DropoutQuantizedResult", "QuantizedResult"]
+
+
+class QuantizedResult(NamedTuple):
+    """What the quantizer returns; unpacks as a tuple of four.
+
+    Arguments
+    ---------
+    quantized : torch.Tensor
+        (B, D, T).
+    codes : torch.Tensor
+        (n, B, T) int64 of the n codebooks in use.
+    bandwidth : torch.Tensor
+        Scalar, the true rate in kbit/s.
+    penalty : torch.Tensor, optional
+        Scalar, the quantizer's loss; 0 in eval.
+    """
+
+    quantized: Tensor
+    codes: Tensor
+    bandwidth: Tensor
+    penalty: Tensor | None = None
+
+
+class DropoutQuantizedResult(NamedTuple):
+    """The same with quantizer dropout; unpacks as a tuple of five.
+
+    Arguments
+    ---------
+    quantized, codes, bandwidth, penalty
+        As in `QuantizedResult`.
+    quantization_loss : torch.Tensor
+        Scalar, distance of the entries to their fixed inputs. Entries of ``rvq`` are
+        moving averages, so it carries no gradient; 0 for other families, whose
+        ``penalty`` holds it where they have it.
+    """
+
+    quantized: Tensor
+    codes: Tensor
+    bandwidth: Tensor
+    penalty: Tensor
+    quantization_loss: Tensor
+
+
+class CodecQuantizer(nn.Module):
+    """A quantizer by name, in the place of ESPnet's ResidualVectorQuantizer.
+
+    ``dimension`` is the family's ``dim`` and ``bins`` its ``codebook_size``. ``n_q``,
+    the options of moving averages and k-means, and of ``rvq`` also ``codebook_dim``
+    and ``quantizer_dropout``, go to families that have such an option. With ``rvq``
+    its state has the keys of ESPnet's.
+
+    Arguments
+    ---------
+    dimension : int
+        Width of the frames.
+    codebook_dim : int
+        Width of the codebooks of ``rvq``; learnt projections lead in and out of each
+        level where it differs from ``dimension``.
+    n_q : int
+        Number of codebooks, where the family has several.
+    bins : int
+        Codes in each.
+    decay : float
+        Of the moving averages.
+    kmeans_init : bool
+        Start from k-means over the first training batch.
+    kmeans_iters : int
+        Rounds of it.
+    threshold_ema_dead_code : int
+        Revive codes that serve fewer frames a batch than this on average, and
+        fewer than a tenth of the mean code; 0 never.
+    quantizer_dropout : bool
+        Return five values, as ESPnet's DAC expects. With ``rvq``, keep a random
+        number of codebooks for each utterance in training.
+    quantizer : str
+        A registered name.
+    quantizer_conf : dict, optional
+        Options of the family, which win over what is mapped.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is unknown or out of range.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = CodecQuantizer(dimension=16, bins=256, quantizer="bsq")
+    >>> result = q(torch.randn(2, 16, 100), sample_rate=50)
+    >>> result.quantized.shape, result.codes.shape, result.bandwidth
+    (torch.Size([2, 16, 100]), torch.Size([1, 2, 100]), tensor(0.4000))
+    """
+
+    vq: Quantizer
+
+    def __init__(
+        self,
+        dimension: int = 256,
+        codebook_dim: int = 512,
+        n_q: int = 8,
+        bins: int = 1024,
+        decay: float = 0.99,
+        kmeans_init: bool = True,
+        kmeans_iters: int = 50,
+        threshold_ema_dead_code: int = 2,
+        quantizer_dropout: bool = False,
+        quantizer: str = "rvq",
+        quantizer_conf: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.codebook_dim = codebook_dim
+        self.decay = decay
+        self.kmeans_init = kmeans_init
+        self.kmeans_iters = kmeans_iters
+        self.threshold_ema_dead_code = threshold_ema_dead_code
+        self.quantizer_dropout = quantizer_dropout
+        self.quantizer = quantizer
+        mapped = {
+            "dim": dimension,
+            "codebook_size": bins,
+            "n_codebooks": n_q,
+            "decay": decay,
+            "kmeans_init": kmeans_init,
+            "kmeans_iters": kmeans_iters,
+            "threshold_ema_dead_code": threshold_ema_dead_code,
+        }
+        if quantizer == "rvq":
+            mapped |= {
+                "code_dim": codebook_dim,
+                "quantizer_dropout": quantizer_dropout,
+            }
+        self.vq = _build(quantizer, mapped, quantizer_conf)
+        self.dimension = self.vq.dim
+        self.bins = self.vq.codebook_size
+        self.n_q = self.vq.n_codebooks
+        # A codec asks for some codebooks; a family with one has no such argument.
+        takes = inspect.signature(self.vq.forward).parameters
+        self._takes_number = "n_codebooks" in takes
+        if self.n_q > 1 and not self._takes_number:
+            raise ConfigError(
+                f"{quantizer} has {self.n_q} codebooks and no way to use fewer, which "
+                "a codec with several bandwidths needs"
+            )
+
+    def forward(
+        self, x: Tensor, sample_rate: float, bandwidth: float | None = None
+    ) -> QuantizedResult | DropoutQuantizedResult:
+        """Quantize a batch; in training, learn from it.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (B, dimension, T) float, or (B, dimension) for one frame each; the
+            result then has no T axis either.
+        sample_rate : float
+            Frames a second (Hz): ESPnet's word for the frame rate.
+        bandwidth : float, optional
+            kbit/s to stay within; None or 0 for all codebooks. In training with
+            dropout all codebooks are used.
+
+        Returns
+        -------
+        QuantizedResult or DropoutQuantizedResult
+
+        Raises
+        ------
+        ShapeError
+            If a shape or dtype is wrong.
+        ConfigError
+            If the bandwidth is not a number.
+        """
+        levels = self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)
+        rate = levels * self.get_bandwidth_per_quantizer(sample_rate)
+        dropping = self.training and isinstance(self.vq, RVQ) and self.quantizer_dropout
+        out = self.vq(
+            self._frames_last(x), **self._number(self.n_q if dropping else levels)
+        )
+        # Upstream's penalty is zero in eval, and trainers log it.
+        penalty = out.loss if self.training else out.loss.detach() * 0
+        quantized = self._features_first(out.quantized, x)
+        codes = out.codes.movedim(-1, 0)
+        codes = codes if x.dim() == 3 else codes[..., 0]
+        bandwidth_used = quantized.new_full((), rate)
+        if not self.quantizer_dropout:
+            return QuantizedResult(quantized, codes, bandwidth_used, penalty)
+        # For rvq the same distance, taken at the other end.
+        other = penalty.detach() * (1 if isinstance(self.vq, RVQ) else 0)
+        return DropoutQuantizedResult(quantized, codes, bandwidth_used, penalty, other)
+
+    def encode(
+        self,
+        x: Tensor,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+    ) -> Tensor:
+        """Return the codes of a batch.
+
+        Arguments
+        ---------
+        x, sample_rate, bandwidth
+            As in ``forward``.
+        st : int, optional
+            Leave out the codes of the first ``st`` codebooks.
+
+        Returns
+        -------
+        torch.Tensor
+            (n - st, B, T) int64.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            As in ``forward``.
+        """
+        levels = self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)
+        codes = self.vq.encode(self._frames_last(x), **self._number(levels))
+        codes = codes.movedim(-1, 0)[st or 0 :]
+        return codes if x.dim() == 3 else codes[..., 0]
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the values that codes stand for.
+
+        Arguments
+        ---------
+        codes : torch.Tensor
+            (n, B, T) or (n, B) integers, those of the first n <= n_q codebooks.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, dimension, T) or (B, dimension) float32.
+
+        Raises
+        ------
+        ShapeError, ValueError
+            As in `Quantizer.decode`.
+        """
+        if not isinstance(codes, Tensor) or codes.dim() not in (2, 3):
+            came = tuple(codes.shape) if isinstance(codes, Tensor) else type(codes)
+            raise ShapeError(
+                f"{type(self).__name__}: codes must be (n, B, T) or (n, B) integers, "
+                f"got {came}"
+            )
+        value = self.vq.decode(codes.movedim(0, -1))
+        return value.transpose(1, 2) if codes.dim() == 3 else value
+
+    def get_num_quantizers_for_bandwidth(
+        self, sample_rate: float, bandwidth: float | None = None
+    ) -> int:
+        """Return how many codebooks fit ``bandwidth`` (kbit/s) at a frame rate (Hz).
+
+        Example
+        -------
+        >>> q = CodecQuantizer(dimension=8, codebook_dim=8, bins=1024)
+        >>> q.get_num_quantizers_for_bandwidth(sample_rate=50, bandwidth=2)
+        4
+        """
+        per_codebook = self.get_bandwidth_per_quantizer(sample_rate)
+        return codebooks_for_bandwidth(bandwidth, per_codebook, self.n_q)
+
+    def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
+        """Return the rate (kbit/s) of one codebook at a frame rate (Hz).
+
+        Example
+        -------
+        >>> q = CodecQuantizer(dimension=8, codebook_dim=8, bins=1024)
+        >>> q.get_bandwidth_per_quantizer(sample_rate=50)
+        0.5
+        """
+        return bandwidth_per_codebook(self.bins, sample_rate)
+
+    def _number(self, n_codebooks: int) -> dict[str, int]:
+        return {"n_codebooks": n_codebooks} if self._takes_number else {}
+
+    def _frames_last(self, x: Tensor) -> Tensor:
+        shape = tuple(x.shape) if isinstance(x, Tensor) else (type(x).__name__,)
+        if len(shape) not in (2, 3) or shape[1] != self.dimension:
+            raise ShapeError(
+                f"{type(self).__name__}: x must be (B, {self.dimension}, T) or "
+                f"(B, {self.dimension}), got {shape}"
+            )
+        return x.transpose(1, 2) if x.dim() == 3 else x[:, None]
+
+    def _features_first(self, value: Tensor, x: Tensor) -> Tensor:
+        return value.transpose(1, 2) if x.dim() == 3 else value[:, 0]
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, metadata, strict, missing, unexpected, errors
+    ):
+        super()._load_from_state_dict(
+            state_dict, prefix, metadata, strict, missing, unexpected, errors
+        )
+        given = {key for key in state_dict if key.startswith(f"{prefix}vq.")}
+        mine = {f"{prefix}{key}" for key in self.state_dict()}
+        if strict and given and mine.isdisjoint(given):
+            errors.append(
+                f"the checkpoint was written with another quantizer than "
+                f"{self.quantizer!r}: it holds {min(given)}, expected was {min(mine)}"
+                if mine
+                else f"the checkpoint holds {min(given)}, but {self.quantizer!r} has "
+                "no state: it was written with another quantizer"
+            )
+
+
+class _AllCodesRVQ(RVQ):
+    """RVQ that returns the codes of dropped levels too, as ESPnet's does."""
+
+    def _quantize(
+        self,
+        frames: Frames,
+        levels: int | None = None,
+        utterances: int | None = None,
+    ) -> Quantized:
+        found = self.run_levels(frames, levels, utterances)
+        terms = {"commitment": found.commitment}
+        return Quantized(found.value, found.codes, terms, found.counts)
+
+
+def _build(name: str, mapped: dict, conf: dict | None) -> Quantizer:
+    known = quantizer_options(name)
+    options = {option: value for option, value in mapped.items() if option in known}
+    options |= conf or {}
+    if name != "rvq":
+        return build(name, **options)
+    if unknown := sorted(set(options) - set(known)):
+        raise ConfigError(f"rvq has no option {unknown}; it has {', '.join(known)}")
+    return _AllCodesRVQ(**options)
