@@ -27,6 +27,8 @@ FLOORS = {
     "lobes": _BELOW_SIDES | {"nnet"},
     "gan_codec": _BELOW_SIDES,
     "_resources": {"errors"},
+    "launcher": {"errors", "registry"},
+    "run": {"launcher"},
     "bench": _BELOW_SIDES | {"nnet", "lobes", "gan_codec", "corpora", "evaluation"},
     "cli": _BELOW_SIDES | {"testing", "_resources", "bench"},
 }

@@ -1,0 +1,186 @@
+"""The program that is launched: finding it, and running it as Python would."""
+
+import builtins
+import importlib.util
+import io
+import os
+import sys
+from dataclasses import dataclass
+from importlib.abc import InspectLoader, Loader
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from types import CodeType, TracebackType
+from typing import Any
+
+from sb_espnet_vq.errors import ConfigError
+
+LAUNCHER = "sb_espnet_vq.run"
+_RUN_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "run.py")
+
+
+class NoSuchModule(ConfigError):
+    """There is no module of that name, or it cannot be run."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that has been found.
+
+    Arguments
+    ---------
+    code : code
+        What to execute.
+    file : str
+        Where it comes from, as ``__file__`` and in tracebacks.
+    package : str or None
+        ``__package__``: None for a script.
+    loader : Loader
+        ``__loader__``.
+    name : str
+        Full name of the module, or "__main__" for a script.
+    """
+
+    code: CodeType
+    file: str
+    package: str | None
+    loader: Loader
+    name: str
+
+    def run(self, name: str, namespace: dict[str, Any]) -> None:
+        """Execute the program in the namespace of the launcher's own module.
+
+        Python runs a program in the module ``__main__``, where pickle looks its
+        classes up and typing its names; so it must be this one and no other.
+
+        Arguments
+        ---------
+        name : str
+            ``__name__``: "__main__", or "__mp_main__" in a spawned process.
+        namespace : dict
+            That of the module. What the launcher left there goes.
+        """
+        spec = _LauncherSpec(LAUNCHER, self.loader, origin=self.file)
+        spec.package = self.package or ""
+        namespace.clear()
+        namespace.update(
+            __name__=name,
+            __doc__=None,
+            __package__=self.package,
+            __loader__=self.loader,
+            __spec__=spec,
+            __file__=self.file,
+            __cached__=None,
+            __builtins__=builtins,
+        )
+        exec(self.code, namespace)
+
+
+class _LauncherSpec(ModuleSpec):
+    """The program's spec under the launcher's name.
+
+    By that name a process spawned by ``multiprocessing`` imports its parent's main
+    module: so it comes to the launcher, and gets the plugins before the program.
+    """
+
+    package = ""
+
+    @property
+    def parent(self) -> str:
+        # What relative imports of the program start from.
+        return self.package
+
+
+def find_module(name: str) -> Program:
+    """Find a module, or the ``__main__`` of a package, as ``python -m`` does.
+
+    Arguments
+    ---------
+    name : str
+        Full dotted name. Its parent packages are imported.
+
+    Returns
+    -------
+    Program
+
+    Raises
+    ------
+    NoSuchModule
+        If there is none, or it has no code that could be run.
+    """
+    spec = _find_spec(name)
+    if spec.submodule_search_locations is not None:
+        try:
+            spec = _find_spec(f"{name}.__main__")
+        except NoSuchModule:
+            raise NoSuchModule(
+                f"{name} is a package and has no {name}.__main__ to run"
+            ) from None
+    loader = spec.loader
+    code = loader.get_code(spec.name) if isinstance(loader, InspectLoader) else None
+    if loader is None or code is None:
+        raise NoSuchModule(f"no code to run in module {name}")
+    file = spec.origin or code.co_filename
+    return Program(code, file, spec.parent, loader, spec.name)
+
+
+def _find_spec(name: str) -> ModuleSpec:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        # What a parent package failed to import is the parent's own error.
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        spec = None
+    except ValueError:
+        spec = None
+    if spec is None:
+        raise NoSuchModule(f"no module named {name}")
+    return spec
+
+
+def find_script(path: str) -> Program:
+    """Read a script.
+
+    Arguments
+    ---------
+    path : str
+        As given on the command line.
+
+    Returns
+    -------
+    Program
+
+    Raises
+    ------
+    ConfigError
+        If it is no file that can be read.
+    """
+    # As Python 3.9 and later have it, in __file__ and in tracebacks.
+    full = os.path.join(os.getcwd(), path)
+    try:
+        with io.open_code(full) as file:
+            source = file.read()
+    except OSError as error:
+        raise ConfigError(f"cannot open {path}: {error.strerror}") from None
+    code = compile(source, full, "exec", dont_inherit=True)
+    return Program(code, full, None, SourceFileLoader("__main__", full), "__main__")
+
+
+def hide_launcher_in_tracebacks() -> None:
+    """Let an uncaught error show the program's own frames alone."""
+    previous = sys.excepthook
+
+    def show(kind, error: BaseException, trace: TracebackType | None) -> None:
+        inner = trace
+        while inner is not None and _is_launcher(inner):
+            inner = inner.tb_next
+        previous(kind, error.with_traceback(inner), inner)
+
+    sys.excepthook = show
+
+
+def _is_launcher(trace: TracebackType) -> bool:
+    owner = str(trace.tb_frame.f_globals.get("__name__"))
+    if owner == "runpy" or owner.startswith("sb_espnet_vq.launcher."):
+        return True
+    # The program has taken over the namespace of this one.
+    return trace.tb_frame.f_code.co_filename == _RUN_FILE

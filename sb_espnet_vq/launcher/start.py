@@ -1,0 +1,189 @@
+"""Reading the command line, putting the plugins in, starting the program."""
+
+import atexit
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.launcher import entry_points, program
+from sb_espnet_vq.launcher.import_hooks import AfterImport
+from sb_espnet_vq.launcher.swaps import ADAPTERS, FORM, Swap, read_swap, read_swaps
+
+# Tells spawned processes what runs: they see only the program's own arguments.
+VARIABLE = "SB_ESPNET_VQ_LAUNCH"
+USAGE = f"python -m {program.LAUNCHER} [--swap SWAP] (-m MODULE | SCRIPT) ARGS..."
+HELP = f"""\
+usage: {USAGE}
+
+Run a program as Python would, with the plugins of every installed package: the entry
+points of the groups speechbrain.lobes and espnet2.gan_codec.
+
+  -m MODULE     run a module, as python -m does
+  SCRIPT        run a file; what follows either goes to the program as it stands
+  --swap SWAP   {FORM}: put a registered
+                quantizer in the place of a toolkit's class; may be repeated
+  -h, --help    show this text
+
+classes that can be swapped:
+  {(os.linesep + "  ").join(ADAPTERS)}
+
+examples:
+  python -m {program.LAUNCHER} -m espnet2.bin.gan_codec_train --config train.yaml
+  python -m {program.LAUNCHER} \\
+      --swap speechbrain.nnet.quantisers.RandomProjectionQuantizer=vq,decay=0.99 \\
+      train.py hparams/BEST-RQ.yaml
+"""
+
+
+@dataclass
+class Request:
+    """A command line, read.
+
+    Arguments
+    ---------
+    target : str
+        A module's name or a script's path.
+    is_module : bool
+        Which of both.
+    rest : list of str
+        The program's own arguments.
+    swaps : list of Swap
+        What to replace.
+    """
+
+    target: str
+    is_module: bool
+    rest: list[str]
+    swaps: list[Swap] = field(default_factory=list)
+
+
+def as_command(namespace: dict[str, Any]) -> None:
+    """Do what the command line asks for.
+
+    Arguments
+    ---------
+    namespace : dict
+        That of the launcher's module, which the program takes over.
+
+    Raises
+    ------
+    SystemExit
+        With status 2 if the request cannot be met, 1 if there is no such module.
+    """
+    if sys.argv[1:2] and sys.argv[1] in ("-h", "--help"):
+        print(HELP, end="")
+        sys.exit(0)
+    try:
+        request = read_arguments(sys.argv[1:])
+        os.environ[VARIABLE] = _pack(request)
+        _install(request.swaps)
+        _prepare_path(request)
+        found = _find(request)
+    except ConfigError as error:
+        print(f"{program.LAUNCHER}: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, program.NoSuchModule) else 2)
+    atexit.register(_tell_unused, request.swaps)
+    sys.argv[:] = [found.file if request.is_module else request.target, *request.rest]
+    found.run("__main__", namespace)
+
+
+def as_worker(namespace: dict[str, Any]) -> None:
+    """Do what a spawned process needs before its own work.
+
+    As without the launcher, the program's file is executed under the name
+    ``__mp_main__``, so that its functions can be called.
+
+    Arguments
+    ---------
+    namespace : dict
+        That of the launcher's module, which the program takes over.
+    """
+    request = _unpack(os.environ[VARIABLE])
+    _install(request.swaps)
+    found = _find(request)
+    if found.name.endswith(".__main__"):
+        # Python does not execute the main module of a package again either.
+        return
+    sys.argv[0] = found.file
+    found.run("__mp_main__", namespace)
+
+
+def read_arguments(arguments: list[str]) -> Request:
+    """Read the command line.
+
+    Arguments
+    ---------
+    arguments : list of str
+        Without the program's name.
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown, a swap cannot be or there is nothing to run.
+    """
+    rest = list(arguments)
+    swaps: list[str] = []
+    while rest and rest[0].startswith("-"):
+        option, equals, value = rest.pop(0).partition("=")
+        if option not in ("-m", "--swap") or (option == "-m" and equals):
+            raise ConfigError(f"unknown option {option}; usage: {USAGE}")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"{option} needs a value; usage: {USAGE}")
+            value = rest.pop(0)
+        if option == "-m":
+            return Request(value, True, rest, read_swaps(swaps))
+        swaps.append(value)
+    if not rest:
+        raise ConfigError(f"nothing to run; usage: {USAGE}")
+    return Request(rest[0], False, rest[1:], read_swaps(swaps))
+
+
+def _install(swaps: list[Swap]) -> None:
+    program.hide_launcher_in_tracebacks()
+    hook = AfterImport()
+    for swap in swaps:
+        swap.install(hook)
+    entry_points.install(hook)
+    hook.install()
+
+
+def _prepare_path(request: Request) -> None:
+    """Let imports start where they would for the program alone."""
+    flags = sys.flags
+    if not (request.is_module or flags.isolated or getattr(flags, "safe_path", False)):
+        sys.path[0] = os.path.dirname(os.path.realpath(request.target))
+
+
+def _find(request: Request) -> program.Program:
+    find = program.find_module if request.is_module else program.find_script
+    return find(request.target)
+
+
+def _pack(request: Request) -> str:
+    # The process may have changed its folder by the time it spawns another.
+    script = os.path.abspath(request.target)
+    target = request.target if request.is_module else script
+    return json.dumps([target, request.is_module, [s.text for s in request.swaps]])
+
+
+def _unpack(text: str) -> Request:
+    target, is_module, swaps = json.loads(text)
+    return Request(target, is_module, [], [read_swap(text) for text in swaps])
+
+
+def _tell_unused(swaps: list[Swap]) -> None:
+    for swap in swaps:
+        if swap.module not in sys.modules:
+            print(
+                f"{program.LAUNCHER}: --swap {swap.path} changed nothing in this "
+                f"process: {swap.module} was never imported",
+                file=sys.stderr,
+            )
