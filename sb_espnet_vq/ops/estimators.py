@@ -87,6 +87,52 @@ def attach_gradient(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     return _AttachGradient.apply(x, value, slope)
 
 
+class _AttachLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, loss: Tensor) -> Tensor:
+        ctx.save_for_backward(loss)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,) = grads
+        (loss,) = ctx.saved_tensors
+        return grad, torch.ones_like(loss)
+
+
+def attach_loss(value: Tensor, loss: Tensor) -> Tensor:
+    """Return ``value`` bit for bit; a backward pass through it adds that of ``loss``.
+
+    For a place that has no use for a second loss: whatever is made of the value, the
+    gradient is that of its own loss plus ``loss``. The weight is 1 and not that of
+    what follows, which cannot be known here; a gradient scaler multiplies the
+    trainer's loss and not this one.
+
+    Arguments
+    ---------
+    value : torch.Tensor
+        Any shape.
+    loss : torch.Tensor
+        Scalar.
+
+    Returns
+    -------
+    torch.Tensor
+        ``value``.
+
+    Example
+    -------
+    >>> x = torch.tensor([3.0], requires_grad=True)
+    >>> y = attach_loss(x * 2, x.square().sum())
+    >>> y.sum().backward()
+    >>> y, x.grad
+    (tensor([6.], grad_fn=<_AttachLossBackward>), tensor([8.]))
+    """
+    if not (torch.is_grad_enabled() and loss.requires_grad):
+        return value
+    return _AttachLoss.apply(value, loss)
+
+
 class _SampleEntries(torch.autograd.Function):
     @staticmethod
     def forward(ctx, probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:

@@ -60,12 +60,16 @@ class Quantized(NamedTuple):
         the weights are in the family's ``loss_weights``.
     counts : torch.Tensor, optional
         (K, V) uses of each code over all ranks, where the family has them anyway.
+    usage : torch.Tensor, optional
+        (K, V) mean over the real frames of all ranks of how probable each code was,
+        with gradient, where the family has it anyway (see ``gives_usage``).
     """
 
     value: Tensor
     codes: Tensor
     terms: dict[str, Tensor]
     counts: Tensor | None = None
+    usage: Tensor | None = None
 
 
 class Quantizer(nn.Module, ABC):
@@ -98,6 +102,8 @@ class Quantizer(nn.Module, ABC):
     draws_codes: bool = False
     #: Classes that ``labels`` may name; None where the family uses no labels.
     num_classes: int | None = None
+    #: Whether ``_quantize`` finds the mean usage of codes, with gradient.
+    gives_usage: bool = False
 
     def __init__(self, dim: int, codebook_size: int, n_codebooks: int = 1):
         super().__init__()
@@ -151,6 +157,35 @@ class Quantizer(nn.Module, ABC):
             If a label is out of range (eager mode on a CPU; else NaN frames).
         """
         return self._forward(x, mask, labels)[0]
+
+    def forward_with_usage(
+        self, x: Tensor, *, mask: Tensor | None = None, labels: Tensor | None = None
+    ) -> tuple[QuantizerOutput, Tensor | None]:
+        """Do what ``forward`` does; return also how probable each code was.
+
+        Arguments
+        ---------
+        x, mask, labels
+            As in ``forward``.
+
+        Returns
+        -------
+        out : QuantizerOutput
+            As from ``forward``.
+        usage : torch.Tensor, optional
+            (n_codebooks, codebook_size) mean probability of each code over the real
+            frames of all ranks, with gradient, for a loss that wants codes in even
+            use. None where the family has none (see ``gives_usage``).
+
+        Raises
+        ------
+        ShapeError, ValueError
+            As in ``forward``.
+        """
+        if not self.gives_usage:
+            return self(x, mask=mask, labels=labels), None
+        out, found = self._forward(x, mask, labels)
+        return out, found.usage
 
     @torch.no_grad()
     def encode(

@@ -11,6 +11,7 @@ from sb_espnet_vq.ops.sign_patterns import summed_pattern_probs
 from sb_espnet_vq.quantizers.base import (
     Quantized,
     Quantizer,
+    QuantizerOutput,
     in_range,
     positive_int,
     project,
@@ -85,6 +86,8 @@ class BSQ(Quantizer):
                 f"{entropy_weight} with 2**{self.bits}"
             )
         self.loss_weights = {"entropy": entropy_weight}
+        # Without the entropy term nobody pays for 2**bits probabilities.
+        self.gives_usage = entropy_weight > 0
         self.diversity_gamma = in_range(
             "diversity_gamma", diversity_gamma, 0, float("inf")
         )
@@ -105,7 +108,37 @@ class BSQ(Quantizer):
         # A frame of zeros has no direction; a tiny divisor would blow up its gradient.
         return z / torch.where(norm > _TINY, norm, 1)
 
-    def entropy_term(self, frames: Frames, u: Tensor, inv_temperature: float) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        inv_temperature: float | None = None,
+    ) -> QuantizerOutput:
+        """Quantize a batch.
+
+        Arguments
+        ---------
+        x, mask, labels
+            As in `Quantizer.forward`.
+        inv_temperature : float, optional
+            Of the soft assignment, in this call. Default: the constructor's.
+
+        Returns
+        -------
+        QuantizerOutput
+
+        Raises
+        ------
+        ShapeError
+            As in `Quantizer.forward`.
+        """
+        return self._forward(x, mask, labels, inv_temperature=inv_temperature)[0]
+
+    def entropy_term(
+        self, frames: Frames, u: Tensor, inv_temperature: float
+    ) -> tuple[Tensor, Tensor]:
         """Return the entropy of frames minus gamma times that of the mean.
 
         Arguments
@@ -119,15 +152,17 @@ class BSQ(Quantizer):
 
         Returns
         -------
-        torch.Tensor
+        term : torch.Tensor
             Scalar in nats.
+        usage : torch.Tensor
+            (2**bits,) the mean assignment, over the frames of all ranks.
         """
         # The codes +1/sqrt(D) and -1/sqrt(D) differ by 2/sqrt(D) in one bit, and
         # the softmax takes 2 * inv_temperature * u . c.
         logits = u * (4 * inv_temperature / self.bits**0.5)
         of_frames = frames.mean(sign_entropy(logits))
-        summed = summed_pattern_probs(logits, frames.weight)
-        return of_frames - self.diversity_gamma * entropy(frames.mean_of_sum(summed))
+        usage = frames.mean_of_sum(summed_pattern_probs(logits, frames.weight))
+        return of_frames - self.diversity_gamma * entropy(usage), usage
 
     def _quantize(
         self, frames: Frames, inv_temperature: float | None = None
@@ -137,10 +172,11 @@ class BSQ(Quantizer):
         u = self.on_sphere(frames.x)
         codes = self._codes(u)
         signs = straight_through(u, self._signs(codes))
-        terms = {}
-        if self.loss_weights["entropy"] > 0:
-            terms["entropy"] = self.entropy_term(frames, u, inv_temperature)
-        return Quantized(project(self.project_out, signs), codes, terms)
+        value = project(self.project_out, signs)
+        if self.loss_weights["entropy"] == 0:
+            return Quantized(value, codes, {})
+        term, usage = self.entropy_term(frames, u, inv_temperature)
+        return Quantized(value, codes, {"entropy": term}, usage=usage[None])
 
     def _search(self, frames: Frames) -> Tensor:
         return self._codes(self.on_sphere(frames.x))

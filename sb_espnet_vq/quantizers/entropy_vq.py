@@ -51,6 +51,8 @@ class EntropyVQ(Quantizer):
     ['codebook', 'commitment', 'entropy', 'perplexity', 'used_codes']
     """
 
+    gives_usage = True
+
     def __init__(
         self,
         dim: int,
@@ -78,14 +80,15 @@ class EntropyVQ(Quantizer):
         table = self.codebook.weight.to(frames.x.dtype)
         codes = nearest_code(frames.x, table)
         chosen = F.embedding(codes, table)
+        usage = self._mean_assignment(frames, table)
         terms = {
             "commitment": frames.mean_square(frames.x, chosen.detach()),
             "codebook": frames.mean_square(frames.x.detach(), chosen),
-            "entropy": -entropy(self._mean_assignment(frames, table)),
+            "entropy": -entropy(usage),
         }
         codes = codes[:, None]
         value = straight_through(frames.x, self._decode(codes))
-        return Quantized(value, codes, terms)
+        return Quantized(value, codes, terms, usage=usage[None])
 
     def _mean_assignment(self, frames: Frames, table: Tensor) -> Tensor:
         # ||x||^2 is the same for all codes, so softmax does not see it.

@@ -155,6 +155,25 @@ def test_attach_gradient():
 
 
 @quick
+@given(st.integers(1, 4), st.sampled_from(DTYPES), seeds)
+def test_attach_loss(n, dtype, seed):
+    x = normal(n, 3, seed=seed, dtype=dtype)
+    weight = normal(n, 3, seed=seed + 1, dtype=dtype).detach()
+    given = estimators.attach_loss(x * 2, x.square().sum())
+    assert torch.equal(given, x * 2)
+    (of_x,) = torch.autograd.grad((given * weight).sum(), x)
+    total = (x * 2 * weight).sum() + x.square().sum()
+    torch.testing.assert_close(of_x, torch.autograd.grad(total, x)[0])
+
+
+def test_attach_loss_without_a_graph_is_the_value_itself():
+    value, loss = torch.randn(3), torch.ones((), requires_grad=True)
+    assert estimators.attach_loss(value, loss.detach()) is value
+    with torch.no_grad():
+        assert estimators.attach_loss(value, loss) is value
+
+
+@quick
 @given(st.integers(0, 4), st.sampled_from(DTYPES), seeds)
 def test_straight_through(n, dtype, seed):
     x = normal(n, 3, seed=seed, dtype=dtype)

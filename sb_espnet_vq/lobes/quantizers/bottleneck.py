@@ -1,0 +1,118 @@
+"""The bottleneck role: values and codes of a codec's frames, as FocalCodec has them."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
+from sb_espnet_vq.quantizers.base import positive_int
+from sb_espnet_vq.quantizers.bsq import BSQ
+from sb_espnet_vq.registry import build, find_quantizer
+
+_MAX_TABLE_BITS = 24
+
+
+class BottleneckQuantizer(nn.Module):
+    """Any quantizer in the place of SpeechBrain's `BinarySphericalQuantizer`.
+
+    Arguments
+    ---------
+    code_dim : int
+        Width of the frames. There are 2**code_dim codes, in one codebook unless
+        ``quantizer_conf`` asks for more: the bitrate is that of upstream.
+    entropy_loss_weight : float
+        Weight of the entropy term, for families that have one.
+    diversity_gamma : float
+        Weight of evenness against confidence within it, for `bsq`.
+    quantizer : str
+        A registered name. The default gives upstream's numbers.
+    quantizer_conf : dict, optional
+        Options of the family; they win over what the arguments above say.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is unknown or out of range, or if a family that
+        keeps its codes in a table would need more than 2**24 of them.
+
+    Example
+    -------
+    >>> import torch
+    >>> conf = {"codebook_size": 1024, "n_codebooks": 2}
+    >>> quantizer = BottleneckQuantizer(13, quantizer="rvq", quantizer_conf=conf)
+    >>> quantized, codes, loss = quantizer(torch.randn(2, 50, 13))
+    >>> quantized.shape, codes.shape
+    (torch.Size([2, 50, 13]), torch.Size([2, 50, 2]))
+    """
+
+    def __init__(
+        self,
+        code_dim: int,
+        entropy_loss_weight: float = 0.1,
+        diversity_gamma: float = 1.0,
+        *,
+        quantizer: str = "bsq",
+        quantizer_conf: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        mapped = {
+            "dim": code_dim,
+            "codebook_size": 2 ** positive_int("code_dim", code_dim),
+            "n_codebooks": 1,
+            "entropy_weight": entropy_loss_weight,
+            "diversity_gamma": diversity_gamma,
+        }
+        options = family_options(quantizer, mapped, quantizer_conf)
+        in_table = not issubclass(find_quantizer(quantizer), BSQ)
+        named = "codebook_size" in (quantizer_conf or {})
+        if in_table and not named and code_dim > _MAX_TABLE_BITS:
+            raise ConfigError(
+                f"code_dim {code_dim} stands for 2**{code_dim} codes, too many for the "
+                f"table of {quantizer!r}; give codebook_size in quantizer_conf"
+            )
+        self.quantizer = build(quantizer, **options)
+        parameters = inspect.signature(self.quantizer.forward).parameters
+        self._takes_temperature = "inv_temperature" in parameters
+
+    def forward(
+        self,
+        x: Tensor,
+        inv_temperature: float | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantize a batch; in training, learn from it.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (..., code_dim) float.
+        inv_temperature : float, optional
+            Of `bsq`'s soft assignment. Default: the family's own, 100 unless
+            ``quantizer_conf`` says otherwise. Other families have none, and go on
+            as they are where a recipe passes one.
+        mask : torch.Tensor, optional
+            (...) bool, True at real frames.
+
+        Returns
+        -------
+        quantized : torch.Tensor
+            (..., code_dim) with straight-through gradient.
+        codes : torch.Tensor
+            (...) int64, or (..., K) where there are K > 1 codebooks.
+        loss : torch.Tensor
+            Scalar, weighted.
+
+        Raises
+        ------
+        ShapeError
+            If a shape or dtype is wrong.
+        """
+        options = {}
+        if self._takes_temperature:
+            options["inv_temperature"] = inv_temperature
+        out = self.quantizer(x, mask=mask, **options)
+        return out.quantized, squeeze_codes(out.codes), out.loss

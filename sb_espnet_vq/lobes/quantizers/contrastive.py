@@ -1,0 +1,169 @@
+"""The contrastive role: quantized targets and their diversity, as in wav2vec 2.0."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sb_espnet_vq.lobes.quantizers.options import family_options
+from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
+from sb_espnet_vq.ops.entropy import entropy
+from sb_espnet_vq.ops.estimators import attach_loss
+from sb_espnet_vq.quantizers.base import full_precision, positive_int, project
+from sb_espnet_vq.quantizers.gumbel import GumbelVQ
+from sb_espnet_vq.registry import build, find_quantizer
+
+_DROP_IN_OPTIONS = {"dim", "codebook_size", "n_codebooks", "temperature"}
+
+
+class ContrastiveQuantizer(nn.Module):
+    """Any quantizer in the place of SpeechBrain's `GumbelVectorQuantizer`.
+
+    `W2VTargetQuantiser` takes it as its ``quantiser``. A family's loss, which this
+    role has no place for, rides on the gradient of ``x`` with weight 1 (`attach_loss`
+    says what that means under a gradient scaler).
+
+    Where ``vq_dim`` differs from ``input_dim``, families other than `gumbel` get a
+    learnt linear layer without bias behind them. Not in front: a layer there could
+    please a commitment loss by shrinking, and codes would be of something else than
+    the frames.
+
+    Arguments
+    ---------
+    input_dim : int
+        Width of the frames that come in.
+    num_vars : int
+        Codes in each codebook.
+    temp_tuple : tuple of float
+        (start, stop, decay) of the temperature, for families that have such a
+        schedule; others do without.
+    groups : int
+        Codebooks, where the family can have several.
+    vq_dim : int
+        Width of what comes out.
+    quantizer : str
+        A registered name. `gumbel` is the drop-in class itself: its numbers are
+        upstream's, and the step of ``update_temp`` is saved besides.
+    quantizer_conf : dict, optional
+        Options of the family; they win over what the arguments above say.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is unknown or out of range.
+
+    Buffers
+    -------
+    step : () int64, what ``update_temp`` was last told; with `gumbel` alone.
+
+    Example
+    -------
+    >>> arguments = 128, 64, (2.0, 0.25, 0.999995), 2, 50
+    >>> quantiser = ContrastiveQuantizer(*arguments, quantizer="entropy_vq")
+    >>> output = quantiser(torch.rand(10, 12, 128))
+    >>> output["x"].shape, output["num_vars"]
+    (torch.Size([10, 12, 50]), 64)
+    """
+
+    quantizer: Any
+    step: Tensor
+    project_out: nn.Module
+
+    def __init__(
+        self,
+        input_dim: int,
+        num_vars: int,
+        temp_tuple: tuple[float, float, float],
+        groups: int,
+        vq_dim: int,
+        *,
+        quantizer: str = "gumbel",
+        quantizer_conf: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.vq_dim = positive_int("vq_dim", vq_dim)
+        mapped: dict[str, Any] = {
+            "dim": input_dim,
+            "codebook_size": num_vars,
+            "n_codebooks": groups,
+        }
+        family = find_quantizer(quantizer)
+        if issubclass(family, GumbelVQ):
+            mapped["temperature"] = temp_tuple
+        options = family_options(quantizer, mapped, quantizer_conf)
+        self.project_out = nn.Identity()
+        if family is GumbelVQ and set(options) == _DROP_IN_OPTIONS:
+            self.quantizer = GumbelVectorQuantizer(
+                input_dim,
+                options["codebook_size"],
+                options["temperature"],
+                options["n_codebooks"],
+                vq_dim,
+            )
+            self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+            return
+        self.quantizer = build(quantizer, **options)
+        if vq_dim != input_dim:
+            self.project_out = nn.Linear(input_dim, vq_dim, bias=False)
+
+    def update_temp(self, steps: int) -> None:
+        """Set the temperature for training step ``steps``, where there is one."""
+        if "step" in self._buffers:
+            self.step.fill_(steps)
+        if isinstance(self.quantizer, GumbelVQ):
+            self.quantizer.update_temp(steps)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None) -> dict:
+        """Quantize a batch; in training, learn from it.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (B, T, input_dim) float.
+        mask : torch.Tensor, optional
+            (B, T) bool, True at real frames; padding then counts nowhere.
+
+        Returns
+        -------
+        dict
+            ``x`` (B, T, vq_dim); ``num_vars``, codes of all codebooks; ``temp``, 0
+            for families that choose without a temperature; ``code_perplexity``, that
+            of the codes, and ``prob_perplex``, that of the mean probability of each
+            code, with gradient, both summed over codebooks and over the frames of
+            all ranks in training. Families without such probabilities (`vq`, `rvq`,
+            `class_partitioned`, `random_projection`, and `bsq` at entropy_weight 0)
+            give the perplexity of codes for both, which has no gradient: a diversity
+            loss made of it trains nothing there.
+
+        Raises
+        ------
+        ShapeError
+            If a shape or dtype is wrong.
+        """
+        if isinstance(self.quantizer, GumbelVectorQuantizer):
+            return self.quantizer(x, mask=mask)
+        scheduled = isinstance(self.quantizer, GumbelVQ)
+        temperature = self.quantizer.temperature() if scheduled else 0.0
+        out, usage = self.quantizer.forward_with_usage(x, mask=mask)
+        n_codebooks = self.quantizer.n_codebooks
+        perplexity = out.stats["perplexity"] * n_codebooks
+        return {
+            "x": self._outward(attach_loss(out.quantized, out.loss)),
+            "num_vars": self.quantizer.codebook_size * n_codebooks,
+            "temp": temperature,
+            "code_perplexity": perplexity,
+            "prob_perplex": (
+                perplexity if usage is None else entropy(usage, 1e-7).exp().sum()
+            ),
+        }
+
+    def _outward(self, quantized: Tensor) -> Tensor:
+        with full_precision(quantized):
+            wide = project(self.project_out, quantized.flatten(0, -2))
+        return wide.to(quantized.dtype).view(*quantized.shape[:-1], self.vq_dim)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        if "step" in self._buffers:
+            self.quantizer.update_temp(int(self.step))

@@ -1,0 +1,190 @@
+"""The dictionary role: keys in the place of vectors, as PIQ looks them up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sb_espnet_vq.errors import ShapeError
+from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
+from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
+from sb_espnet_vq.ops.devices import eager_on_cpu
+from sb_espnet_vq.ops.estimators import attach_loss, straight_through
+from sb_espnet_vq.quantizers.base import positive_int
+from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
+from sb_espnet_vq.registry import build, find_quantizer
+
+_DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
+
+
+class DictionaryQuantizer(nn.Module):
+    """Any quantizer in the place of SpeechBrain's `VQEmbedding`.
+
+    A family's loss, which this role has no place for, rides on the gradient of the
+    first output of ``straight_through`` with weight 1 (`attach_loss` says what that
+    means under a gradient scaler). Thus `entropy_vq` moves its codebook; `vq` and
+    `rvq` move theirs by averages in ``straight_through`` in training.
+
+    Arguments
+    ---------
+    K : int
+        Number of keys.
+    D : int
+        Width of a key.
+    numclasses : int
+        Number of classes, for a family that shares its keys out among classes.
+    activate_class_partitioning : bool
+        False opens all keys to all classes.
+    shared_keys : int
+        Keys that belong to no class, for such a family.
+    quantizer : str
+        A registered name. `class_partitioned` is the drop-in class itself, with
+        upstream's numbers, as long as ``quantizer_conf`` names no loss weights: those
+        terms are what PIQ's trainer makes of the two outputs. With loss weights the
+        family's own losses move its keys.
+    quantizer_conf : dict, optional
+        Options of the family; they win over what the arguments above say.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is unknown or out of range, or a class would have
+        no key.
+
+    Example
+    -------
+    >>> dictionary = DictionaryQuantizer(K=20, D=8, quantizer="vq")
+    >>> z_q, z_q_bar = dictionary.straight_through(torch.randn(2, 8, 5, 4))
+    >>> z_q.shape, bool((z_q == z_q_bar).all())
+    (torch.Size([2, 8, 5, 4]), True)
+    """
+
+    quantizer: Any
+
+    def __init__(
+        self,
+        K: int,
+        D: int,
+        numclasses: int = 50,
+        activate_class_partitioning: bool = True,
+        shared_keys: int = 0,
+        *,
+        quantizer: str = "class_partitioned",
+        quantizer_conf: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.activate_class_partitioning = activate_class_partitioning
+        mapped = {
+            "dim": positive_int("D", D),
+            "codebook_size": positive_int("K", K),
+            "n_codebooks": 1,
+            "num_classes": numclasses if activate_class_partitioning else 1,
+            "shared_keys": shared_keys if activate_class_partitioning else 0,
+        }
+        options = family_options(quantizer, mapped, quantizer_conf)
+        is_class_partitioned = find_quantizer(quantizer) is ClassPartitionedVQ
+        if is_class_partitioned and set(options) == _DROP_IN_OPTIONS:
+            self.quantizer = VQEmbedding(
+                options["codebook_size"],
+                options["dim"],
+                options["num_classes"],
+                activate_class_partitioning,
+                options["shared_keys"],
+            )
+            num_classes = options["num_classes"]
+        else:
+            self.quantizer = build(quantizer, **options)
+            num_classes = self.quantizer.num_classes
+        self.needs_labels = activate_class_partitioning and num_classes is not None
+        self.learns_by_gradient = any(True for _ in self.quantizer.parameters())
+
+    def forward(self, z_e_x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the codes of vectors and change nothing; they have no gradient.
+
+        Arguments
+        ---------
+        z_e_x : torch.Tensor
+            (B, D, H, W) float.
+        labels : torch.Tensor, optional
+            (B,) classes, whole numbers of any dtype. Needed by a family that shares
+            its keys out among classes; others look at none.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, H, W) int64, or (B, H, W, K) where ``quantizer_conf`` asks for K > 1
+            codebooks; -1 where a vector is not finite.
+
+        Raises
+        ------
+        ShapeError
+            If a shape or dtype is wrong, or labels are missing.
+        ValueError
+            If a label is no class (eager mode on a CPU; else codes of -1).
+        """
+        labels = self._labels(labels)
+        if isinstance(self.quantizer, VQEmbedding):
+            return self.quantizer(z_e_x, labels)
+        return squeeze_codes(self.quantizer.encode(_frames(z_e_x), labels=labels))
+
+    def straight_through(
+        self, z_e_x: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the values of the codes twice; in training, let averages follow.
+
+        Arguments
+        ---------
+        z_e_x, labels
+            As in ``forward``.
+
+        Returns
+        -------
+        z_q_x : torch.Tensor
+            (B, D, H, W) with the gradient of the family's value, which goes to
+            ``z_e_x``, and that of its loss. NaN where a vector is not finite.
+        z_q_x_bar : torch.Tensor
+            The same values, with the gradient of ``decode``. With the default that
+            is to the keys. It has none for families that move their codebook by
+            averages or by their own loss.
+
+        Raises
+        ------
+        ShapeError, ValueError
+            As in ``forward``.
+        """
+        labels = self._labels(labels)
+        if isinstance(self.quantizer, VQEmbedding):
+            return self.quantizer.straight_through(z_e_x, labels)
+        out = self.quantizer(_frames(z_e_x), labels=labels)
+        bar = out.quantized.detach()
+        if self.learns_by_gradient:
+            decoded = self.quantizer.decode(out.codes)
+            # The value of the lookup, since training may have moved the codebook.
+            bar = straight_through(decoded, bar.to(decoded.dtype)).to(bar.dtype)
+        value = attach_loss(out.quantized, out.loss)
+        return value.movedim(-1, 1), bar.movedim(-1, 1)
+
+    def _labels(self, labels: Tensor | None) -> Tensor | None:
+        """Return the labels as the quantizer takes them, None where it uses none."""
+        if not self.needs_labels:
+            return None
+        if labels is None:
+            raise ShapeError(
+                "this dictionary shares its keys out among classes, so it needs "
+                "labels (B,), one for each item of the batch; got None. "
+                "activate_class_partitioning=False opens all keys to all"
+            )
+        if isinstance(self.quantizer, VQEmbedding):
+            return labels
+        whole = labels.reshape(-1).long()
+        if eager_on_cpu(labels) and not torch.equal(whole, labels.reshape(-1)):
+            raise ValueError(f"labels must be whole numbers, got {labels.tolist()}")
+        return whole
+
+
+def _frames(z: Tensor) -> Tensor:
+    if not isinstance(z, Tensor) or z.dim() < 2:
+        came = getattr(z, "shape", type(z).__name__)
+        raise ShapeError(f"a dictionary takes (B, D, H, W), got {came}")
+    return z.movedim(1, -1)

@@ -1,0 +1,117 @@
+"""The target role: labels for masked prediction, as BEST-RQ has them."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sb_espnet_vq.lobes.quantizers.options import family_options
+from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
+from sb_espnet_vq.quantizers.random_projection import RandomProjection
+from sb_espnet_vq.registry import build
+
+
+class TargetQuantizer(nn.Module):
+    """Any quantizer in the place of SpeechBrain's `RandomProjectionQuantizer`.
+
+    It gives labels and no gradient. Loss terms have no place here: what a family
+    learns by gradient stays at its random start, frozen, and its codes are those of
+    a random code space, as in Chiu et al. 2022, https://arxiv.org/abs/2202.01855,
+    section 3.1. A family whose codebook follows a moving average (`vq`, `rvq`) goes
+    on learning while this module is in training mode, so its labels drift.
+
+    Arguments
+    ---------
+    input_dim : int
+        Width of the frames.
+    cb_dim : int
+        Width of the code space, for families that have such an option
+        (``code_dim``); others do without.
+    cb_vocab : int
+        Number of labels.
+    quantizer : str
+        A registered name. The default gives upstream's labels for a seed.
+    quantizer_conf : dict, optional
+        Options of the family; they win over what the arguments above say.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an option is unknown or out of range.
+
+    Example
+    -------
+    >>> target = TargetQuantizer(16, 16, 32, quantizer="vq")
+    >>> target(torch.rand(10, 12, 16)).shape
+    torch.Size([10, 12])
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        cb_dim: int,
+        cb_vocab: int,
+        *,
+        quantizer: str = "random_projection",
+        quantizer_conf: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        mapped = {
+            "dim": input_dim,
+            "codebook_size": cb_vocab,
+            "code_dim": cb_dim,
+            "n_codebooks": 1,  # the labels are those of the first
+            "entropy_weight": 0,  # nobody would see the term
+        }
+        options = family_options(quantizer, mapped, quantizer_conf)
+        self.quantizer = build(quantizer, **options).requires_grad_(False)
+        self._ranks_agree = False
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Return the label of each frame; in training, let averages follow the batch.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (B, T, input_dim) float.
+        mask : torch.Tensor, optional
+            (B, T) bool, True at real frames.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T) int64, the code in the first codebook. Padding and a frame that is
+            not finite get 0, so that a loss over labels does not index out of bounds
+            before the trainer sees the frame.
+
+        Raises
+        ------
+        ShapeError
+            If a shape or dtype is wrong.
+        """
+        if self.training and world_size() > 1:
+            self._agree_over_ranks()
+        return self._codes(x, mask)[..., 0].clamp(min=0)
+
+    def _codes(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if self.training and not isinstance(self.quantizer, RandomProjection):
+            codes = self.quantizer(x, mask=mask).codes
+            if not self.quantizer.draws_codes:
+                return codes
+        # A label is no place for noise.
+        return self.quantizer.encode(x, mask=mask)
+
+    def _agree_over_ranks(self) -> None:
+        """Give every rank the tables of rank 0, once.
+
+        Trainers wrap a module in DDP, which would do so, only if it has something
+        to train.
+        """
+        if self._ranks_agree:
+            return
+        for table in chain(self.parameters(), self.buffers()):
+            copy_from_first_rank_(table)
+        self._ranks_agree = True
