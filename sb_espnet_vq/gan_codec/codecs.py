@@ -6,12 +6,13 @@ knows them; so does `sb_espnet_vq.gan_codec.task.VQGANCodecTask`.
 
 import copy
 import inspect
+from typing import Any
 
 import torch
 from espnet2.gan_codec.dac.dac import DAC
 from espnet2.gan_codec.encodec.encodec import Encodec
 from espnet2.gan_codec.soundstream.soundstream import SoundStream
-from torch import Tensor, nn
+from torch import Tensor
 
 from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
@@ -33,7 +34,8 @@ class _QuantizerByName:
         ESPnet's own options, with ESPnet's own defaults.
     """
 
-    generator: nn.Module
+    __signature__: inspect.Signature
+    generator: Any
     frame_shift: int
 
     def __init_subclass__(cls, **kwargs):
@@ -98,7 +100,8 @@ class _QuantizerByName:
                 f"{audio.shape[-1]}; set chunk_length to such a multiple with "
                 "iterator_type: chunk"
             )
-        return super().forward(audio, forward_generator=forward_generator, **kwargs)
+        forward = super().forward  # type: ignore[misc]
+        return forward(audio, forward_generator=forward_generator, **kwargs)
 
     def encode(self, x: Tensor, **kwargs) -> Tensor:
         """Return the codes (n, B, T) of audio, as ESPnet's codec does.
@@ -110,7 +113,7 @@ class _QuantizerByName:
         """
         if x.numel() == 0:
             raise ShapeError(f"{type(self).__name__}: there is no audio to encode")
-        return super().encode(x, **kwargs)
+        return super().encode(x, **kwargs)  # type: ignore[misc]
 
 
 _STOCK = (SoundStream, Encodec, DAC)
@@ -120,8 +123,7 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 def _stock(codec: type) -> dict[str, inspect.Parameter]:
     """Return the options of ESPnet's codec that ``codec`` derives from."""
     upstream = next(each for each in codec.__mro__ if each in _STOCK)
-    given = dict(inspect.signature(upstream.__init__).parameters)
-    del given["self"]
+    given = inspect.signature(upstream).parameters
     options = {name: each.replace(kind=_KEYWORD) for name, each in given.items()}
     if upstream is Encodec:
         # ESPnet's default cannot be built: it is one level flatter than what its

@@ -288,7 +288,7 @@ class CodecQuantizer(nn.Module):
         """
         return bandwidth_per_codebook(self.bins, sample_rate)
 
-    def _number(self, n_codebooks: int) -> dict[str, int]:
+    def _number(self, n_codebooks: int) -> dict[str, Any]:
         return {"n_codebooks": n_codebooks} if self._takes_number else {}
 
     def _frames_last(self, x: Tensor) -> Tensor:

@@ -128,16 +128,16 @@ def speech(tmp_path_factory):
     return folder
 
 
-def train(speech, out, codec, iterator=None, **conf):
-    """Run ESPnet's training for one epoch of two steps, and its validation."""
-    out.mkdir(parents=True, exist_ok=True)
-    config = {
+def train_configuration(codec, iterator=None, **conf):
+    """One epoch of two steps, and validation."""
+    return {
         "codec": codec,
         "codec_conf": codec_conf(codec, **conf),
         "optim": "adam",
         "optim2": "adam",
         "generator_first": True,
-        "use_preprocessor": True,
+        # Each turn of a GAN leaves out the parameters of the other.
+        "unused_parameters": True,
         "batch_type": "unsorted",
         "batch_size": 2,
         **(iterator or {"iterator_type": "sequence"}),
@@ -148,6 +148,11 @@ def train(speech, out, codec, iterator=None, **conf):
         "use_tensorboard": False,
         "log_level": "ERROR",
     }
+
+
+def train(speech, out, codec, **conf):
+    """Run ESPnet's training."""
+    config = train_configuration(codec, **conf)
     (out / "train.yaml").write_text(yaml.safe_dump(config))
     gan_codec_train.main(train_arguments(speech, out))
 

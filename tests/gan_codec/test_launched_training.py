@@ -1,0 +1,89 @@
+"""ESPnet's programs started by the launcher, as codec.sh does."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from test_codecs import CODECS, speech, train_arguments, train_configuration
+
+__all__ = ["speech"]
+
+LAUNCHER = [sys.executable, "-m", "sb_espnet_vq.run"]
+HERE = Path(__file__).parent
+FAMILY = {"vq_soundstream": "bsq", "vq_encodec": "rvq", "vq_dac": "gumbel"}
+
+
+def launch(*arguments, status=0):
+    paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [*LAUNCHER, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == status, done.stderr[-3000:]
+    return done
+
+
+def configure(out, codec, **conf):
+    out.mkdir(parents=True, exist_ok=True)
+    config = train_configuration(codec, **conf)
+    (out / "train.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_stock_programs_run(codec, speech, tmp_path):
+    configure(tmp_path, codec, quantizer=FAMILY[codec])
+    launch("-m", "espnet2.bin.gan_codec_train", *train_arguments(speech, tmp_path))
+    launch(
+        *("-m", "espnet2.bin.gan_codec_inference", "--output_dir", tmp_path / "out"),
+        *("--train_config", tmp_path / "exp/config.yaml"),
+        *("--model_file", tmp_path / "exp/latest.pth"),
+        *("--data_path_and_name_and_type", f"{speech}/wav.scp,audio,sound"),
+        *("--target_bandwidth", "4", "--num_workers", "0"),
+    )
+    assert np.load(tmp_path / "out/codec/s0.npy").shape == (1, 1, 200)
+
+
+@pytest.mark.slow
+def test_without_the_launcher_espnet_names_its_own_codecs(speech, tmp_path):
+    """What docs/launcher.md explains."""
+    configure(tmp_path, "vq_soundstream")
+    done = subprocess.run(
+        [sys.executable, "-m", "espnet2.bin.gan_codec_train"]
+        + train_arguments(speech, tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "vq_soundstream" in done.stderr and "'soundstream'" in done.stderr
+
+
+@pytest.mark.slow
+def test_spawned_workers_know_the_codecs_and_agree(speech, tmp_path):
+    configure(tmp_path, "vq_soundstream", quantizer="rvq")
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        port = listener.getsockname()[1]
+    launch("-m", "two_ranks", port, *train_arguments(speech, tmp_path))
+    states = [
+        torch.load(tmp_path / f"exp/quantizer.{rank}.pt", weights_only=True)
+        for rank in range(2)
+    ]
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+    # It has learnt: ESPnet's codebooks start as zeros, ours from the speech.
+    assert states[0]["vq.layers.0._codebook.inited"].item() == 1
