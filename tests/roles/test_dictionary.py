@@ -79,6 +79,15 @@ def test_family_with_weights_of_its_own_learns_by_them():
         module(z, LABELS + 0.5)
 
 
+@pytest.mark.parametrize("family", ["rvq", "vq"])
+def test_commitment_is_left_to_the_trainer_unless_conf_asks(family):
+    for conf, expected in (("", False), ("{commitment_weight: 1.0}", True)):
+        z = vectors().requires_grad_()
+        value, _ = load("dictionary", family, conf).straight_through(z)
+        (value.sum() * 0).backward()
+        assert bool((z.grad != 0).any()) == expected
+
+
 def test_second_output_has_the_gradient_of_decode():
     module = load("dictionary", "gumbel").train()
     value, bar = module.straight_through(vectors(), LABELS)

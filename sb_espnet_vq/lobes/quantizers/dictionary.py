@@ -24,7 +24,9 @@ class DictionaryQuantizer(nn.Module):
     A family's loss, which this role has no place for, rides on the gradient of the
     first output of ``straight_through`` with weight 1 (`attach_loss` says what that
     means under a gradient scaler). Thus `entropy_vq` moves its codebook; `vq` and
-    `rvq` move theirs by averages in ``straight_through`` in training.
+    `rvq` move theirs by averages in ``straight_through`` in training. A family's
+    commitment_weight is 0 unless ``quantizer_conf`` says otherwise, since PIQ's
+    trainer has that term itself.
 
     Arguments
     ---------
@@ -79,12 +81,13 @@ class DictionaryQuantizer(nn.Module):
             "dim": positive_int("D", D),
             "codebook_size": positive_int("K", K),
             "n_codebooks": 1,
+            "commitment_weight": 0.0,
             "num_classes": numclasses if activate_class_partitioning else 1,
             "shared_keys": shared_keys if activate_class_partitioning else 0,
         }
         options = family_options(quantizer, mapped, quantizer_conf)
         is_class_partitioned = find_quantizer(quantizer) is ClassPartitionedVQ
-        if is_class_partitioned and set(options) == _DROP_IN_OPTIONS:
+        if is_class_partitioned and _DROP_IN_OPTIONS.issuperset(quantizer_conf or ()):
             self.quantizer = VQEmbedding(
                 options["codebook_size"],
                 options["dim"],
