@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from hyperpyyaml import load_hyperpyyaml
+from yaml import safe_load
+
+from sb_espnet_vq.gan_codec.codecs import CODECS
 
 ROOT = Path(__file__).parents[1]
 DEVIATIONS = ROOT / "docs" / "deviations.md"
@@ -28,10 +32,19 @@ def test_readme_python_runs():
 
 
 def test_readme_yaml_loads():
-    (yaml,) = blocks(ROOT / "README.md", "yaml")
     sizes = "p_input: 20\ncb_dim: 4\ncb_vocab: 16\n"
-    quantizer = load_hyperpyyaml(io.StringIO(sizes + yaml))["Quantizer"]
-    assert quantizer(torch.randn(1, 5, 20)).shape == (1, 5)
+    found = blocks(ROOT / "README.md", "yaml")
+    assert len(found) == 2
+    for yaml in found:
+        quantizer = load_hyperpyyaml(io.StringIO(sizes + yaml))["Quantizer"]
+        assert quantizer(torch.randn(1, 5, 20)).shape == (1, 5)
+
+
+def test_yaml_of_the_espnet_page_builds():
+    by_name, by_target = map(safe_load, blocks(ROOT / "docs/espnet.md", "yaml"))
+    codec = CODECS[by_name["codec"]](**by_name["codec_conf"])
+    assert codec.meta_info()["code_size_per_stream"] == [1024]
+    assert instantiate(by_target, _convert_="all").num_streams == 4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

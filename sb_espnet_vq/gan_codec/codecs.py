@@ -50,7 +50,11 @@ class _QuantizerByName:
     def __init__(self, quantizer: str = "rvq", quantizer_conf=None, **codec_conf):
         defaults = {name: each.default for name, each in _stock(type(self)).items()}
         # ESPnet writes into the dictionaries that it gets, defaults too.
-        super().__init__(**copy.deepcopy({**defaults, **codec_conf}))
+        conf = copy.deepcopy({**defaults, **codec_conf})
+        for name in _LOOKED_UP:
+            default = defaults["generator_params"][name]
+            conf["generator_params"].setdefault(name, copy.copy(default))
+        super().__init__(**conf)
         theirs = self.generator.quantizer
         ours = CodecQuantizer(
             dimension=theirs.dimension,
@@ -117,6 +121,9 @@ class _QuantizerByName:
 
 
 _STOCK = (SoundStream, Encodec, DAC)
+# ESPnet's codecs read these out of `generator_params`, where its generators have a
+# default for each; without them here a shorter configuration would end in a KeyError.
+_LOOKED_UP = ("encdec_ratios", "quantizer_bins", "quantizer_n_q")
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
