@@ -42,6 +42,8 @@ class Bench:
             env={**os.environ, "PYTHONPATH": path, **self.environment},
             capture_output=True,
             text=True,
+            # Workers that cannot start are started again and again.
+            timeout=120,
         )
 
     def launch(self, *arguments: str) -> subprocess.CompletedProcess:

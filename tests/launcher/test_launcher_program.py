@@ -122,7 +122,8 @@ def test_workers_of_a_package(bench):
     bench.write("pack/__init__.py", "")
     bench.write("pack/jobs.py", WORKERS.replace("METHOD", "spawn"))
     assert "True" in same(bench, "-m", "pack.jobs").stdout
-    main = "import multiprocessing as m, operator\nif __name__ == '__main__':\n"
+    main = "import multiprocessing as m, operator\nprint('once')\n"
+    main += "if __name__ == '__main__':\n"
     main += "    print(m.get_context('spawn').Pool(1).map(operator.neg, [1]))"
     bench.write("pack/__main__.py", main)
     assert "[-1]" in same(bench, "-m", "pack").stdout
