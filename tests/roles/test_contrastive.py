@@ -8,8 +8,9 @@ from hyperpyyaml import load_hyperpyyaml
 from roles import batch, load
 
 from sb_espnet_vq import build, list_quantizers
-from sb_espnet_vq.lobes.quantizers import ContrastiveQuantizer
+from sb_espnet_vq.lobes.quantizers import ContrastiveQuantizer, contrastive
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
+from sb_espnet_vq.quantizers.base import project
 
 WITH_USAGE = ["bsq", "entropy_vq", "gumbel"]
 W2V = """
@@ -139,8 +140,16 @@ def test_conf_wins_and_choices_without_temperature_report_zero():
     assert load("contrastive", "vq")(batch())["temp"] == 0
 
 
-def test_the_layer_behind_keeps_float32_under_autocast():
+def test_the_layer_behind_keeps_float32_under_autocast(monkeypatch):
     module = load("contrastive", "vq").eval()
     expected = module(batch())["x"]
+    seen = []
+
+    def look(*arguments):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return project(*arguments)
+
+    monkeypatch.setattr(contrastive, "project", look)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(module(batch())["x"], expected)
+    assert seen == [False]

@@ -71,6 +71,11 @@ def test_code_dim_is_mapped_where_a_family_has_it_and_conf_wins():
     assert load("target", "vq").quantizer.codebook_size == 16
 
 
-def test_terms_that_nobody_sees_are_not_computed():
+def test_what_nobody_sees_is_not_computed():
+    adapter = load("target", "bsq")
+    assert not adapter.quantizer.gives_usage
+    assert "entropy" not in adapter.quantizer(batch()).stats
+    for family in ("gumbel", "rvq"):
+        assert load("target", family).quantizer.n_codebooks == 1
     many_bits = TargetQuantizer(40, 16, 2**40, quantizer="bsq")
     assert many_bits.train()(torch.randn(2, 3, 40)).max() >= 2**20
