@@ -83,8 +83,11 @@ class ClassPartitionedVQ(Quantizer):
         nn.init.uniform_(self.embedding.weight, -bound, bound)
         first, last = class_ranges(codebook_size, num_classes, shared_keys)
         device = self.embedding.weight.device
-        self.register_buffer("first_key", first.to(device), persistent=False)
-        self.register_buffer("last_key", last.to(device), persistent=False)
+        # Not saved, so in a module built without storage nothing would fill them.
+        if device.type != "meta":
+            first, last = first.to(device), last.to(device)
+        self.register_buffer("first_key", first, persistent=False)
+        self.register_buffer("last_key", last, persistent=False)
         self._widest = int((last - first).max())
 
     def _quantize(self, frames: Frames) -> Quantized:

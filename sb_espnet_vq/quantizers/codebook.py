@@ -111,7 +111,9 @@ class EMACodebook(nn.Module):
 
     def read_flag(self) -> None:
         """Read from the buffer whether the codebook is started."""
-        self.started = bool(self.inited.item())
+        # While a module built without storage is being loaded there is nothing to read.
+        if not self.inited.is_meta:
+            self.started = bool(self.inited.item())
 
     @torch.no_grad()
     def start_(self, frames: Frames) -> None:

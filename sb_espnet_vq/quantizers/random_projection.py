@@ -90,7 +90,7 @@ class RandomProjection(Quantizer):
         return self
 
     def _read_flags(self) -> None:
-        self.unproject.copy_(_pseudo_inverse(self.P))
+        self.unproject = _pseudo_inverse(self.P)
 
 
 def _pseudo_inverse(projection: Tensor) -> Tensor:

@@ -62,6 +62,16 @@ def fresh_state_dict(name, options):
 
 
 @contract_check
+def built_without_storage(name, options):
+    """A module built on the meta device takes over a state by assignment."""
+    q = make_started(name, options)
+    with torch.device("meta"):
+        other = make(name, options)
+    other.load_state_dict(copy.deepcopy(q.state_dict()), strict=True, assign=True)
+    _same_module(other, q, "a module built without storage, then loaded")
+
+
+@contract_check
 def pickle_round_trip(name, options):
     """A pickled module comes back the same."""
     for q in (make(name, options), make_started(name, options)):
