@@ -682,3 +682,26 @@ def test_an_hour_is_encoded_in_little_memory(name, labelled, hour):
     # Rounding may tip a near-tie where another kernel serves another size.
     pieces = [q.encode(each, labels=labels) for each in x.split(7500, 1)]
     assert (torch.cat(pieces, 1) != codes).sum() < 5, "in pieces of 100 s"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vq", {"kmeans_init": "false"}),
+        ("rvq", {"kmeans_init": 1}),
+        ("rvq", {"quantizer_dropout": "false"}),
+        ("vq", {"commitment_weight": math.inf}),
+        ("bsq", {"entropy_weight": math.nan}),
+        ("class_partitioned", {"shared_keys": 2.5}),
+        ("class_partitioned", {"shared_keys": -1}),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused(name, options):
+    """The text "false" would count as true, and an infinite weight as a number."""
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        build(name, dim=8, codebook_size=16, **options)
+
+
+def test_a_temperature_before_the_start_is_refused():
+    with pytest.raises(ConfigError, match="step"):
+        build("gumbel", dim=8, codebook_size=16).update_temp(-3)

@@ -14,13 +14,14 @@ from sb_espnet_vq.ops.ema import code_sums
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import finite_rows
 from sb_espnet_vq.ops.nearest import nearest_code, tile_rows
-from sb_espnet_vq.quantizers.base import full_precision, positive_int
 from sb_espnet_vq.quantizers.class_partitioned import (
     KeyRuns,
     class_of_keys,
     class_ranges,
     nearest_class_key,
 )
+from sb_espnet_vq.quantizers.options import positive_int
+from sb_espnet_vq.quantizers.precision import full_precision
 
 
 def get_irrelevant_regions(

@@ -13,9 +13,11 @@ from sb_espnet_vq.ops.collectives import world_size
 from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.usage import code_counts
-from sb_espnet_vq.quantizers.base import Quantizer, full_precision, positive_int
+from sb_espnet_vq.quantizers.base import Quantizer
 from sb_espnet_vq.quantizers.entropy_vq import EntropyVQ
 from sb_espnet_vq.quantizers.gumbel import GumbelVQ
+from sb_espnet_vq.quantizers.options import positive_int
+from sb_espnet_vq.quantizers.precision import full_precision
 from sb_espnet_vq.quantizers.random_projection import RandomProjection
 
 __all__ = ["GumbelVectorQuantizer", "RandomProjectionQuantizer", "VectorQuantizer"]

@@ -1,22 +1,19 @@
-"""What every quantizer shares: checks, masking, precision, losses and statistics."""
+"""What every quantizer shares: masking, losses, statistics and ranks."""
 
-import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.backends import cuda, mkldnn
 
-from sb_espnet_vq.errors import ConfigError, ShapeError
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.frames import Frames, flat_frames
 from sb_espnet_vq.ops.nearest import tile_rows
-from sb_espnet_vq.ops.scores import scores
 from sb_espnet_vq.ops.usage import code_counts, usage_of_codes, usage_of_counts
+from sb_espnet_vq.quantizers.checks import check_codes, check_input, check_labels
+from sb_espnet_vq.quantizers.options import positive_int
+from sb_espnet_vq.quantizers.precision import full_precision
 
 # Above this many codes, usage is taken from the codes of one rank, since a count
 # for each entry would outweigh the batch.
@@ -231,7 +228,7 @@ class Quantizer(nn.Module, ABC):
         ValueError
             If a code is out of range (eager mode on a CPU; else NaN frames).
         """
-        self._check_codes(codes)
+        check_codes(type(self).__name__, self.n_codebooks, codes)
         flat = codes.reshape(-1, codes.shape[-1]).long()
         bad = ((flat < -1) | (flat >= self.codebook_size)).any(-1)
         if eager_on_cpu(codes) and bool(bad.any()):
@@ -355,182 +352,10 @@ class Quantizer(nn.Module, ABC):
 
     def _check_input(self, x, mask, labels) -> None:
         name = type(self).__name__
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            came = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise ShapeError(f"{name}: x must be a float tensor, got {came}")
-        if x.dim() == 0 or x.shape[-1] != self.dim:
-            raise ShapeError(
-                f"{name}: x must be (..., {self.dim}), got {tuple(x.shape)}; "
-                "the last axis holds the features"
-            )
-        if mask is not None and not _is_tensor(mask, torch.bool, x.shape[:-1]):
-            raise ShapeError(
-                f"{name}: mask must be bool {tuple(x.shape[:-1])}, True at real "
-                f"frames; got {_kind(mask)}"
-            )
+        check_input(name, self.dim, x, mask)
         if labels is not None:
-            self._check_labels(x, labels)
-
-    def _check_labels(self, x: Tensor, labels: Tensor) -> None:
-        name = type(self).__name__
-        if x.dim() < 2 or not _is_tensor(labels, torch.int64, x.shape[:1]):
-            raise ShapeError(
-                f"{name}: labels must be int64 {tuple(x.shape[:1])}, one for each "
-                f"utterance; got {_kind(labels)}"
-            )
-        if self.num_classes is None or not eager_on_cpu(labels) or not len(labels):
-            return
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= self.num_classes:
-            raise ValueError(
-                f"{name}: labels must lie in [0, {self.num_classes}), "
-                f"got {low} to {high}"
-            )
-
-    def _check_codes(self, codes) -> None:
-        name = type(self).__name__
-        whole = isinstance(codes, Tensor) and not (
-            codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool
-        )
-        if not whole:
-            came = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
-            raise ShapeError(f"{name}: codes must be an integer tensor, got {came}")
-        if codes.dim() == 0 or not 1 <= codes.shape[-1] <= self.n_codebooks:
-            raise ShapeError(
-                f"{name}: codes must be (..., K) with 1 <= K <= {self.n_codebooks}, "
-                f"got {tuple(codes.shape)}"
-            )
-
-
-def full_precision(x: Tensor) -> AbstractContextManager:
-    """Return a context in which products on ``x``'s device keep their dtype.
-
-    Codes chosen from rounded distances would flip, so neither autocast nor TF32 may
-    shorten a product. While tracing, only autocast is switched off: the precision of
-    a compiled product is fixed when it is compiled.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        Tensor whose device counts.
-
-    Returns
-    -------
-    context manager
-    """
-    device = x.device.type
-    # A meta tensor, say, knows no autocast that could be switched off.
-    known = torch.amp.is_autocast_available(device)
-    autocast = torch.autocast(device, enabled=False) if known else nullcontext()
-    if torch.compiler.is_compiling():
-        return autocast
-    return _exact_products(device, autocast)
-
-
-@contextmanager
-def _exact_products(device: str, autocast: AbstractContextManager) -> Iterator[None]:
-    backend: Any = {"cuda": cuda, "cpu": mkldnn}.get(device)
-    before = "ieee" if backend is None else backend.matmul.fp32_precision
-    with autocast:
-        if before in ("ieee", "none"):
-            yield
-            return
-        backend.matmul.fp32_precision = "ieee"
-        try:
-            yield
-        finally:
-            backend.matmul.fp32_precision = before
-
-
-def table_dtype(table: Tensor) -> torch.dtype:
-    """Return the dtype to compute in with ``table``: float64 stays, else float32.
-
-    Example
-    -------
-    >>> table_dtype(torch.zeros(1, dtype=torch.bfloat16))
-    torch.float32
-    """
-    return torch.float64 if table.dtype == torch.float64 else torch.float32
-
-
-def project(module: nn.Module, x: Tensor) -> Tensor:
-    """Apply a linear layer, or the identity, in the dtype of ``x``.
-
-    A call of the layer would fail where its weights are narrower than ``x``.
-
-    Arguments
-    ---------
-    module : torch.nn.Linear or torch.nn.Identity
-        The layer.
-    x : torch.Tensor
-        (N, D) float.
-
-    Returns
-    -------
-    torch.Tensor
-        (N, D').
-
-    Example
-    -------
-    >>> project(nn.Linear(3, 2).bfloat16(), torch.zeros(1, 3)).dtype
-    torch.float32
-    """
-    if not isinstance(module, nn.Linear):
-        return x
-    bias = None if module.bias is None else module.bias.to(x.dtype)
-    return scores(x, module.weight.to(x.dtype), bias)
-
-
-def positive_int(name: str, value: int) -> int:
-    """Return ``value`` as an int if it is an integer of at least 1.
-
-    Raises
-    ------
-    ConfigError
-        If it is not.
-
-    Example
-    -------
-    >>> positive_int("dim", 8)
-    8
-    """
-    # NumPy's integers count as well.
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ConfigError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)
-
-
-def in_range(name: str, value: float, low: float, high: float) -> float:
-    """Return ``value`` if it is a number in [low, high].
-
-    Raises
-    ------
-    ConfigError
-        If it is not.
-
-    Example
-    -------
-    >>> in_range("decay", 0.99, 0, 1)
-    0.99
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high:
-        raise ConfigError(
-            f"{name} must be a number in [{low:g}, {high:g}], got {value!r}"
-        )
-    return value
+            check_labels(name, self.num_classes, x, labels)
 
 
 def _halves(x: Tensor | None, axis: int) -> tuple[Tensor | None, ...]:
     return (None, None) if x is None else x.tensor_split(2, axis)
-
-
-def _is_tensor(x, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
-    return isinstance(x, Tensor) and x.dtype == dtype and x.shape == shape
-
-
-def _kind(x) -> str:
-    if isinstance(x, Tensor):
-        return f"{x.dtype} {tuple(x.shape)}"
-    return type(x).__name__

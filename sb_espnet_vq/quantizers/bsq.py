@@ -8,15 +8,9 @@ from sb_espnet_vq.ops.entropy import entropy, sign_entropy
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.sign_patterns import summed_pattern_probs
-from sb_espnet_vq.quantizers.base import (
-    Quantized,
-    Quantizer,
-    QuantizerOutput,
-    in_range,
-    positive_int,
-    project,
-    table_dtype,
-)
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer, QuantizerOutput
+from sb_espnet_vq.quantizers.options import in_range, positive_int
+from sb_espnet_vq.quantizers.precision import project, table_dtype
 
 _MAX_BITS = 62
 _MAX_ENTROPY_BITS = 24

@@ -10,13 +10,9 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import nearest_allowed_code, nearest_code
-from sb_espnet_vq.quantizers.base import (
-    Quantized,
-    Quantizer,
-    in_range,
-    positive_int,
-    table_dtype,
-)
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.options import in_range, positive_int
+from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class ClassPartitionedVQ(Quantizer):
@@ -72,7 +68,8 @@ class ClassPartitionedVQ(Quantizer):
     ):
         super().__init__(dim, codebook_size)
         self.num_classes = positive_int("num_classes", num_classes)
-        in_range("shared_keys", shared_keys, 0, codebook_size)
+        if shared_keys != 0:
+            positive_int("shared_keys", shared_keys)
         self.shared_keys = shared_keys
         weights = {"commitment": commitment_weight, "codebook": codebook_weight}
         for name, weight in weights.items():

@@ -9,7 +9,8 @@ from sb_espnet_vq.ops.ema import code_sums, ema_update_, smoothed_means
 from sb_espnet_vq.ops.frames import Frames, draw_numbers, take_frames
 from sb_espnet_vq.ops.kmeans import kmeans
 from sb_espnet_vq.ops.nearest import nearest_code
-from sb_espnet_vq.quantizers.base import in_range, positive_int, table_dtype
+from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
+from sb_espnet_vq.quantizers.precision import table_dtype
 
 # A threshold above this part of the mean use of all codes would call healthy codes
 # dead: a batch may have fewer frames than threshold * codebook_size.
@@ -80,6 +81,7 @@ class EMACodebook(nn.Module):
     ):
         super().__init__()
         self.decay = in_range("decay", decay, 0, 1)
+        true_or_false("kmeans_init", kmeans_init)
         self.kmeans_iters = positive_int("kmeans_iters", kmeans_iters)
         self.threshold = in_range(
             "threshold_ema_dead_code", threshold_ema_dead_code, 0, float("inf")

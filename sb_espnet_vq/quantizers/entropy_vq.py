@@ -9,7 +9,9 @@ from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import nearest_code
 from sb_espnet_vq.ops.scores import scores
-from sb_espnet_vq.quantizers.base import Quantized, Quantizer, in_range, table_dtype
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.options import in_range
+from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class EntropyVQ(Quantizer):

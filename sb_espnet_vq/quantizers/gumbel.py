@@ -10,12 +10,9 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_entries
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import tile_rows
-from sb_espnet_vq.quantizers.base import (
-    Quantized,
-    in_range,
-    project,
-    table_dtype,
-)
+from sb_espnet_vq.quantizers.base import Quantized
+from sb_espnet_vq.quantizers.options import in_range
+from sb_espnet_vq.quantizers.precision import project, table_dtype
 from sb_espnet_vq.quantizers.several import SeveralCodebooks
 
 
@@ -100,7 +97,14 @@ class GumbelVQ(SeveralCodebooks):
         ---------
         step : int
             At least 0.
+
+        Raises
+        ------
+        ConfigError
+            If it is less.
         """
+        if step < 0:
+            raise ConfigError(f"step must be at least 0, got {step}")
         self.step.fill_(step)
 
     def temperature(self) -> Tensor | float:

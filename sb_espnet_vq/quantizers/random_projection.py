@@ -8,12 +8,9 @@ from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import best_score
 from sb_espnet_vq.ops.scores import scores
-from sb_espnet_vq.quantizers.base import (
-    Quantized,
-    Quantizer,
-    positive_int,
-    table_dtype,
-)
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.options import positive_int
+from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class RandomProjection(Quantizer):
@@ -90,7 +87,7 @@ class RandomProjection(Quantizer):
         return self
 
     def _read_flags(self) -> None:
-        self.unproject = _pseudo_inverse(self.P)
+        self.unproject = _pseudo_inverse(self.P).to(self.P.dtype)
 
 
 def _pseudo_inverse(projection: Tensor) -> Tensor:

@@ -8,14 +8,10 @@ from torch import Tensor, nn
 from sb_espnet_vq.ops.distance import mean_square
 from sb_espnet_vq.ops.estimators import attach_gradient, straight_through
 from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.quantizers.base import (
-    Quantized,
-    in_range,
-    positive_int,
-    project,
-    table_dtype,
-)
+from sb_espnet_vq.quantizers.base import Quantized
 from sb_espnet_vq.quantizers.codebook import EMACodebook
+from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
+from sb_espnet_vq.quantizers.precision import project, table_dtype
 from sb_espnet_vq.quantizers.several import SeveralCodebooks
 
 
@@ -150,7 +146,8 @@ class RVQ(SeveralCodebooks):
         code_dim = dim if code_dim is None else positive_int("code_dim", code_dim)
         weight = in_range("commitment_weight", commitment_weight, 0, float("inf"))
         self.loss_weights = {"commitment": weight}
-        self.quantizer_dropout = self.draws_codes = bool(quantizer_dropout)
+        dropout = true_or_false("quantizer_dropout", quantizer_dropout)
+        self.quantizer_dropout = self.draws_codes = dropout
         self.projected = code_dim != dim
         self.layers = nn.ModuleList(
             ResidualLevel(

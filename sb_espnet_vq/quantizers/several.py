@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput, positive_int
+from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput
+from sb_espnet_vq.quantizers.options import positive_int
 
 
 class SeveralCodebooks(Quantizer):

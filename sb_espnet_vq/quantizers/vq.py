@@ -4,8 +4,9 @@ from torch import Tensor
 
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.quantizers.base import Quantized, Quantizer, in_range
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 from sb_espnet_vq.quantizers.codebook import EMACodebook
+from sb_espnet_vq.quantizers.options import in_range
 
 
 class VQ(Quantizer):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from sb_espnet_vq import ConfigError, Quantizer
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.quantizers.base import Quantized, table_dtype
+from sb_espnet_vq.quantizers.base import Quantized
+from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class FiniteScalar(Quantizer):

@@ -10,7 +10,7 @@ from roles import batch, load
 from sb_espnet_vq import build, list_quantizers
 from sb_espnet_vq.lobes.quantizers import ContrastiveQuantizer, contrastive
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
-from sb_espnet_vq.quantizers.base import project
+from sb_espnet_vq.quantizers.precision import project
 
 WITH_USAGE = ["bsq", "entropy_vq", "gumbel"]
 W2V = """

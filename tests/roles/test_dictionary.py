@@ -65,6 +65,14 @@ def test_labels_are_required_where_they_are_used():
         load("dictionary", family).straight_through(z)
 
 
+@pytest.mark.parametrize("conf", [{}, {"codebook_weight": 2.0}])
+def test_without_partitioning_classes_need_no_keys_of_their_own(conf):
+    opened = DictionaryQuantizer(16, 8, 50, False, 16, quantizer_conf=conf)
+    codes = opened(vectors())
+    assert len(codes.unique()) > 3
+    assert torch.equal(opened(vectors(), LABELS), codes)
+
+
 def test_family_with_weights_of_its_own_learns_by_them():
     module = load("dictionary", "class_partitioned", "{codebook_weight: 2.0}").train()
     z = vectors().requires_grad_()

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
-from sb_espnet_vq.quantizers.base import positive_int
 from sb_espnet_vq.quantizers.bsq import BSQ
+from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.registry import build, find_quantizer
 
 _MAX_TABLE_BITS = 24

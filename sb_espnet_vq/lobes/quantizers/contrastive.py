@@ -10,8 +10,9 @@ from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
 from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.estimators import attach_loss
-from sb_espnet_vq.quantizers.base import full_precision, positive_int, project
 from sb_espnet_vq.quantizers.gumbel import GumbelVQ
+from sb_espnet_vq.quantizers.options import positive_int
+from sb_espnet_vq.quantizers.precision import full_precision, project
 from sb_espnet_vq.registry import build, find_quantizer
 
 _DROP_IN_OPTIONS = {"dim", "codebook_size", "n_codebooks", "temperature"}

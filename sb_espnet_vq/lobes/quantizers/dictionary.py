@@ -11,8 +11,8 @@ from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
 from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
-from sb_espnet_vq.quantizers.base import positive_int
 from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
+from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.registry import build, find_quantizer
 
 _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}

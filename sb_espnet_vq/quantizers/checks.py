@@ -1,0 +1,68 @@
+"""Checks of the tensors that a quantizer is given, before any state changes.
+
+Each error names what came and what was expected; ``name`` is the class it speaks for.
+"""
+
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.errors import ShapeError
+from sb_espnet_vq.ops.devices import eager_on_cpu
+
+
+def check_input(name: str, dim: int, x, mask) -> None:
+    """Raise `ShapeError` unless x is float (..., dim) and mask fits it."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        came = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ShapeError(f"{name}: x must be a float tensor, got {came}")
+    if x.dim() == 0 or x.shape[-1] != dim:
+        raise ShapeError(
+            f"{name}: x must be (..., {dim}), got {tuple(x.shape)}; "
+            "the last axis holds the features"
+        )
+    if mask is not None and not _is_tensor(mask, torch.bool, x.shape[:-1]):
+        raise ShapeError(
+            f"{name}: mask must be bool {tuple(x.shape[:-1])}, True at real "
+            f"frames; got {_kind(mask)}"
+        )
+
+
+def check_labels(name: str, num_classes: int | None, x: Tensor, labels) -> None:
+    """Raise unless labels are int64 (B,) and, where reading is free, in range."""
+    if x.dim() < 2 or not _is_tensor(labels, torch.int64, x.shape[:1]):
+        raise ShapeError(
+            f"{name}: labels must be int64 {tuple(x.shape[:1])}, one for each "
+            f"utterance; got {_kind(labels)}"
+        )
+    if num_classes is None or not eager_on_cpu(labels) or not len(labels):
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"{name}: labels must lie in [0, {num_classes}), got {low} to {high}"
+        )
+
+
+def check_codes(name: str, n_codebooks: int, codes) -> None:
+    """Raise `ShapeError` unless codes are integers (..., K), K <= n_codebooks."""
+    whole = isinstance(codes, Tensor) and not (
+        codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool
+    )
+    if not whole:
+        came = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+        raise ShapeError(f"{name}: codes must be an integer tensor, got {came}")
+    if codes.dim() == 0 or not 1 <= codes.shape[-1] <= n_codebooks:
+        raise ShapeError(
+            f"{name}: codes must be (..., K) with 1 <= K <= {n_codebooks}, "
+            f"got {tuple(codes.shape)}"
+        )
+
+
+def _is_tensor(x, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
+    return isinstance(x, Tensor) and x.dtype == dtype and x.shape == shape
+
+
+def _kind(x) -> str:
+    if isinstance(x, Tensor):
+        return f"{x.dtype} {tuple(x.shape)}"
+    return type(x).__name__

@@ -1,0 +1,65 @@
+"""Checks of the options that a quantizer is built with."""
+
+import math
+import numbers
+
+from sb_espnet_vq.errors import ConfigError
+
+
+def positive_int(name: str, value: int) -> int:
+    """Return ``value`` as an int if it is an integer of at least 1.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Example
+    -------
+    >>> positive_int("dim", 8)
+    8
+    """
+    # NumPy's integers count as well.
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ConfigError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)
+
+
+def in_range(name: str, value: float, low: float, high: float) -> float:
+    """Return ``value`` if it is a finite number in [low, high].
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Example
+    -------
+    >>> in_range("decay", 0.99, 0, 1)
+    0.99
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high or math.isinf(value):
+        raise ConfigError(
+            f"{name} must be a number in [{low:g}, {high:g}], got {value!r}"
+        )
+    return value
+
+
+def true_or_false(name: str, value: bool) -> bool:
+    """Return ``value`` if it is a bool; the text "false", say, would count as true.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Example
+    -------
+    >>> true_or_false("kmeans_init", True)
+    True
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, got {value!r}")
+    return value

@@ -1,0 +1,90 @@
+"""In which precision a quantizer computes."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.backends import cuda, mkldnn
+
+from sb_espnet_vq.ops.scores import scores
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Return a context in which products on ``x``'s device keep their dtype.
+
+    Codes chosen from rounded distances would flip, so neither autocast nor TF32 may
+    shorten a product. While tracing, only autocast is switched off: the precision of
+    a compiled product is fixed when it is compiled.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Tensor whose device counts.
+
+    Returns
+    -------
+    context manager
+    """
+    device = x.device.type
+    # A meta tensor, say, knows no autocast that could be switched off.
+    known = torch.amp.is_autocast_available(device)
+    autocast = torch.autocast(device, enabled=False) if known else nullcontext()
+    if torch.compiler.is_compiling():
+        return autocast
+    return _exact_products(device, autocast)
+
+
+@contextmanager
+def _exact_products(device: str, autocast: AbstractContextManager) -> Iterator[None]:
+    backend: Any = {"cuda": cuda, "cpu": mkldnn}.get(device)
+    before = "ieee" if backend is None else backend.matmul.fp32_precision
+    with autocast:
+        if before in ("ieee", "none"):
+            yield
+            return
+        backend.matmul.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            backend.matmul.fp32_precision = before
+
+
+def table_dtype(table: Tensor) -> torch.dtype:
+    """Return the dtype to compute in with ``table``: float64 stays, else float32.
+
+    Example
+    -------
+    >>> table_dtype(torch.zeros(1, dtype=torch.bfloat16))
+    torch.float32
+    """
+    return torch.float64 if table.dtype == torch.float64 else torch.float32
+
+
+def project(module: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer, or the identity, in the dtype of ``x``.
+
+    A call of the layer would fail where its weights are narrower than ``x``.
+
+    Arguments
+    ---------
+    module : torch.nn.Linear or torch.nn.Identity
+        The layer.
+    x : torch.Tensor
+        (N, D) float.
+
+    Returns
+    -------
+    torch.Tensor
+        (N, D').
+
+    Example
+    -------
+    >>> project(nn.Linear(3, 2).bfloat16(), torch.zeros(1, 3)).dtype
+    torch.float32
+    """
+    if not isinstance(module, nn.Linear):
+        return x
+    bias = None if module.bias is None else module.bias.to(x.dtype)
+    return scores(x, module.weight.to(x.dtype), bias)
