@@ -6,8 +6,10 @@ NaN that spreads, autocast that flips codes, modules made before the process gro
 ranks without frames, tracing, and decoding a prefix.
 """
 
+import copy
 import itertools
 import math
+import threading
 import warnings
 
 import numpy as np
@@ -19,6 +21,7 @@ from sb_espnet_vq import ConfigError, ShapeError, build, list_quantizers
 from sb_espnet_vq.bench.memory import extra_peak_bytes
 from sb_espnet_vq.ops.estimators import gumbel_noise
 from sb_espnet_vq.quantizers.class_partitioned import class_of_keys
+from sb_espnet_vq.quantizers.precision import full_precision
 
 
 def normal(*shape, seed=0, dtype=torch.float32):
@@ -705,3 +708,95 @@ def test_options_of_the_wrong_kind_are_refused(name, options):
 def test_a_temperature_before_the_start_is_refused():
     with pytest.raises(ConfigError, match="step"):
         build("gumbel", dim=8, codebook_size=16).update_temp(-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("rvq", {}),
+        ("rvq", {"code_dim": 3}),
+        ("bsq", {"codebook_size": 64}),
+        ("entropy_vq", {}),
+        ("vq", {}),
+        ("class_partitioned", {}),
+    ],
+)
+def test_second_derivatives(name, options):
+    """Those of float32, which has ways of its own on a CPU, against float64's."""
+    q = build(name, dim=8, **({"codebook_size": 16} | options))
+    q(normal(1, 40, 8))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        x = normal(1, 40, 8, seed=1).to(dtype).requires_grad_()
+        # Each from the same state: a training step would move the codebooks.
+        fresh = copy.deepcopy(q).to(dtype)
+        (slope,) = torch.autograd.grad(fresh(x).loss, x, create_graph=True)
+        found += torch.autograd.grad(slope.square().sum(), x)
+    assert float(found[1].abs().sum()) > 0
+    torch.testing.assert_close(found[0].double(), found[1], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list_quantizers())
+def test_codes_may_be_written_into(name):
+    q = build(name, dim=8, codebook_size=16)
+    x = normal(2, 30, 8).requires_grad_()
+    out = q(x)
+    out.codes.add_(1)
+    (out.loss + out.quantized.sum()).backward()
+    assert bool(x.grad.isfinite().all())
+
+
+# In eval gumbel passes no gradient to its input.
+@pytest.mark.parametrize("name", sorted({*list_quantizers()} - {"gumbel"}))
+def test_functional_gradients(name):
+    q = build(name, dim=8, codebook_size=16)
+    q(normal(2, 30, 8))
+    q.eval()
+
+    def total(x):
+        out = q(x)
+        return out.loss + out.quantized.square().sum()
+
+    x = normal(2, 30, 8).requires_grad_()
+    (expected,) = torch.autograd.grad(total(x), x)
+    torch.testing.assert_close(torch.func.grad(total)(x.detach()), expected)
+
+
+def test_an_inherited_precision_stays_inherited():
+    backends = torch.backends
+    try:
+        backends.fp32_precision = "tf32"
+        build("vq", dim=8, codebook_size=16)(normal(2, 30, 8))
+        assert backends.mkldnn.matmul.fp32_precision == "tf32"
+        backends.fp32_precision = "ieee"
+        assert backends.mkldnn.matmul.fp32_precision == "ieee"
+    finally:
+        backends.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_threads_hold_the_precision_for_each_other():
+    x = torch.zeros(1)
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay():
+        with full_precision(x):
+            inside.set()
+            leave.wait(10)
+
+    setting = torch.backends.mkldnn.matmul
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision("medium")
+    try:
+        thread = threading.Thread(target=stay)
+        with full_precision(x):
+            thread.start()
+            assert inside.wait(10)
+        assert setting.fp32_precision == "ieee"
+        leave.set()
+        thread.join()
+        assert setting.fp32_precision == "bf16"
+    finally:
+        leave.set()
+        torch.set_float32_matmul_precision("highest")

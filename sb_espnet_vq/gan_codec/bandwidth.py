@@ -72,7 +72,7 @@ def codebooks_for_bandwidth(
         wanted = math.nan
     if math.isnan(wanted) or isinstance(bandwidth, str):
         raise ConfigError(f"bandwidth must be a number in kbit/s, got {bandwidth!r}")
-    if wanted <= 0 or per_codebook == 0:
+    if wanted <= 0 or per_codebook == 0 or math.isinf(wanted):
         return n_codebooks
     # A bandwidth computed as k * per_codebook may round to just below k of them.
     fitting = min(wanted / per_codebook * (1 + 1e-9), n_codebooks + 1)

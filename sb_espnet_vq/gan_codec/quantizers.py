@@ -3,6 +3,7 @@
 import inspect
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError, ShapeError
@@ -126,11 +127,6 @@ class CodecQuantizer(nn.Module):
         quantizer_conf: dict[str, Any] | None = None,
     ):
         super().__init__()
-        self.codebook_dim = codebook_dim
-        self.decay = decay
-        self.kmeans_init = kmeans_init
-        self.kmeans_iters = kmeans_iters
-        self.threshold_ema_dead_code = threshold_ema_dead_code
         self.quantizer_dropout = quantizer_dropout
         self.quantizer = quantizer
         mapped = {
@@ -148,6 +144,12 @@ class CodecQuantizer(nn.Module):
                 "quantizer_dropout": quantizer_dropout,
             }
         self.vq = _build(quantizer, mapped, quantizer_conf)
+        given = mapped | (quantizer_conf or {})
+        self.codebook_dim = given.get("code_dim", codebook_dim)
+        self.decay = given["decay"]
+        self.kmeans_init = given["kmeans_init"]
+        self.kmeans_iters = given["kmeans_iters"]
+        self.threshold_ema_dead_code = given["threshold_ema_dead_code"]
         self.dimension = self.vq.dim
         self.bins = self.vq.codebook_size
         self.n_q = self.vq.n_codebooks
@@ -189,7 +191,8 @@ class CodecQuantizer(nn.Module):
         """
         levels = self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)
         rate = levels * self.get_bandwidth_per_quantizer(sample_rate)
-        dropping = self.training and isinstance(self.vq, RVQ) and self.quantizer_dropout
+        is_rvq = isinstance(self.vq, RVQ)
+        dropping = self.training and is_rvq and self.vq.quantizer_dropout
         out = self.vq(
             self._frames_last(x), **self._number(self.n_q if dropping else levels)
         )
@@ -201,8 +204,9 @@ class CodecQuantizer(nn.Module):
         bandwidth_used = quantized.new_full((), rate)
         if not self.quantizer_dropout:
             return QuantizedResult(quantized, codes, bandwidth_used, penalty)
-        # For rvq the same distance, taken at the other end.
-        other = penalty.detach() * (1 if isinstance(self.vq, RVQ) else 0)
+        # The commitment's distance, taken at the other end and unweighted.
+        in_use = self.training and is_rvq
+        other = out.stats["commitment"] if in_use else torch.zeros_like(penalty)
         return DropoutQuantizedResult(quantized, codes, bandwidth_used, penalty, other)
 
     def encode(

@@ -23,4 +23,6 @@ def eager_on_cpu(x: Tensor) -> bool:
     >>> eager_on_cpu(torch.zeros(1))
     True
     """
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    # A subclass, a fake tensor say, may have no values either.
+    plain = type(x) in (Tensor, torch.nn.Parameter)
+    return plain and x.device.type == "cpu" and not torch.compiler.is_compiling()

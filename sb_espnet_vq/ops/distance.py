@@ -8,11 +8,14 @@ from torch import Tensor
 
 class _MeanSquare(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, away: Tensor) -> Tensor:
-        ctx.save_for_backward(away)
+    def forward(away: Tensor) -> Tensor:
         # Not by a norm, which would write no squares: its graph is wrong at D = 1 in
         # torch.compile (torch 2.12).
         return away.square().mean(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

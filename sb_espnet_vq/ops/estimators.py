@@ -6,10 +6,12 @@ from torch import Tensor
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, value: Tensor) -> Tensor:
-        ctx.dtype = x.dtype
-        # What comes out may be changed in place, what came in may be in use.
+    def forward(x: Tensor, value: Tensor) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.dtype = inputs[0].dtype
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +34,8 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor
-        ``value``, in its own dtype.
+        ``value``, in its own dtype and memory of its own: what comes out may be
+        changed in place, what came in may be in use.
 
     Example
     -------
@@ -43,24 +46,31 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     (1.0, 1.0)
     """
     if not (torch.is_grad_enabled() and x.requires_grad):
-        return value
+        return value.clone()
     return _StraightThrough.apply(x, value)
 
 
 class _AttachGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(slope)
+    def forward(x: Tensor, value: Tensor, slope: Tensor, curve: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        x, _, slope, curve = inputs
+        ctx.save_for_backward(x, slope, curve)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (grad,) = grads
-        (slope,) = ctx.saved_tensors
-        return slope * grad, grad, None
+        x, slope, curve = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # Somebody wants the derivative of this, which is that of the slope.
+            slope = slope + (x - x.detach()) * curve
+        return slope * grad, grad, None, None
 
 
-def attach_gradient(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+def attach_gradient(x: Tensor, value: Tensor, slope: Tensor, curve: Tensor) -> Tensor:
     """Return a scalar ``value`` whose gradient with respect to ``x`` is ``slope``.
 
     For a value computed without a graph, whose gradient is known in closed form.
@@ -71,6 +81,9 @@ def attach_gradient(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
         Of one shape.
     value : torch.Tensor
         Scalar.
+    curve : torch.Tensor
+        By how much an element of ``slope`` grows with its element of ``x``;
+        broadcasts to the shape of ``x``.
 
     Returns
     -------
@@ -80,11 +93,12 @@ def attach_gradient(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     Example
     -------
     >>> x = torch.tensor([3.0], requires_grad=True)
-    >>> attach_gradient(x, torch.tensor(9.0), torch.tensor([6.0])).backward()
+    >>> slope, curve = torch.tensor([6.0]), torch.tensor(2.0)
+    >>> attach_gradient(x, torch.tensor(9.0), slope, curve).backward()
     >>> x.grad
     tensor([6.])
     """
-    return _AttachGradient.apply(x, value, slope)
+    return _AttachGradient.apply(x, value, slope, curve)
 
 
 class _AttachLoss(torch.autograd.Function):
@@ -135,9 +149,13 @@ def attach_loss(value: Tensor, loss: Tensor) -> Tensor:
 
 class _SampleEntries(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
-        ctx.save_for_backward(tables, codes)
+    def forward(probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
         return gather_entries(tables, codes)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        _, tables, codes = inputs
+        ctx.save_for_backward(tables, codes)
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sb_espnet_vq.ops.devices import eager_on_cpu
 
@@ -16,19 +15,23 @@ _MIN_BLOCKS = 8
 
 class _OneDNNScores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, table)
-        return _onednn(x, table, bias)
+    def forward(x: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
+        # What Inductor calls for a linear layer; no public function leads there.
+        return torch.ops.mkldnn._linear_pointwise(x, table, bias, "none", [], "")
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, table, _ = inputs
+        ctx.save_for_backward(x, table)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor):
         (grad,) = grads
         x, table = ctx.saved_tensors
         of_x, of_table, of_bias = ctx.needs_input_grad
         return (
-            _onednn(grad, table.t()) if of_x else None,
-            _onednn(grad.t(), x.t()) if of_table else None,
+            scores(grad, table.t()) if of_x else None,
+            scores(grad.t(), x.t()) if of_table else None,
             grad.sum(0) if of_bias else None,
         )
 
@@ -72,11 +75,6 @@ def _onednn_serves(x: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
-
-
-def _onednn(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
-    # What Inductor calls for a linear layer; no public function leads there.
-    return torch.ops.mkldnn._linear_pointwise(x, table, bias, "none", [], "")
 
 
 def first_argmax(scores: Tensor) -> Tensor:

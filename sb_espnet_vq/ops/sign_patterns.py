@@ -45,13 +45,16 @@ def sign_pattern_probs(positive: Tensor, negative: Tensor) -> Tensor:
 
 class _SummedPatternProbs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, weight)
+    def forward(logits: Tensor, weight: Tensor) -> Tensor:
         total = logits.new_zeros(_widths(logits))
         for tile in _tiles(logits):
             first, second = _halves(logits[tile])
             total += (first.probs * weight[tile]) @ second.probs.t()
         return total.flatten()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -264,7 +264,8 @@ class Quantizer(nn.Module, ABC):
             stats = self._usage(frames, found)
             stats |= {name: term.detach().float() for name, term in found.terms.items()}
             loss, found = self._loss(found, bad)
-        quantized, codes = found.value, found.codes
+        # A copy for the user, who may write into it: the graph may hold the original.
+        quantized, codes = found.value, found.codes.clone()
         if not frames.all_valid:
             nothing = torch.where(bad, torch.nan, 0.0)[:, None]
             quantized = torch.where(frames.valid[:, None], quantized, nothing)

@@ -1,5 +1,6 @@
 """In which precision a quantizer computes."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -36,19 +37,45 @@ def full_precision(x: Tensor) -> AbstractContextManager:
     return _exact_products(device, autocast)
 
 
+class _ExactMatmul:
+    """Switches a backend's short products off while any thread is inside.
+
+    The switch belongs to the process, and DataParallel calls a module from threads.
+    """
+
+    def __init__(self, backend: Any):
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = "ieee"
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = self._backend.matmul.fp32_precision
+                if self._before not in _EXACT:
+                    self._backend.matmul.fp32_precision = "ieee"
+            self._inside += 1
+
+    def __exit__(self, *_: Any) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._before not in _EXACT:
+                # What came from the backend's own setting is to follow it again.
+                inherited = self._backend.fp32_precision == self._before
+                self._backend.matmul.fp32_precision = (
+                    "none" if inherited else self._before
+                )
+
+
+_EXACT = ("ieee", "none")
+_EXACT_MATMUL = {"cuda": _ExactMatmul(cuda), "cpu": _ExactMatmul(mkldnn)}
+
+
 @contextmanager
 def _exact_products(device: str, autocast: AbstractContextManager) -> Iterator[None]:
-    backend: Any = {"cuda": cuda, "cpu": mkldnn}.get(device)
-    before = "ieee" if backend is None else backend.matmul.fp32_precision
-    with autocast:
-        if before in ("ieee", "none"):
-            yield
-            return
-        backend.matmul.fp32_precision = "ieee"
-        try:
-            yield
-        finally:
-            backend.matmul.fp32_precision = before
+    with autocast, _EXACT_MATMUL.get(device, nullcontext()):
+        yield
 
 
 def table_dtype(table: Tensor) -> torch.dtype:

@@ -224,10 +224,11 @@ class RVQ(SeveralCodebooks):
         The commitment of a level pulls the frames along what that level left over,
         so the pulls of all levels add up to one gradient.
         """
-        residual = self._widened(frames.x).clone()
+        residual = self._widened(frames.x)
         value = torch.zeros_like(residual, dtype=self._table_dtype())
         pull = torch.zeros_like(residual)
         commitment = residual.new_zeros(())
+        weights = torch.zeros_like(frames.weight)
         codes, counts = [], []
         for level, layer in enumerate(chain):
             code, entries, count = self._run_codebook(layer, frames, residual)
@@ -237,12 +238,15 @@ class RVQ(SeveralCodebooks):
                 entries = entries * kept[:, level, None]
                 weight = weight * kept[:, level]
             value += entries
+            weights += weight
             pull.addcmul_(residual, weight[:, None])
             commitment += (mean_square(residual) * weight).sum()
             codes.append(code)
             counts.append(count)
-        pull *= frames.share * 2 / self.dim
-        commitment = attach_gradient(frames.x, commitment * frames.share, pull)
+        scale = frames.share * 2 / self.dim
+        curve = (weights * scale)[:, None]
+        commitment = commitment * frames.share
+        commitment = attach_gradient(frames.x, commitment, pull * scale, curve)
         return value, codes, commitment, counts
 
     def _run_projected(self, chain: list[ResidualLevel], frames: Frames, kept):
@@ -287,7 +291,7 @@ class RVQ(SeveralCodebooks):
         return torch.arange(levels, device=device) < drawn[:, None]
 
     def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
-        residual, codes = self._widened(frames.x).clone(), []
+        residual, codes = self._widened(frames.x), []
         chain = self._chain(levels)
         for level, layer in enumerate(chain, start=1):
             code = layer._codebook.search(layer.inward(residual))
@@ -300,8 +304,9 @@ class RVQ(SeveralCodebooks):
         return table_dtype(self._chain(1)[0]._codebook.embed)
 
     def _widened(self, x: Tensor) -> Tensor:
-        """Return frames in the dtype that entries bring them to."""
-        return x.detach().to(torch.promote_types(x.dtype, self._table_dtype()))
+        """Return a copy of frames in the dtype that entries bring them to."""
+        dtype = torch.promote_types(x.dtype, self._table_dtype())
+        return x.detach().to(dtype, copy=True)
 
     def _decode(self, codes: Tensor) -> Tensor:
         chain = self._chain(codes.shape[1])

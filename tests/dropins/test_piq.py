@@ -638,3 +638,13 @@ def test_a_spectrogram_that_is_too_small_is_explained():
     for shape in [(2, 1, 50, 37), (2, 15, 37), (2, 37, 15)]:
         with pytest.raises(ShapeError, match="at least 16 frames"):
             ours.Conv2dEncoder_v2(2)(torch.zeros(shape))
+
+
+def test_both_values_have_memory_of_their_own():
+    dictionary = ours.VQEmbedding(20, 8, numclasses=2)
+    z, labels = torch.randn(2, 8, 5, 4), torch.tensor([0, 1])
+    with torch.no_grad():
+        passed, bar = dictionary.straight_through(z, labels)
+    before = bar.clone()
+    passed.relu_()
+    assert torch.equal(bar, before)

@@ -18,6 +18,7 @@ from espnet2.utils.get_default_kwargs import get_default_kwargs
 from sb_espnet_vq import ConfigError, ShapeError, list_quantizers
 from sb_espnet_vq.gan_codec import task
 from sb_espnet_vq.gan_codec.codecs import CODECS
+from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 
 STOCK = (SoundStream, Encodec, DAC)
 RATE, HOP = 8000, 8
@@ -303,6 +304,28 @@ def test_options_of_a_family_win():
     assert wide.meta_info()["code_size_per_stream"] == [2**20]
     quantizer = wide.generator.quantizer
     assert quantizer.get_bandwidth_per_quantizer(FRAME_RATE) == 20.0
+
+
+def test_a_familys_own_dropout_wins():
+    x = torch.randn(2, 8, 50)
+    for asked, own in ((True, False), (False, True)):
+        q = CodecQuantizer(
+            dimension=8,
+            codebook_dim=8,
+            n_q=4,
+            bins=16,
+            kmeans_iters=2,
+            quantizer_dropout=asked,
+            quantizer_conf={"quantizer_dropout": own, "commitment_weight": 0.25},
+        )
+        result = q(x, FRAME_RATE, 4.0)
+        # The codec asked for four or five values; the family drops levels or not.
+        assert len(result) == 4 + asked
+        assert len(result.codes) == (4 if own else 1)
+        if asked:
+            distance = (x - result.quantized).square().mean()
+            torch.testing.assert_close(result.quantization_loss, distance.detach())
+            torch.testing.assert_close(result.penalty, 0.25 * distance)
 
 
 def test_families_learn_through_the_codec():

@@ -148,7 +148,7 @@ def test_mean_square(n, dim, dtype, seed):
 def test_attach_gradient():
     x, slope = normal(4, 3, seed=0), normal(4, 3, seed=1).detach()
     value = normal(1, seed=2)[0]
-    given = estimators.attach_gradient(x, value, slope) * 3
+    given = estimators.attach_gradient(x, value, slope, torch.tensor(0.5)) * 3
     of_x, of_value = torch.autograd.grad(given, (x, value))
     assert given.item() == value.item() * 3 and of_value.item() == 3
     assert torch.equal(of_x, slope * 3)
