@@ -765,6 +765,8 @@ def test_functional_gradients(name):
 def test_an_inherited_precision_stays_inherited():
     backends = torch.backends
     try:
+        # Nothing of its own, whatever ran before.
+        backends.mkldnn.matmul.fp32_precision = "none"
         backends.fp32_precision = "tf32"
         build("vq", dim=8, codebook_size=16)(normal(2, 30, 8))
         assert backends.mkldnn.matmul.fp32_precision == "tf32"
