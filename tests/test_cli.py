@@ -260,9 +260,11 @@ def test_a_stopped_run_leaves_no_child(recipes, number):
         "time.sleep(60)\n"
     )
     code = (
-        "import pathlib, sys\n"
+        "import pathlib, signal, sys\n"
         "from sb_espnet_vq import _resources\n"
         "from sb_espnet_vq.cli.main import main\n"
+        # What a shell starts in the background inherits that Ctrl-C is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "_resources._PACKAGE = pathlib.Path(sys.argv[1])\n"
         "sys.exit(main(['run', 'my_recipe']))"
     )
