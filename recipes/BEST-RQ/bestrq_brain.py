@@ -5,19 +5,15 @@ features are stacked by `pad_to_divisible_by`; the quantizer gives every stack a
 label; spans of stacks are replaced by noise and the encoder predicts their labels.
 """
 
-import random
-import time
 from typing import NamedTuple
 
 import speechbrain as sb
 import torch
 import torch.nn.functional as F
-from speechbrain.utils.distributed import if_main_process
-from tqdm.contrib import tqdm
 
-from sb_espnet_vq.lobes.checkpoints import TrainingRecord
 from sb_espnet_vq.lobes.span_masks import seed_of, span_masks
 from sb_espnet_vq.ops.usage import usage_of_counts
+from sb_espnet_vq.training.brain import ResumableBrain
 
 
 class Features(NamedTuple):
@@ -49,7 +45,7 @@ class Prediction(NamedTuple):
     frames: torch.Tensor
 
 
-class BestRQBrain(sb.Brain):
+class BestRQBrain(ResumableBrain):
     """Trains and evaluates; see the hparams for what each name stands for."""
 
     def features(self, batch, epoch=1):
@@ -266,133 +262,23 @@ class BestRQBrain(sb.Brain):
             for batch in self.plain_train_batches:
                 self.features(batch, epoch=0)
 
-    def on_stage_start(self, stage, epoch=None):
-        """Begin counting, and open the progress bar.
+    def summarise(self, sums):
+        """Turn sums into means.
 
         Arguments
         ---------
-        stage : sb.Stage
-            What begins.
-        epoch : int, optional
-            Its number.
-        """
-        # The sums of a training epoch are restored when it is resumed.
-        training = stage == sb.Stage.TRAIN
-        self.sums = self.hparams.record if training else TrainingRecord()
-        self.started, self.frames_before = time.monotonic(), self.frames_so_far()
-        self.bar = None
-        if training and not self.noprogressbar and if_main_process():
-            self.bar = tqdm(
-                total=self.steps_per_epoch,
-                initial=self.step,
-                desc=f"epoch {epoch}/{self.hparams.number_of_epochs}",
-                dynamic_ncols=True,
-            )
-
-    def on_fit_batch_start(self, batch, should_step):
-        """Seed every random draw of this step by its number; set the learning rate.
-
-        A resumed run then draws what an uninterrupted one would have drawn.
-
-        Arguments
-        ---------
-        batch : SpeechBatch
-            Not needed.
-        should_step : bool
-            Not needed.
-        """
-        rank = self.rank if self.distributed_launch else 0
-        epoch = self.hparams.epoch_counter.current
-        seed = seed_of(f"{self.hparams.seed}/{epoch}/{self.step}/{rank}")
-        random.seed(seed)
-        torch.manual_seed(seed)
-        step = self.optimizer_step + 1
-        self.hparams.schedule.apply(self.optimizer, step, self.total_steps)
-
-    def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Show how it goes.
-
-        Arguments
-        ---------
-        batch, outputs, loss, should_step : object
-            Not needed.
-        """
-        if self.bar is None:
-            return
-        figures = summarise(self.sums.running)
-        seconds = time.monotonic() - self.started
-        speed = (self.frames_so_far() - self.frames_before) / seconds
-        self.bar.set_postfix_str(
-            f"loss {figures['loss']:.2f}, acc {figures['accuracy']:.3f}, "
-            f"perplexity {figures['perplexity']:.0f}, {speed:.0f} frames/s",
-            refresh=False,
-        )
-        self.bar.update()
-
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Close the epoch: log it and save a checkpoint.
-
-        Arguments
-        ---------
-        stage : sb.Stage
-            What has ended.
-        stage_loss : float
-            Not needed: the mean over batches, where we take it over frames.
-        epoch : int, optional
-            Its number.
-        """
-        if stage == sb.Stage.TRAIN:
-            if self.bar is not None:
-                self.bar.close()
-            self.train_figures = summarise(self.sums.totals())
-            return
-        figures = summarise(self.sums.running)
-        if stage == sb.Stage.TEST:
-            self.test_sums = self.sums.running
-            return
-        train = {f"train_{name}": value for name, value in self.train_figures.items()}
-        valid = {f"valid_{name}": value for name, value in figures.items()}
-        step = self.optimizer_step
-        self.hparams.record.close_epoch(epoch=epoch, step=step, **train, **valid)
-        self.hparams.train_logger.log_stats(
-            {"epoch": epoch, "steps": step, "lr": self.optimizer.param_groups[0]["lr"]},
-            train_stats=self.train_figures,
-            valid_stats=figures,
-        )
-        self.checkpointer.save_and_keep_only(
-            meta={"loss": figures["loss"], "epoch": epoch},
-            min_keys=["loss"],
-            # SpeechBrain's own default is one list for all calls, and grows.
-            importance_keys=[],
-        )
-
-    def frames_so_far(self):
-        """Feature frames of this epoch that this process has trained on.
+        sums : dict[str, torch.Tensor]
+            As counted by `compute_objectives`.
 
         Returns
         -------
-        float
+        dict[str, float]
+            loss in nats a masked stack, accuracy there, perplexity of all labels.
         """
-        return float(self.sums.running.get("frames", 0))
-
-
-def summarise(sums):
-    """Turn sums into means.
-
-    Arguments
-    ---------
-    sums : dict[str, torch.Tensor]
-        As counted by `compute_objectives`.
-
-    Returns
-    -------
-    dict[str, float]
-        loss in nats a masked stack, accuracy there, perplexity of all labels.
-    """
-    masked = max(1.0, float(sums["masked"]))
-    perplexity, _ = usage_of_counts(sums["counts"][None])
-    return {
-        "loss": float(sums["loss"]) / masked,
-        "accuracy": float(sums["correct"]) / masked,
-        "perplexity": float(perplexity),
-    }
+        masked = max(1.0, float(sums["masked"]))
+        perplexity, _ = usage_of_counts(sums["counts"][None])
+        return {
+            "loss": float(sums["loss"]) / masked,
+            "accuracy": float(sums["correct"]) / masked,
+            "perplexity": float(perplexity),
+        }

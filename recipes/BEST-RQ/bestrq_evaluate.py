@@ -1,11 +1,13 @@
 """What the model has learnt, measured on held-out speech."""
 
+from functools import partial
+
 import torch
-from bestrq_data import make_loader
-from bestrq_probe import probe
 from speechbrain.utils.distributed import if_main_process
 
 from sb_espnet_vq.ops.usage import usage_of_counts
+from sb_espnet_vq.training.data import make_loader, minutes
+from sb_espnet_vq.training.label_probe import probe
 
 
 def evaluate(brain, datasets, untrained):
@@ -41,7 +43,7 @@ def evaluate(brain, datasets, untrained):
         "best_epoch": brain.hparams.record.epochs[-1]["epoch"],
         "test": masked_prediction(brain.test_sums, counts),
         "label_counts": [int(count) for count in counts],
-        "probe": probe(brain, datasets, untrained),
+        "probe": probe(datasets, partial(represent, brain, untrained), hparams),
         "epochs": epochs,
         "seconds": brain.seconds,
     }
@@ -114,16 +116,34 @@ def count_labels(brain, batches):
     return counts
 
 
-def minutes(dataset):
-    """How much speech a dataset holds.
+def represent(brain, untrained, batch):
+    """What the probe compares: trained, untrained and no encoder.
 
     Arguments
     ---------
-    dataset : DynamicItemDataset
-        Its rows have a duration.
+    brain : BestRQBrain
+        Has features and the layer to probe.
+    untrained : tuple[torch.nn.Module, torch.nn.Module]
+        Front end and encoder before training.
+    batch : SpeechBatch
+        Whole utterances.
 
     Returns
     -------
-    float
+    dict[str, tuple[torch.Tensor, torch.Tensor]]
+        Frames and numbers of real ones, also of `log_mel`, the encoders' input.
     """
-    return sum(dataset.data[name]["duration"] for name in dataset.data_ids) / 60
+    encoders = {
+        "trained": (brain.hparams.CNN, brain.hparams.wrapper),
+        "untrained": untrained,
+    }
+    brain.modules.eval()
+    features = brain.features(batch)
+    steps = features.stacks.clamp(min=1)
+    frames = {"log_mel": (features.frames, features.lengths)}
+    for name, modules in encoders.items():
+        for module in modules:
+            module.eval()
+        hidden = brain.encode(features, *modules)[brain.hparams.probe_layer]
+        frames[name] = hidden, steps
+    return frames

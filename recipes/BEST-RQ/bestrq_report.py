@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from statistics import mean
 
 from sb_espnet_vq.corpora import write_text
 from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.evaluation.probe_report import draw_probe, probe_table
 from sb_espnet_vq.evaluation.tables import text_table
 
 # How the keys of the probe's figures are shown.
@@ -33,7 +33,7 @@ def write_report(results, folder):
     print(prediction_table(results["test"]))
     if results["probe"]["rows"]:
         print()
-        print(probe_table(results["probe"]))
+        print(probe_table(results["probe"], REPRESENTATIONS))
     print()
     seconds, cores = results["seconds"]["wall"], results["seconds"]["cpu"]
     print(f"training: {seconds:.0f} s ({cores:.0f} s of CPU), {results['steps']} steps")
@@ -78,33 +78,6 @@ def prediction_table(test):
     return f"{text_table(rows, header)}\n{note}"
 
 
-def probe_table(probe):
-    """Show what a linear probe makes of each representation.
-
-    Arguments
-    ---------
-    probe : dict
-        From `probe`.
-
-    Returns
-    -------
-    str
-    """
-    names = list(probe["rows"][0]["accuracy"])
-    header = ["linear probe, accuracy", *(REPRESENTATIONS[name] for name in names)]
-    rows = [
-        [f"{row['labels']} labelled utterances"]
-        + [mean(row["accuracy"][name]) for name in names]
-        for row in probe["rows"]
-    ]
-    draws = len(probe["rows"][0]["accuracy"]["trained"])
-    note = (
-        f"{len(probe['classes'])} classes, {probe['test_utterances']} other "
-        f"utterances, mean over {draws} draws of the labelled ones."
-    )
-    return f"{text_table(rows, header)}\n{note}"
-
-
 def draw(results, path):
     """Plot curves, label usage and the probe.
 
@@ -138,12 +111,5 @@ def draw(results, path):
         panel.set_ylim(bottom=0)
     plots.draw_usage(axes[2], results["label_counts"], test["label_perplexity"])
     if rows:
-        groups = {
-            f"{row['labels']} labelled utterances": {
-                shown: row["accuracy"][name] for name, shown in REPRESENTATIONS.items()
-            }
-            for row in rows
-        }
-        title = "Linear probe for the label on held-out speech"
-        plots.draw_bars(axes[3], groups, "accuracy (dots: draws)", title)
+        draw_probe(axes[3], results["probe"], REPRESENTATIONS)
     plots.save_figure(figure, path)

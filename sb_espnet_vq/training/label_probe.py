@@ -1,18 +1,24 @@
 """A linear probe for the label of an utterance, on frozen features."""
 
+from __future__ import annotations
+
 import logging
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch
-from bestrq_data import make_loader
 
 from sb_espnet_vq.evaluation.probe import draw_labelled, probe_accuracy
-from sb_espnet_vq.lobes.batches import JoinShort
+from sb_espnet_vq.lobes.batches import JoinShort, SpeechBatch
+from sb_espnet_vq.training.data import make_loader
 
 logger = logging.getLogger(__name__)
 
 # Labelled utterances that a probe needs.
 FEWEST = 10
+
+# By name of a representation, frames (B, T, D) and the real ones of each row (B,).
+Representations = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 class Pooled(NamedTuple):
@@ -25,17 +31,21 @@ class Pooled(NamedTuple):
     labels: list[str]
 
 
-def probe(brain, datasets, untrained):
-    """Compare what trained, untrained and no encoder make easy to tell.
+def probe(
+    datasets: Mapping[str, Any],
+    represent: Callable[[SpeechBatch], Representations],
+    hparams: dict[str, Any],
+) -> dict[str, Any]:
+    """Compare what several representations make easy to tell.
 
     Arguments
     ---------
-    brain : BestRQBrain
-        After training.
     datasets : dict[str, DynamicItemDataset]
         The probe is trained on utterances of train, tested on those of test.
-    untrained : tuple[torch.nn.Module, torch.nn.Module]
-        Front end and encoder before training.
+    represent : callable
+        Turns a batch of whole utterances into frames of each representation.
+    hparams : dict
+        `probe_labels`, numbers of labelled utterances, and `probe_draws`.
 
     Returns
     -------
@@ -43,19 +53,17 @@ def probe(brain, datasets, untrained):
         `rows`, one per number of labelled utterances, with the accuracies over
         draws of them for each representation; no rows where labels are missing.
     """
-    encoders = {
-        "trained": (brain.hparams.CNN, brain.hparams.wrapper),
-        "untrained": untrained,
-    }
-    train, test = (pool(brain, datasets[part], encoders) for part in ("train", "test"))
+    train, test = (
+        _pool(datasets[part], represent, hparams) for part in ("train", "test")
+    )
     classes = sorted(set(train.labels) & set(test.labels))
     known = sum(label in classes for label in train.labels)
     if len(classes) < 2 or known < FEWEST:
         logger.info("too few labels that train and test share: no probe")
         return {"classes": classes, "rows": []}
-    counts = {min(count, known) for count in brain.hparams.probe_labels}
+    counts = {min(count, known) for count in hparams["probe_labels"]}
     rows = [
-        compare(train, test, classes, count, brain.hparams.probe_draws)
+        _compare(train, test, classes, count, hparams["probe_draws"])
         for count in sorted(counts, reverse=True)
     ]
     told = sum(label in classes for label in test.labels)
@@ -63,69 +71,34 @@ def probe(brain, datasets, untrained):
 
 
 @torch.no_grad()
-def pool(brain, dataset, encoders):
-    """Mean-pool frozen features of every labelled utterance.
-
-    Arguments
-    ---------
-    brain : BestRQBrain
-        Has features and the layer to probe.
-    dataset : DynamicItemDataset
-        Utterances without a label are passed over.
-    encoders : dict[str, tuple[torch.nn.Module, torch.nn.Module]]
-        Front end and encoder by name.
-
-    Returns
-    -------
-    Pooled
-        One representation per encoder, and `log_mel`, the encoders' input.
-    """
-    brain.modules.eval()
+def _pool(dataset: Any, represent: Callable, hparams: dict[str, Any]) -> Pooled:
+    """Mean-pool frozen features of every labelled utterance."""
     labelled = dataset.filtered_sorted(key_test={"label": bool})
     # The loader keeps the order of the data, one utterance a row.
     labels = [labelled.data[name]["label"] for name in labelled.data_ids]
-    if not labels:
-        return Pooled({}, [])
-    rows = {name: [] for name in (*encoders, "log_mel")}
-    alone = JoinShort(brain.hparams.sample_rate)
-    for batch in make_loader(labelled, vars(brain.hparams), collate=alone):
-        features = brain.features(batch)
-        steps = features.stacks.clamp(min=1)
-        rows["log_mel"].append(mean_over_time(features.frames, features.lengths))
-        for name, modules in encoders.items():
-            for module in modules:
-                module.eval()
-            hidden = brain.encode(features, *modules)[brain.hparams.probe_layer]
-            rows[name].append(mean_over_time(hidden, steps))
+    rows: dict[str, list[torch.Tensor]] = {}
+    alone = JoinShort(hparams["sample_rate"])
+    batches: Iterable = make_loader(labelled, hparams, alone) if labels else ()
+    for batch in batches:
+        for name, (frames, lengths) in represent(batch).items():
+            rows.setdefault(name, []).append(mean_over_time(frames, lengths))
     return Pooled({name: torch.cat(row).cpu() for name, row in rows.items()}, labels)
 
 
-def compare(train, test, classes, count, draws):
+def _compare(
+    train: Pooled, test: Pooled, classes: list[str], count: int, draws: int
+) -> dict[str, Any]:
     """Probe each representation, with the same labelled utterances for all.
 
-    Arguments
-    ---------
-    train, test : Pooled
-        Candidates for the labelled utterances, and those to be told.
-    classes : list[str]
-        Labels that occur in both; others are passed over.
-    count : int
-        Labelled utterances.
-    draws : int
-        How often they are drawn anew.
-
-    Returns
-    -------
-    dict
-        labels : int, how many there were; by representation the list of
-        accuracies, one per draw.
+    Returns how many utterances were labelled, and by representation the
+    accuracies over draws of them.
     """
     train_y, test_y = (
         torch.tensor([classes.index(x) if x in classes else -1 for x in part.labels])
         for part in (train, test)
     )
     known, asked = (train_y >= 0).nonzero()[:, 0], test_y >= 0
-    accuracies = {name: [] for name in train.features}
+    accuracies: dict[str, list[float]] = {name: [] for name in train.features}
     for seed in range(draws):
         drawn = known[draw_labelled(train_y[known], count, seed)]
         for name, x in train.features.items():
@@ -136,7 +109,7 @@ def compare(train, test, classes, count, draws):
     return {"labels": len(drawn), "accuracy": accuracies}
 
 
-def mean_over_time(x, lengths):
+def mean_over_time(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Average over each row's own real frames.
 
     Arguments

@@ -1,32 +1,63 @@
-"""Datasets and loaders over the manifests that were prepared."""
+"""The corpus of a recipe, split, and batches of it."""
+
+from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import speechbrain as sb
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from sb_espnet_vq.corpora import CorpusError, read_audio
+from sb_espnet_vq.corpora import CorpusError, corpus_root, prepare_corpus, read_audio
 from sb_espnet_vq.lobes.batches import JoinShort
 
 logger = logging.getLogger(__name__)
 
+PARTS = ("train", "valid", "test")
 
-def read_datasets(hparams, data_root):
+
+def prepare(hparams: dict[str, Any]) -> None:
+    """Write train.csv, valid.csv and test.csv into the output folder.
+
+    Arguments
+    ---------
+    hparams : dict
+        From the YAML. `train_splits`, `dev_splits` and `test_splits` name the
+        subfolders of a folder that is split already.
+    """
+    subfolders = None
+    if hparams.get("train_splits"):
+        names = ("train_splits", "dev_splits", "test_splits")
+        subfolders = {p: hparams[n] for p, n in zip(PARTS, names, strict=True)}
+    prepare_corpus(
+        hparams["output_folder"],
+        **_source(hparams),
+        held_out=tuple(hparams["held_out"]),
+        seed=hparams["seed"],
+        subfolders=subfolders,
+    )
+
+
+def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
     """Read the three manifests.
 
     Arguments
     ---------
     hparams : dict
         From the YAML; gets `collate`, which makes batches.
-    data_root : Path
-        What `$data_root` stands for in the manifests.
 
     Returns
     -------
     dict[str, DynamicItemDataset]
         train (without what is too long or too short to train on), valid, test.
+
+    Raises
+    ------
+    CorpusError
+        If no utterance is left to train on.
     """
     rate = hparams["sample_rate"]
     hparams["collate"] = JoinShort(rate, hparams["join_seconds"])
@@ -36,10 +67,10 @@ def read_datasets(hparams, data_root):
     def audio(wav):
         return read_audio(wav, rate)
 
-    datasets = {}
-    for part in ("train", "valid", "test"):
+    root, datasets = corpus_root(**_source(hparams)), {}
+    for part in PARTS:
         path = Path(hparams["output_folder"], f"{part}.csv")
-        data = DynamicItemDataset.from_csv(path, {"data_root": data_root})
+        data = DynamicItemDataset.from_csv(path, {"data_root": root})
         data.add_dynamic_item(audio)
         data.set_output_keys(["id", "sig"])
         datasets[part] = data
@@ -47,7 +78,11 @@ def read_datasets(hparams, data_root):
     return datasets
 
 
-def make_loader(dataset, hparams, collate=None):
+def make_loader(
+    dataset: DynamicItemDataset,
+    hparams: dict[str, Any],
+    collate: Callable[..., Any] | None = None,
+) -> SaveableDataLoader:
     """Batches for evaluation, in the order of the manifest.
 
     Arguments
@@ -70,7 +105,30 @@ def make_loader(dataset, hparams, collate=None):
     )
 
 
-def _of_fit_length(dataset, hparams):
+def minutes(dataset: DynamicItemDataset) -> float:
+    """How much speech a dataset holds.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        Its rows have a duration.
+
+    Returns
+    -------
+    float
+    """
+    return sum(dataset.data[name]["duration"] for name in dataset.data_ids) / 60
+
+
+def _source(hparams: dict[str, Any]) -> dict[str, Any]:
+    """Where the audio comes from, as `prepare_corpus` and `corpus_root` take it."""
+    names = ("data_folder", "manifest", "cache_folder", "sample_rate")
+    return {name: hparams[name] for name in names}
+
+
+def _of_fit_length(
+    dataset: DynamicItemDataset, hparams: dict[str, Any]
+) -> DynamicItemDataset:
     shortest = hparams["avoid_if_shorter_than"]
     longest = hparams["avoid_if_longer_than"]
     fit = dataset.filtered_sorted(

@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""Writes speech as data/{train,valid,test} in Kaldi's style; run.sh's first stage.
+
+Each part gets `wav.scp`, `utt2spk`, `spk2utt` and `utt2num_samples`, and its audio as
+mono WAV at the rate of the training configuration. The whole folder is written aside
+and moved into place, so that it is complete or not there.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import soundfile
+import torch
+import yaml
+
+from sb_espnet_vq.corpora import (
+    CorpusError,
+    corpus_root,
+    prepare_corpus,
+    read_audio,
+    read_manifest,
+)
+
+logger = logging.getLogger("prepare_data")
+
+PARTS = ("train", "valid", "test")
+
+
+class Recording(NamedTuple):
+    """One recording to write: its name, whose it is, and what it is made of."""
+
+    name: str
+    speaker: str
+    sources: list
+
+
+def main(arguments):
+    """Prepare the data, unless they are there already.
+
+    Arguments
+    ---------
+    arguments : list[str]
+        Those of the command line.
+    """
+    args = read_arguments(arguments)
+    with open(args.config, encoding="utf-8") as file:
+        rate = yaml.safe_load(file)["codec_conf"]["sampling_rate"]
+    made_from = describe(args, rate)
+    stamp = args.data / "made_from.json"
+    if stamp.is_file() and json.loads(stamp.read_text("utf-8")) == made_from:
+        logger.info("%s is there already", args.data)
+        return
+    partial = args.data.with_name(f".{args.data.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write_data(args, rate, partial)
+    (partial / stamp.name).write_text(json.dumps(made_from, indent=1), "utf-8")
+    replace(partial, args.data)
+
+
+def read_arguments(arguments):
+    """Read the command line.
+
+    Arguments
+    ---------
+    arguments : list[str]
+        Those of the command line.
+
+    Returns
+    -------
+    argparse.Namespace
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="for the rate")
+    parser.add_argument("--data", type=Path, required=True, help="the folder to make")
+    parser.add_argument("--data_folder", help="a folder of audio")
+    parser.add_argument("--manifest", help="a CSV file that lists audio")
+    parser.add_argument("--cache_folder", help="where a fetched corpus is kept")
+    parser.add_argument("--held_out", type=float, nargs=2, default=(0.05, 0.15))
+    parser.add_argument("--join_seconds", type=float, default=3.0)
+    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--nj", type=int, default=1, help="files at a time")
+    args = parser.parse_args(arguments)
+    # Not `--manifest ''`: run.sh passes on what it was given.
+    for name in ("data_folder", "manifest", "cache_folder"):
+        setattr(args, name, getattr(args, name) or None)
+    return args
+
+
+def describe(args, rate):
+    """Say what the data are made from, to see when they must be made again.
+
+    Arguments
+    ---------
+    args : argparse.Namespace
+        The command line.
+    rate : int
+        Of the files, in Hz.
+
+    Returns
+    -------
+    dict
+    """
+    digest = hashlib.sha256()
+    if args.manifest is not None and Path(args.manifest).is_file():
+        digest.update(Path(args.manifest).read_bytes())
+    elif args.data_folder is not None:
+        for path in sorted(Path(args.data_folder).rglob("*")):
+            state = path.stat()
+            digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return {
+        "data_folder": args.data_folder and os.path.abspath(args.data_folder),
+        "manifest": args.manifest and os.path.abspath(args.manifest),
+        "files": digest.hexdigest(),
+        "sampling_rate": rate,
+        "held_out": list(args.held_out),
+        "join_seconds": args.join_seconds,
+        "seed": args.seed,
+        # wav.scp holds absolute paths.
+        "folder": os.path.abspath(args.data),
+    }
+
+
+def write_data(args, rate, folder):
+    """Write all parts into a new folder.
+
+    Arguments
+    ---------
+    args : argparse.Namespace
+        The command line.
+    rate : int
+        Of the files, in Hz.
+    folder : Path
+        Where to write; the data will be moved to `args.data`.
+
+    Raises
+    ------
+    CorpusError
+        If the source cannot be read or a part would be empty.
+    """
+    source = {
+        "data_folder": args.data_folder,
+        "manifest": args.manifest,
+        "cache_folder": args.cache_folder,
+        "sample_rate": rate,
+    }
+    prepare_corpus(folder, **source, held_out=tuple(args.held_out), seed=args.seed)
+    root = corpus_root(**source)
+    for part in PARTS:
+        utterances = read_manifest(folder / f"{part}.csv", root)
+        recordings = name_all(join_short(utterances, args.join_seconds))
+        samples = write_audio(recordings, folder / part / "wav", rate, args.nj)
+        kept = [each for each in recordings if samples[each.name]]
+        if not kept:
+            raise CorpusError(f"{part}: all {len(recordings)} recordings are silent")
+        if len(kept) < len(recordings):
+            silent = len(recordings) - len(kept)
+            logger.warning("%s: %d silent recordings are left out", part, silent)
+        final = Path(os.path.abspath(args.data)) / part
+        write_lists(kept, samples, folder / part, final)
+        minutes = sum(samples.values()) / rate / 60
+        logger.info("%s: %d recordings, %.1f min", part, len(kept), minutes)
+
+
+def join_short(utterances, seconds):
+    """Join utterances that are shorter than `seconds`, those of one speaker.
+
+    ESPnet's chunk iterator has no use for utterances shorter than a chunk, and STOI
+    none for those below 0.4 s.
+
+    Arguments
+    ---------
+    utterances : list[Utterance]
+        Of one part.
+    seconds : float
+        What a joined recording reaches at least, where there is enough to join.
+
+    Returns
+    -------
+    list[tuple[str or None, list[Utterance]]]
+        Speaker and parts of each recording.
+    """
+    recordings, pending = [], {}
+    for item in utterances:
+        if item.info.duration >= seconds:
+            recordings.append((item.speaker, [item]))
+            continue
+        joined = pending.setdefault(item.speaker, [])
+        joined.append(item)
+        if sum(each.info.duration for each in joined) >= seconds:
+            recordings.append((item.speaker, pending.pop(item.speaker)))
+    for speaker, left in pending.items():
+        last = [parts for other, parts in recordings if other == speaker][-1:]
+        if last:
+            last[0].extend(left)
+        else:
+            recordings.append((speaker, left))
+    return recordings
+
+
+def name_all(recordings):
+    """Give recordings names that may stand in Kaldi's lists and name a file.
+
+    Arguments
+    ---------
+    recordings : list[tuple[str or None, list[Utterance]]]
+        From `join_short`.
+
+    Returns
+    -------
+    list[Recording]
+        In the order of their names, which start with the speaker's, as Kaldi asks;
+        one whose speaker is not known is a speaker of its own.
+    """
+    named = {}
+    for speaker, parts in recordings:
+        name = plain(parts[0].id) + (f"-{len(parts)}" if len(parts) > 1 else "")
+        owner = name if speaker is None else plain(speaker)
+        if not name.startswith(owner):
+            name = f"{owner}-{name}"
+        base, number = name, 2
+        while name in named:
+            name, number = f"{base}_{number}", number + 1
+        named[name] = Recording(name, name if speaker is None else owner, parts)
+    return [named[name] for name in sorted(named)]
+
+
+def plain(text):
+    """Replace what cannot be in a name: spaces, slashes, other signs.
+
+    Arguments
+    ---------
+    text : str
+        An ID or a speaker.
+
+    Returns
+    -------
+    str
+    """
+    return re.sub(r"[^\w.+-]+", "_", text)
+
+
+def write_audio(recordings, folder, rate, jobs):
+    """Convert the recordings.
+
+    Arguments
+    ---------
+    recordings : list[Recording]
+        What to write.
+    folder : Path
+        Gets a WAV file for each.
+    rate : int
+        Of the files, in Hz.
+    jobs : int
+        How many at a time.
+
+    Returns
+    -------
+    dict[str, int]
+        Samples of each; 0 for one that is silent, which is not written.
+    """
+
+    def write(recording):
+        signal = torch.cat([read_audio(item.wav, rate) for item in recording.sources])
+        steps = (signal.clamp(-1, 1) * 32767).round()
+        # Scores and codecs alike divide by the energy.
+        if not steps.any():
+            return 0
+        path = folder / f"{recording.name}.wav"
+        soundfile.write(path, steps.short().numpy(), rate, "PCM_16")
+        return len(steps)
+
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        lengths = list(pool.map(write, recordings))
+    return {each.name: n for each, n in zip(recordings, lengths, strict=True)}
+
+
+def write_lists(recordings, samples, folder, final):
+    """Write Kaldi's lists of a part.
+
+    Arguments
+    ---------
+    recordings : list[Recording]
+        In the order of their names.
+    samples : dict[str, int]
+        Their lengths.
+    folder, final : Path
+        Where to write, and where that will be in the end.
+    """
+    speakers = {}
+    for each in recordings:
+        speakers.setdefault(each.speaker, []).append(each.name)
+    lists = {
+        "wav.scp": [f"{r.name} {final}/wav/{r.name}.wav" for r in recordings],
+        "utt2spk": [f"{r.name} {r.speaker}" for r in recordings],
+        "spk2utt": [f"{s} {' '.join(names)}" for s, names in sorted(speakers.items())],
+        "utt2num_samples": [f"{r.name} {samples[r.name]}" for r in recordings],
+    }
+    for name, lines in lists.items():
+        (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def replace(new, old):
+    """Put one folder in the place of another.
+
+    Arguments
+    ---------
+    new, old : Path
+        `old` may be missing.
+    """
+    aside = old.with_name(f".{old.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if old.exists():
+        old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", format="%(message)s")
+    try:
+        main(sys.argv[1:])
+    except CorpusError as error:
+        sys.exit(f"error: {error}")

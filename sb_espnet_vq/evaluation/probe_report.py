@@ -1,0 +1,58 @@
+"""The figures of a linear probe, as a table and as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import mean
+from typing import Any
+
+from sb_espnet_vq.evaluation.plots import draw_bars
+from sb_espnet_vq.evaluation.tables import text_table
+
+
+def probe_table(probe: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Show what a linear probe makes of each representation.
+
+    Arguments
+    ---------
+    probe : dict
+        From `sb_espnet_vq.training.label_probe.probe`, with rows.
+    names : dict[str, str]
+        Key of each representation, and how it is shown.
+
+    Returns
+    -------
+    str
+    """
+    header = ["linear probe, accuracy", *names.values()]
+    rows = [
+        [f"{row['labels']} labelled utterances"]
+        + [mean(row["accuracy"][name]) for name in names]
+        for row in probe["rows"]
+    ]
+    draws = len(next(iter(probe["rows"][0]["accuracy"].values())))
+    note = (
+        f"{len(probe['classes'])} classes, {probe['test_utterances']} other "
+        f"utterances, mean over {draws} draws of the labelled ones."
+    )
+    return f"{text_table(rows, header)}\n{note}"
+
+
+def draw_probe(axes: Any, probe: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Draw the same into a panel.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+        The panel.
+    probe, names
+        As in `probe_table`.
+    """
+    groups = {
+        f"{row['labels']} labelled utterances": {
+            shown: row["accuracy"][name] for name, shown in names.items()
+        }
+        for row in probe["rows"]
+    }
+    title = "Linear probe for the label on held-out speech"
+    draw_bars(axes, groups, "accuracy (dots: draws)", title)

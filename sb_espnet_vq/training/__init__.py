@@ -1,0 +1,1 @@
+"""What the SpeechBrain recipes share: their start, their data, their training loop."""

@@ -1,0 +1,196 @@
+"""A SpeechBrain Brain whose runs go on after a kill as if nothing had happened."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.distributed import if_main_process
+from tqdm.contrib import tqdm
+
+from sb_espnet_vq.lobes.checkpoints import TrainingRecord
+from sb_espnet_vq.lobes.span_masks import seed_of
+from sb_espnet_vq.training.data import make_loader
+
+
+class ResumableBrain(sb.Brain):
+    """Counts figures over each epoch, draws by step number, keeps the best checkpoint.
+
+    A subclass adds to ``self.sums`` in ``compute_objectives`` and says in
+    ``summarise`` what they mean. The hparams need ``seed``, ``number_of_epochs``,
+    ``epoch_counter``, ``schedule``, ``record``, ``train_logger``, ``train_batches``
+    and the loaders' options.
+
+    Attributes
+    ----------
+    min_key : str
+        The validation figure whose least value marks the best checkpoint.
+    sums : TrainingRecord
+        Sums over the stage under way.
+    seconds : dict[str, float]
+        Wall and CPU time of training, after `train`.
+    """
+
+    min_key = "loss"
+    # SpeechBrain sets these two without saying what they are.
+    train_sampler: Any
+    optimizer_step_limit: int | None
+
+    def summarise(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Turn the sums of a stage into figures.
+
+        Arguments
+        ---------
+        sums : dict[str, torch.Tensor]
+            As added in ``compute_objectives``.
+
+        Returns
+        -------
+        dict[str, float]
+            Among them ``min_key``.
+        """
+        raise NotImplementedError
+
+    def speed(self, sums: dict[str, torch.Tensor]) -> tuple[float, str]:
+        """What the progress bar counts a second.
+
+        Arguments
+        ---------
+        sums : dict[str, torch.Tensor]
+            Of this epoch so far.
+
+        Returns
+        -------
+        tuple[float, str]
+            How many there were, and their name.
+        """
+        return float(sums.get("frames", 0)), "frames"
+
+    def train(self, datasets: dict[str, Any]) -> None:
+        """Train for the epochs that are left.
+
+        Arguments
+        ---------
+        datasets : dict[str, DynamicItemDataset]
+            train and valid are used. The latest checkpoint is restored first.
+        """
+        hparams = dict(vars(self.hparams))
+        sampler = hparams["train_batches"](datasets["train"])
+        options = hparams["train_dataloader_options"] | {
+            "batch_sampler": sampler,
+            "collate_fn": hparams["collate"],
+        }
+        loader = self.make_dataloader(datasets["train"], sb.Stage.TRAIN, **options)
+        if self.train_sampler is None:
+            # Otherwise SpeechBrain tells only distributed samplers the epoch.
+            self.train_sampler = sampler
+        self.steps_per_epoch = len(loader)
+        self.total_steps = self._count_steps()
+        self.plain_train_batches = make_loader(datasets["train"], hparams)
+        started = time.monotonic(), time.process_time()
+        self.fit(
+            self.hparams.epoch_counter,
+            loader,
+            make_loader(datasets["valid"], hparams),
+            progressbar=False,
+        )
+        self.seconds = {
+            "wall": time.monotonic() - started[0],
+            "cpu": time.process_time() - started[1],
+        }
+
+    def _count_steps(self) -> int:
+        """Optimizer steps of the whole run, by epochs or by their limit."""
+        if self.optimizer_step_limit is not None:
+            # From the command line, SpeechBrain gives this option as a text.
+            self.optimizer_step_limit = int(self.optimizer_step_limit)
+        batches = self.steps_per_epoch * self.hparams.number_of_epochs
+        steps = max(1, batches // self.grad_accumulation_factor)
+        limit = self.optimizer_step_limit
+        return steps if limit is None else min(steps, limit)
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Begin counting, and open the progress bar."""
+        # The sums of a training epoch are restored when it is resumed.
+        training = stage == sb.Stage.TRAIN
+        self.sums = self.hparams.record if training else TrainingRecord()
+        self.started = time.monotonic()
+        self.before = self.speed(self.sums.running)[0]
+        self.bar = None
+        if training and not self.noprogressbar and if_main_process():
+            self.bar = tqdm(
+                total=self.steps_per_epoch,
+                initial=self.step,
+                desc=f"epoch {epoch}/{self.hparams.number_of_epochs}",
+                dynamic_ncols=True,
+            )
+
+    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
+        """Seed every random draw of this step by its number; set the learning rate.
+
+        A resumed run then draws what an uninterrupted one would have drawn.
+        """
+        rank = self.rank if self.distributed_launch else 0
+        seed = seed_of(f"{self.step_key()}/{rank}")
+        random.seed(seed)
+        torch.manual_seed(seed)
+        step = self.optimizer_step + 1
+        for optimizer in self.optimizers_dict.values():
+            self.hparams.schedule.apply(optimizer, step, self.total_steps)
+
+    def step_key(self) -> str:
+        """Name this training step, on every rank alike, as a source of seeds.
+
+        Returns
+        -------
+        str
+        """
+        epoch = self.hparams.epoch_counter.current
+        return f"{self.hparams.seed}/{epoch}/{self.step}"
+
+    def on_fit_batch_end(
+        self, batch: Any, outputs: Any, loss: torch.Tensor, should_step: bool
+    ) -> None:
+        """Show how it goes."""
+        if self.bar is None:
+            return
+        figures = self.summarise(self.sums.running)
+        count, unit = self.speed(self.sums.running)
+        rate = (count - self.before) / (time.monotonic() - self.started)
+        shown = [f"{name} {value:.3g}" for name, value in figures.items()]
+        self.bar.set_postfix_str(
+            ", ".join([*shown, f"{rate:.0f} {unit}/s"]), refresh=False
+        )
+        self.bar.update()
+
+    def on_stage_end(
+        self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
+    ) -> None:
+        """Close the epoch: log it and save a checkpoint."""
+        if stage == sb.Stage.TRAIN:
+            if self.bar is not None:
+                self.bar.close()
+            self.train_figures = self.summarise(self.sums.totals())
+            return
+        figures = self.summarise(self.sums.running)
+        if stage == sb.Stage.TEST:
+            self.test_sums = self.sums.running
+            return
+        train = {f"train_{name}": value for name, value in self.train_figures.items()}
+        valid = {f"valid_{name}": value for name, value in figures.items()}
+        step = self.optimizer_step
+        self.hparams.record.close_epoch(epoch=epoch, step=step, **train, **valid)
+        self.hparams.train_logger.log_stats(
+            {"epoch": epoch, "steps": step, "lr": self.optimizer.param_groups[0]["lr"]},
+            train_stats=self.train_figures,
+            valid_stats=figures,
+        )
+        self.checkpointer.save_and_keep_only(
+            meta={self.min_key: figures[self.min_key], "epoch": epoch},
+            min_keys=[self.min_key],
+            # SpeechBrain's own default is one list for all calls, and grows.
+            importance_keys=[],
+        )

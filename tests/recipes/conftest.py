@@ -1,0 +1,53 @@
+"""What the tests of all SpeechBrain recipes need: a tiny corpus, and the recipe."""
+
+import contextlib
+import csv
+import importlib
+import sys
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """40 short sounds of two kinds, one of them stereo at 8 kHz, one very short."""
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = torch.Generator().manual_seed(0)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["wav", "label"])
+        for number in range(40):
+            rate, kind = (8000 if number == 0 else 16000), number % 2
+            seconds = 0.02 if number == 5 else 0.2 + 0.02 * number
+            time = torch.arange(int(rate * seconds)) / rate
+            noise = 0.05 * torch.randn(len(time), generator=generator)
+            hertz = 300 + 1500 * kind + 20 * number
+            sound = 0.3 * torch.sin(6.2832 * hertz * time) + noise
+            channels = sound[:, None].expand(-1, 2 if number == 0 else 1)
+            soundfile.write(folder / f"s{number:02d}.wav", channels.numpy(), rate)
+            writer.writerow([f"s{number:02d}.wav", "low high".split()[kind]])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load_recipe():
+    """Import a recipe's script as its launch command would: ``load(folder, name)``."""
+
+    @contextlib.contextmanager
+    def load(folder, name="train"):
+        sys.path.insert(0, str(folder))
+        hook, threads = sys.excepthook, torch.get_num_threads()
+        # One thread: sums in another order would differ in their last bits.
+        torch.set_num_threads(1)
+        try:
+            yield importlib.import_module(name)
+        finally:
+            sys.path.remove(str(folder))
+            # Every recipe has a script of this name.
+            sys.modules.pop(name, None)
+            sys.excepthook = hook
+            torch.set_num_threads(threads)
+
+    return load
