@@ -18,7 +18,7 @@ class Recipe(NamedTuple):
     name : str
         The folder's name in lower case with ``_`` for ``-``: ``best_rq``.
     folder : pathlib.Path
-        Where its scripts are.
+        Where its scripts are: ``run.sh``, or ``train.py``.
     hparams : dict
         Name of each configuration (``fsdd``) and its YAML file.
     """
@@ -56,6 +56,9 @@ def checkout_root() -> Path | None:
 def list_recipes() -> dict[str, Recipe]:
     """Return every recipe by name: each folder of ``recipes/`` is one.
 
+    Its configurations are in the folder of this name in ``hparams/``, as SpeechBrain
+    has them, or in its own ``conf/``, as ESPnet does.
+
     Example
     -------
     >>> sorted(list_recipes()["best_rq"].hparams)
@@ -67,7 +70,10 @@ def list_recipes() -> dict[str, Recipe]:
     for folder in folders:
         if folder.name.startswith((".", "_")):
             continue
-        yamls = sorted((root / "hparams" / folder.name).glob("*.yaml"))
+        hparams = root / "hparams" / folder.name
+        yamls = sorted(
+            (hparams if hparams.is_dir() else folder / "conf").glob("*.yaml")
+        )
         name = folder.name.lower().replace("-", "_")
         found[name] = Recipe(name, folder, {p.stem: p for p in yamls})
     return found

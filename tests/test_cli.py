@@ -23,6 +23,13 @@ sys.exit(int(sys.argv[-1]) if sys.argv[-1].isdigit() else 0)
 """
 
 
+SHELL = """
+printf '%s\\n' "$@" > argv
+echo "$PYTHON" > python
+if [ "${!#}" = fail ]; then exit 5; fi
+"""
+
+
 @pytest.fixture
 def recipes(tmp_path, monkeypatch):
     """Lay out a wheel with one recipe, and stand in an empty folder."""
@@ -41,6 +48,18 @@ def recipes(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return package
+
+
+@pytest.fixture
+def shell_recipe(recipes):
+    """Add a recipe in ESPnet's manner: run.sh and conf/."""
+    recipe = recipes / "recipes" / "shell"
+    (recipe / "conf").mkdir(parents=True)
+    (recipe / "run.sh").write_text(SHELL)
+    (recipe / "run.sh").chmod(0o755)
+    (recipe / "conf" / "fsdd.yaml").write_text("# Small\n")
+    (recipe / "conf" / "large.yaml").write_text("# Full size\n")
+    return recipe
 
 
 def _files(folder: Path) -> dict[str, str]:
@@ -175,6 +194,17 @@ def test_cp_copies_scripts_and_hparams_but_no_results(recipes, capsys):
     assert "cd copy && python train.py hparams/fsdd.yaml" in capsys.readouterr().out
 
 
+def test_cp_keeps_a_shell_recipe_as_it_is(shell_recipe, capsys):
+    assert main(["cp", "shell", "copy"]) == 0
+    assert _files(Path("copy")) == {
+        "run.sh": SHELL,
+        "conf/fsdd.yaml": "# Small\n",
+        "conf/large.yaml": "# Full size\n",
+    }
+    assert os.access("copy/run.sh", os.X_OK)
+    assert "cd copy && bash run.sh conf/fsdd.yaml\n" in capsys.readouterr().out
+
+
 def test_cp_does_not_overwrite_without_force(recipes, capsys):
     main(["cp", "my_recipe", "copy"])
     Path("copy/train.py").write_text("mine\n")
@@ -236,6 +266,32 @@ def test_run_starts_train_py_where_the_user_stands(recipes, words, hparams, pass
     yaml = recipes / "hparams" / "My-Recipe" / f"{hparams}.yaml"
     assert Path("argv").read_text().splitlines() == [str(yaml), *passed]
     assert status == (3 if "3" in passed else 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "conf", "passed"),
+    [([], "fsdd", []), (["large", "--ngpu", "x y"], "large", ["--ngpu", "x y"])],
+    ids=str,
+)
+def test_run_starts_run_sh_where_the_user_stands(shell_recipe, words, conf, passed):
+    # Also where the wheel's unpacking left no executable bit.
+    (shell_recipe / "run.sh").chmod(0o644)
+    assert main(["run", "shell", *words]) == 0
+    config = str(shell_recipe / "conf" / f"{conf}.yaml")
+    assert Path("argv").read_text().splitlines() == [config, *passed]
+    assert Path("python").read_text().strip() == sys.executable
+    assert main(["run", "shell", "--fail", "fail"]) == 5
+
+
+def test_run_names_a_recipe_without_a_program(shell_recipe, capsys):
+    (shell_recipe / "run.sh").unlink()
+    assert main(["run", "shell"]) == 2
+    assert "neither run.sh nor train.py" in capsys.readouterr().err
+
+
+def test_ls_hparams_looks_into_conf(shell_recipe, capsys):
+    main(["ls", "hparams"])
+    assert "shell/large      Full size\n" in capsys.readouterr().out
 
 
 def test_run_takes_a_yaml_of_ones_own(recipes):

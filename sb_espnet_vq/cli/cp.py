@@ -35,16 +35,34 @@ def main(args: argparse.Namespace) -> int:
         )
     _copy_whole(copies, args.dest)
     print(f"copied {len(copies)} files to {args.dest}")
-    if (args.dest / "train.py").exists() and recipe.hparams:
-        first = "fsdd" if "fsdd" in recipe.hparams else next(iter(recipe.hparams))
-        print(f"start it with: cd {args.dest} && python train.py hparams/{first}.yaml")
+    start = _start_command(recipe, args.dest)
+    if start:
+        print(f"start it with: {start}")
     return 0
+
+
+def _start_command(recipe: _resources.Recipe, dest: Path) -> str | None:
+    """Return what starts the copy; None where it has no program."""
+    starts = {"run.sh": "bash run.sh", "train.py": "python train.py"}
+    start = next((starts[name] for name in starts if (dest / name).exists()), None)
+    if start is None or not recipe.hparams:
+        return None
+    first = "fsdd" if "fsdd" in recipe.hparams else next(iter(recipe.hparams))
+    config = _place(recipe, recipe.hparams[first])
+    return f"cd {dest} && {start} {config}"
+
+
+def _place(recipe: _resources.Recipe, config: Path) -> Path:
+    """Return where the copy has a configuration, relative to its folder."""
+    if config.is_relative_to(recipe.folder):
+        return config.relative_to(recipe.folder)
+    return Path("hparams", config.name)
 
 
 def _planned_copies(recipe: _resources.Recipe) -> dict[Path, Path]:
     """Return each file to make, relative to the new folder, and its source."""
     copies = {p: recipe.folder / p for p in _resources.files_of(recipe.folder)}
-    copies |= {Path("hparams", p.name): p for p in recipe.hparams.values()}
+    copies |= {_place(recipe, path): path for path in recipe.hparams.values()}
     return copies
 
 

@@ -29,13 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the recipe's train.py in a child process and pass its status on."""
+    """Run the recipe in a child process and pass its status on."""
     recipe = _resources.find_recipe(args.name)
-    script = recipe.folder / "train.py"
-    if not script.is_file():
-        raise ConfigError(f"recipe {recipe.name!r} has no train.py in {recipe.folder}")
+    program = _program(recipe)
     hparams, options = _split(recipe, args.rest)
-    return _run([sys.executable, str(script), str(hparams), *options])
+    return _run([*program, str(hparams), *options])
+
+
+def _program(recipe: _resources.Recipe) -> list[str]:
+    """Return what starts the recipe: its run.sh if it has one, or its train.py."""
+    shell, script = recipe.folder / "run.sh", recipe.folder / "train.py"
+    if shell.is_file():
+        # Started by name: a wheel keeps no executable bits.
+        return ["bash", str(shell)]
+    if script.is_file():
+        return [sys.executable, str(script)]
+    raise ConfigError(
+        f"recipe {recipe.name!r} has neither run.sh nor train.py in {recipe.folder}"
+    )
 
 
 def _split(recipe: _resources.Recipe, rest: list[str]) -> tuple[Path, list[str]]:
@@ -67,9 +78,11 @@ def _run(command: list[str]) -> int:
 
 def _environment() -> dict[str, str]:
     """Let the recipe import this very package, also from a bare checkout."""
+    # A run.sh takes the Python that runs this command from PYTHON.
+    environment = {**os.environ, "PYTHON": sys.executable}
     root = _resources.checkout_root()
-    if root is None:
-        return dict(os.environ)
-    path = os.environ.get("PYTHONPATH")
-    joined = os.pathsep.join([str(root), path] if path else [str(root)])
-    return {**os.environ, "PYTHONPATH": joined}
+    if root is not None:
+        path = os.environ.get("PYTHONPATH")
+        joined = os.pathsep.join([str(root), path] if path else [str(root)])
+        environment["PYTHONPATH"] = joined
+    return environment
