@@ -2,8 +2,9 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from sb_espnet_vq.errors import ConfigError
@@ -13,12 +14,12 @@ GROUP = "sb_espnet_vq.quantizers"
 
 
 def build(name: str, /, **options) -> Quantizer:
-    """Build a registered quantizer.
+    """Build a quantizer by name.
 
     Arguments
     ---------
     name : str
-        A name of ``list_quantizers()``.
+        A name of ``list_quantizers()``, or the full path of a class.
     **options
         What the family takes; every family takes ``dim`` and ``codebook_size``.
 
@@ -55,12 +56,13 @@ def list_quantizers() -> list[str]:
 
 
 def find_quantizer(name: str) -> type[Quantizer]:
-    """Return the class registered under a name.
+    """Return the class registered under a name, or found at a full path.
 
     Arguments
     ---------
     name : str
-        A name of ``list_quantizers()``.
+        A name of ``list_quantizers()``, or the path of a class that need not be
+        registered: ``my_module.MyQuantizer``.
 
     Returns
     -------
@@ -78,6 +80,8 @@ def find_quantizer(name: str) -> type[Quantizer]:
     'BSQ'
     """
     entries = _entries()
+    if "." in name and name not in entries:
+        return _load_path(name)
     if name not in entries:
         raise ConfigError(_unknown_name(name, entries))
     found = entries[name]
@@ -137,8 +141,19 @@ def _entries() -> dict[str, tuple[EntryPoint, ...]]:
 
 def _load(entry: EntryPoint) -> type[Quantizer]:
     where = f"quantizer {entry.name!r} of {_owner(entry)} ({entry.value})"
+    return _load_class(entry.load, where)
+
+
+def _load_path(path: str) -> type[Quantizer]:
+    module, _, attribute = path.rpartition(".")
+    return _load_class(
+        lambda: getattr(import_module(module), attribute), f"quantizer {path!r}"
+    )
+
+
+def _load_class(load: Callable[[], object], where: str) -> type[Quantizer]:
     try:
-        family = entry.load()
+        family = load()
     except Exception as error:
         raise ConfigError(
             f"{where} cannot be imported: {type(error).__name__}: {error}"

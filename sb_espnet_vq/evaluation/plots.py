@@ -123,6 +123,74 @@ def draw_bars(
     axes.grid(alpha=0.3, axis="y")
 
 
+def draw_rate_distortion(
+    axes: Any,
+    ylabel: str,
+    bitrates: Sequence[float],
+    trained: Sequence[float],
+    untrained: Sequence[float],
+) -> None:
+    """Draw what a codec makes of each bitrate, against itself untrained.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+        The panel.
+    ylabel : str
+        Name and unit of the figure, and which way is better.
+    bitrates : Sequence[float]
+        In kbit/s.
+    trained, untrained : Sequence[float]
+        One figure per bitrate.
+    """
+    axes.plot(bitrates, trained, "o-", color=HELD_OUT, lw=2, label="trained")
+    axes.plot(bitrates, untrained, "s--", color=REFERENCE, label="untrained")
+    for rate, value in zip(bitrates, trained, strict=True):
+        axes.annotate(f"{value:.3g}", (rate, value), (0, 7), textcoords="offset points")
+    name = ylabel.partition(" (")[0].partition(",")[0]
+    axes.set(
+        title=f"{name} against bitrate, held-out speech",
+        xlabel="bitrate (kbit/s)",
+        ylabel=ylabel,
+        xscale="log",
+    )
+    axes.set_xticks(bitrates, [f"{rate:.3g}" for rate in bitrates])
+    axes.minorticks_off()
+    axes.margins(0.12)
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+
+
+def draw_spectrogram(axes: Any, signal: Any, sample_rate: int, title: str) -> None:
+    """Draw the spectrogram of audio.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+        The panel.
+    signal : numpy.ndarray
+        (L,), in [-1, 1].
+    sample_rate : int
+        In Hz.
+    title : str
+        Text.
+    """
+    window = 1 << (sample_rate // 40).bit_length()
+    *_, image = axes.specgram(
+        signal,
+        NFFT=window,
+        Fs=sample_rate,
+        noverlap=window * 3 // 4,
+        scale="dB",
+        mode="magnitude",
+        vmin=-110,
+        vmax=-30,
+        cmap="magma",
+    )
+    axes.set(title=title, xlabel="time (s)", ylabel="frequency (Hz)")
+    axes.figure.colorbar(image, ax=axes, label="magnitude (dB)")
+
+
 def new_figure(panels: int, title: str = "") -> tuple[Any, list[Any]]:
     """A figure of panels, two in a row.
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError, ShapeError
-from sb_espnet_vq.gan_codec.bandwidth import (
+from sb_espnet_vq.ops.bandwidth import (
     bandwidth_per_codebook,
     codebooks_for_bandwidth,
 )
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.checks import other_family
 from sb_espnet_vq.quantizers.rvq import RVQ
 from sb_espnet_vq.registry import build, quantizer_options
 
@@ -313,16 +314,9 @@ class CodecQuantizer(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
-        given = {key for key in state_dict if key.startswith(f"{prefix}vq.")}
-        mine = {f"{prefix}{key}" for key in self.state_dict()}
-        if strict and given and mine.isdisjoint(given):
-            errors.append(
-                f"the checkpoint was written with another quantizer than "
-                f"{self.quantizer!r}: it holds {min(given)}, expected was {min(mine)}"
-                if mine
-                else f"the checkpoint holds {min(given)}, but {self.quantizer!r} has "
-                "no state: it was written with another quantizer"
-            )
+        if strict:
+            mine = [f"{prefix}{key}" for key in self.state_dict()]
+            errors += other_family(state_dict, f"{prefix}vq.", mine, self.quantizer)
 
 
 class _AllCodesRVQ(RVQ):

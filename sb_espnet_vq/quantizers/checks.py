@@ -3,6 +3,8 @@
 Each error names what came and what was expected; ``name`` is the class it speaks for.
 """
 
+from collections.abc import Collection, Iterable
+
 import torch
 from torch import Tensor
 
@@ -66,3 +68,36 @@ def _kind(x) -> str:
     if isinstance(x, Tensor):
         return f"{x.dtype} {tuple(x.shape)}"
     return type(x).__name__
+
+
+def other_family(
+    state: Iterable[str], prefix: str, mine: Collection[str], name: str
+) -> list[str]:
+    """Say so where a checkpoint was written with another family.
+
+    Arguments
+    ---------
+    state : iterable of str
+        The checkpoint's keys.
+    prefix : str
+        Of the quantizer's.
+    mine : collection of str
+        The keys of the module that is to be loaded.
+    name : str
+        Its family.
+
+    Returns
+    -------
+    list of str
+        An error message, or nothing.
+    """
+    given = {key for key in state if key.startswith(prefix)}
+    if not given or not given.isdisjoint(mine):
+        return []
+    return [
+        f"the checkpoint was written with another quantizer than {name!r}: it holds "
+        f"{min(given)}, expected was {min(mine)}"
+        if mine
+        else f"the checkpoint holds {min(given)}, but {name!r} has no state: it was "
+        "written with another quantizer"
+    ]

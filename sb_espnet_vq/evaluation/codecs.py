@@ -1,0 +1,175 @@
+"""How good a codec's audio is, and what its codes cost."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Below this amplitude there is nothing to hear (-80 dB of full scale).
+_FLOOR = 1e-4
+# The measure needs 30 windows of 12.8 ms, after silence is taken out.
+_SHORTEST_FOR_STOI = 0.6
+
+
+class Quality(NamedTuple):
+    """How near audio is to the recording.
+
+    Arguments
+    ---------
+    si_sdr : float
+        Scale-invariant signal to distortion ratio (dB), higher is better.
+    mel_distance : float
+        Mean absolute difference of 80 mel bands (dB), lower is better.
+    stoi : float or None
+        Short-time objective intelligibility, up to 1; None for less than 0.6 s.
+    """
+
+    si_sdr: float
+    mel_distance: float
+    stoi: float | None
+
+
+class Cost(NamedTuple):
+    """What codes cost, and how well they are used.
+
+    Arguments
+    ---------
+    bitrate : float
+        kbit/s: log2(codebook_size) bits for every code.
+    entropy_bitrate : float
+        kbit/s that an entropy coder needs which knows how often each code occurs.
+    perplexity : float
+        Mean over codebooks; what number of codes, used equally, says as much.
+    used_codes : float
+        Mean over codebooks.
+    """
+
+    bitrate: float
+    entropy_bitrate: float
+    perplexity: float
+    used_codes: float
+
+
+def quality(estimate: Tensor, target: Tensor, sample_rate: int) -> Quality:
+    """Compare one utterance with its recording.
+
+    Arguments
+    ---------
+    estimate, target : torch.Tensor
+        (L,) float32.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    Quality
+
+    Example
+    -------
+    >>> x = torch.sin(torch.arange(8000) / 5)
+    >>> noisy = x + 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
+    >>> round(quality(noisy, x, 8000).si_sdr)
+    17
+    """
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+    ratio = scale_invariant_signal_distortion_ratio(estimate, target, zero_mean=True)
+    distance = (_decibels(estimate, sample_rate) - _decibels(target, sample_rate)).abs()
+    return Quality(
+        float(ratio), float(distance.mean()), _stoi(estimate, target, sample_rate)
+    )
+
+
+def mean_quality(figures: Sequence[Quality]) -> Quality:
+    """Average over utterances.
+
+    Arguments
+    ---------
+    figures : sequence of Quality
+        At least one.
+
+    Returns
+    -------
+    Quality
+        ``stoi`` over those long enough; None if there is none.
+
+    Example
+    -------
+    >>> mean_quality([Quality(1.0, 4.0, None), Quality(3.0, 2.0, 0.5)])
+    Quality(si_sdr=2.0, mel_distance=3.0, stoi=0.5)
+    """
+    stoi = [each.stoi for each in figures if each.stoi is not None]
+    return Quality(
+        sum(each.si_sdr for each in figures) / len(figures),
+        sum(each.mel_distance for each in figures) / len(figures),
+        sum(stoi) / len(stoi) if stoi else None,
+    )
+
+
+def cost(codes: Tensor, codebook_size: int, seconds: float) -> Cost:
+    """Count what codes cost.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        (N, K) int64 of all frames.
+    codebook_size : int
+        Codes in each codebook.
+    seconds : float
+        How much audio they stand for.
+
+    Returns
+    -------
+    Cost
+
+    Example
+    -------
+    >>> cost(torch.tensor([[0], [0], [1], [1]]), codebook_size=4, seconds=0.004)
+    Cost(bitrate=2.0, entropy_bitrate=1.0, perplexity=2.0, used_codes=2.0)
+    """
+    frames, codebooks = codes.shape
+    # Codebooks may have more codes than could be counted one by one.
+    counts = [column.unique(return_counts=True)[1].double() for column in codes.T]
+    bits = [
+        float(torch.special.entr(each / frames).sum()) / math.log(2) for each in counts
+    ]
+    per_second = frames / seconds / 1000
+    return Cost(
+        codebooks * math.log2(codebook_size) * per_second,
+        sum(bits) * per_second,
+        sum(2**each for each in bits) / codebooks,
+        sum(len(each) for each in counts) / codebooks,
+    )
+
+
+def _decibels(signal: Tensor, sample_rate: int) -> Tensor:
+    return _mel(sample_rate)(signal).clamp(min=_FLOOR).log10() * 20
+
+
+@functools.lru_cache(maxsize=4)
+def _mel(sample_rate: int):
+    from torchaudio.transforms import MelSpectrogram
+
+    window = 1 << math.ceil(math.log2(sample_rate / 20))
+    # Amplitudes, so that a sine of amplitude 1 is near 0 dB.
+    return MelSpectrogram(
+        sample_rate,
+        n_fft=window,
+        hop_length=window // 4,
+        n_mels=80,
+        power=1.0,
+        window_fn=lambda size: torch.hann_window(size) * 4 / size,
+    )
+
+
+def _stoi(estimate: Tensor, target: Tensor, sample_rate: int) -> float | None:
+    from pystoi import stoi
+
+    if len(target) < _SHORTEST_FOR_STOI * sample_rate:
+        return None
+    return float(stoi(target.numpy(), estimate.numpy(), sample_rate))

@@ -1,0 +1,88 @@
+"""Which frames a contrastive model must tell the right one from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from sb_espnet_vq.lobes.span_masks import seed_of
+
+
+class Negatives(NamedTuple):
+    """For each masked frame, others of its utterance.
+
+    index : (B, T, n) int64, frame numbers in the same row; real : (B, T, n) bool,
+    False where there was no other frame left to draw.
+    """
+
+    index: torch.Tensor
+    real: torch.Tensor
+
+
+def sample_negatives(
+    mask: torch.Tensor, keys: Sequence[str], count: int
+) -> Negatives:
+    """Draw negatives among the other masked frames of the same utterance.
+
+    No frame is drawn twice for the same positive; where an utterance has fewer than
+    ``count`` other masked frames, all of them are drawn. What an utterance's frames
+    get depends on its own key and mask alone: not on the batch, on padding or on the
+    process, so that a resumed run draws the same.
+
+    Arguments
+    ---------
+    mask : torch.Tensor
+        (B, T) bool, True where masked.
+    keys : Sequence[str]
+        One per utterance, for instance seed, epoch and ID joined.
+    count : int
+        Negatives of a frame, at least 1.
+
+    Returns
+    -------
+    Negatives
+        On the mask's device, n = ``count``.
+
+    Raises
+    ------
+    ValueError
+        ``mask`` has another shape or type, or ``count`` is less than 1.
+
+    Example
+    -------
+    >>> mask = torch.tensor([[True, False, True, True], [False, True, False, False]])
+    >>> negatives = sample_negatives(mask, ["a", "b"], count=5)
+    >>> negatives.real.sum(-1)
+    tensor([[2, 0, 2, 2],
+            [0, 0, 0, 0]])
+    >>> sorted(negatives.index[0, 0, :2].tolist())
+    [2, 3]
+    """
+    if mask.dim() != 2 or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask must be (utterances, frames) bool, got {tuple(mask.shape)} "
+            f"{mask.dtype}"
+        )
+    if count < 1:
+        raise ValueError(f"count must be at least 1 negative, not {count}")
+    # Drawn on the CPU, so that every device gets the same.
+    rows = mask.cpu()
+    index = torch.zeros(*rows.shape, count, dtype=torch.int64)
+    real = torch.zeros(*rows.shape, count, dtype=torch.bool)
+    for row, key, indices, drawn in zip(rows, keys, index, real, strict=True):
+        frames = row.nonzero()[:, 0]
+        others = _draw_others(len(frames), count, seed_of(key))
+        indices[frames, : others.shape[1]] = frames[others]
+        drawn[frames, : others.shape[1]] = True
+    return Negatives(index.to(mask.device), real.to(mask.device))
+
+
+def _draw_others(frames: int, count: int, seed: int) -> torch.Tensor:
+    """For each of some frames, others of them: (frames, at most count) int64."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(frames, frames, generator=generator)
+    # Above every draw: the frame itself would come last, and is never reached.
+    order.fill_diagonal_(2.0)
+    return order.topk(max(0, min(count, frames - 1)), largest=False).indices
