@@ -59,8 +59,8 @@ def contrastive_logits(
         directions = F.normalize(targets, dim=-1)
         alike = F.normalize(predictions.float(), dim=-1) @ directions.transpose(1, 2)
         right = alike.diagonal(dim1=1, dim2=2)[mask]
-        wrong = alike.gather(2, negatives.index)[mask]
-        there = negatives.real[mask] & ~_same(targets.detach(), mask, negatives.index)
+        wrong = alike.gather(2, negatives.frames)[mask]
+        there = negatives.real[mask] & ~_same(targets.detach(), mask, negatives.frames)
         wrong = wrong.masked_fill(~there, -torch.inf)
         return torch.cat([right[:, None], wrong], 1) / temperature
 
@@ -73,7 +73,5 @@ def _same(
     right = targets[mask]
     limit = ROUNDING * right.abs().amax(1)
     # One negative at a time: all at once would take n times the memory of targets.
-    apart = [
-        (targets[rows, frames] - right).abs().amax(1) for frames in index[mask].T
-    ]
+    apart = [(targets[rows, frames] - right).abs().amax(1) for frames in index[mask].T]
     return torch.stack(apart, 1) <= limit[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,63 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from sb_espnet_vq.lobes.batches import SpeechBatch
+from sb_espnet_vq.lobes.normalization import CorpusNormalization
 
-
-class CorpusNormalization(nn.Module):
-    """Gives every feature mean 0 and deviation 1 over a corpus.
-
-    Arguments
-    ---------
-    width : int
-        Number of features.
-
-    Buffers
-    -------
-    mean, std : (width,); count : () int64, frames they were gathered from.
-
-    Example
-    -------
-    >>> normalize = CorpusNormalization(1)
-    >>> normalize.gather([torch.tensor([[1.0]]), torch.tensor([[3.0]])])
-    >>> normalize(torch.tensor([[1.0], [3.0]])).flatten()
-    tensor([-1.,  1.])
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-    count: torch.Tensor
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(width))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-
-    @torch.no_grad()
-    def gather(self, parts: Iterable[torch.Tensor]) -> None:
-        """Take the statistics of a corpus.
-
-        Arguments
-        ---------
-        parts : Iterable[torch.Tensor]
-            (N, width) real frames each.
-        """
-        count, total, squares = 0, 0.0, 0.0
-        for part in parts:
-            part = part.double()
-            count += len(part)
-            total = total + part.sum(0)
-            squares = squares + part.square().sum(0)
-        if count:
-            mean = torch.as_tensor(total) / count
-            spread = torch.as_tensor(squares) / count - mean.square()
-            self.mean.copy_(mean)
-            self.std.copy_(spread.clamp(min=1e-10).sqrt())
-        self.count.fill_(count)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (..., width) features."""
-        return (x - self.mean) / self.std
+# Enough speech for the mean and deviation of each channel.
+START_BATCHES = 4
 
 
 class LogMelFrontEnd(nn.Module):
@@ -126,7 +74,9 @@ class LogMelFrontEnd(nn.Module):
         """
         frames = self.normalize(self.compute_features(signals))
         real = self._real(samples, frames.shape[1])
-        frames = F.pad(frames * real[..., None], (0, 0, 0, -frames.shape[1] % self.stack))
+        frames = F.pad(
+            frames * real[..., None], (0, 0, 0, -frames.shape[1] % self.stack)
+        )
         return frames.unflatten(1, (-1, self.stack)).flatten(2)
 
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
@@ -159,6 +109,15 @@ class WaveformFrontEnd(nn.Module):
     ---------
     extractor : torch.nn.Module
         SpeechBrain's ``W2VLatentExtractor``, or one with its methods.
+    start_from_data : bool
+        Set the affine layer at the extractor's end so that training begins with
+        latent frames of mean 0 and deviation 1 (Salimans and Kingma 2016,
+        https://arxiv.org/abs/1602.07868, section 3). Without it, all frames of an
+        extractor that has learnt nothing are much alike, and get the same few codes.
+
+    Buffers
+    -------
+    started : () bool, whether that has been done.
 
     Example
     -------
@@ -170,9 +129,12 @@ class WaveformFrontEnd(nn.Module):
     (tensor([23,  0]), torch.Size([2, 23, 8]))
     """
 
-    def __init__(self, extractor: Any):
+    started: torch.Tensor
+
+    def __init__(self, extractor: Any, start_from_data: bool = False):
         super().__init__()
         self.extractor = extractor
+        self.register_buffer("started", torch.tensor(not start_from_data))
         self.fewest = 1
         layers = zip(extractor.kernel_sizes, extractor.strides, strict=True)
         for kernel, stride in reversed(list(layers)):
@@ -207,5 +169,27 @@ class WaveformFrontEnd(nn.Module):
         normal = F.pad(normal, (0, max(0, self.fewest - signals.shape[1])))
         return self.extractor(normal, normalize_signal=False)
 
+    @torch.no_grad()
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
-        """Nothing to do: no statistics of a corpus are needed."""
+        """Start from data, where that is asked for and not done yet.
+
+        Arguments
+        ---------
+        batches : Iterable[SpeechBatch]
+            The training speech, of which the first `START_BATCHES` are used.
+        """
+        if self.started:
+            return
+        norm = self.extractor.norm
+        normalize = CorpusNormalization(len(norm.weight)).to(norm.weight.device)
+        normalize.gather(map(self._real_frames, islice(batches, START_BATCHES)))
+        norm.weight.div_(normalize.std)
+        norm.bias.sub_(normalize.mean).div_(normalize.std)
+        self.started.fill_(True)
+
+    def _real_frames(self, batch: SpeechBatch) -> torch.Tensor:
+        device = self.started.device
+        samples = batch.samples.to(device)
+        frames = self(batch.signals.to(device), samples)
+        steps = torch.arange(frames.shape[1], device=device)
+        return frames[steps < self.lengths(samples)[:, None]]

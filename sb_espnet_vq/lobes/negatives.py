@@ -13,17 +13,15 @@ from sb_espnet_vq.lobes.span_masks import seed_of
 class Negatives(NamedTuple):
     """For each masked frame, others of its utterance.
 
-    index : (B, T, n) int64, frame numbers in the same row; real : (B, T, n) bool,
+    frames : (B, T, n) int64, numbers of frames in the same row; real : (B, T, n) bool,
     False where there was no other frame left to draw.
     """
 
-    index: torch.Tensor
+    frames: torch.Tensor
     real: torch.Tensor
 
 
-def sample_negatives(
-    mask: torch.Tensor, keys: Sequence[str], count: int
-) -> Negatives:
+def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Negatives:
     """Draw negatives among the other masked frames of the same utterance.
 
     No frame is drawn twice for the same positive; where an utterance has fewer than
@@ -57,7 +55,7 @@ def sample_negatives(
     >>> negatives.real.sum(-1)
     tensor([[2, 0, 2, 2],
             [0, 0, 0, 0]])
-    >>> sorted(negatives.index[0, 0, :2].tolist())
+    >>> sorted(negatives.frames[0, 0, :2].tolist())
     [2, 3]
     """
     if mask.dim() != 2 or mask.dtype != torch.bool:
