@@ -86,6 +86,7 @@ def read_arguments(arguments):
     parser.add_argument("--cache_folder", help="where a fetched corpus is kept")
     parser.add_argument("--held_out", type=float, nargs=2, default=(0.05, 0.15))
     parser.add_argument("--join_seconds", type=float, default=3.0)
+    parser.add_argument("--peak", type=float, default=0.9, help="0: as recorded")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--nj", type=int, default=1, help="files at a time")
     args = parser.parse_args(arguments)
@@ -123,6 +124,7 @@ def describe(args, rate):
         "sampling_rate": rate,
         "held_out": list(args.held_out),
         "join_seconds": args.join_seconds,
+        "peak": args.peak,
         "seed": args.seed,
         # wav.scp holds absolute paths.
         "folder": os.path.abspath(args.data),
@@ -157,7 +159,7 @@ def write_data(args, rate, folder):
     for part in PARTS:
         utterances = read_manifest(folder / f"{part}.csv", root)
         recordings = name_all(join_short(utterances, args.join_seconds))
-        samples = write_audio(recordings, folder / part / "wav", rate, args.nj)
+        samples = write_audio(recordings, folder / part / "wav", rate, args)
         kept = [each for each in recordings if samples[each.name]]
         if not kept:
             raise CorpusError(f"{part}: all {len(recordings)} recordings are silent")
@@ -248,7 +250,7 @@ def plain(text):
     return re.sub(r"[^\w.+-]+", "_", text)
 
 
-def write_audio(recordings, folder, rate, jobs):
+def write_audio(recordings, folder, rate, args):
     """Convert the recordings.
 
     Arguments
@@ -259,8 +261,8 @@ def write_audio(recordings, folder, rate, jobs):
         Gets a WAV file for each.
     rate : int
         Of the files, in Hz.
-    jobs : int
-        How many at a time.
+    args : argparse.Namespace
+        Has `peak`, and `nj`, how many to convert at a time.
 
     Returns
     -------
@@ -269,7 +271,8 @@ def write_audio(recordings, folder, rate, jobs):
     """
 
     def write(recording):
-        signal = torch.cat([read_audio(item.wav, rate) for item in recording.sources])
+        parts = [read_audio(item.wav, rate) for item in recording.sources]
+        signal = torch.cat([scale(part, args.peak) for part in parts])
         steps = (signal.clamp(-1, 1) * 32767).round()
         # Scores and codecs alike divide by the energy.
         if not steps.any():
@@ -279,9 +282,32 @@ def write_audio(recordings, folder, rate, jobs):
         return len(steps)
 
     folder.mkdir(parents=True)
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(args.nj) as pool:
         lengths = list(pool.map(write, recordings))
     return {each.name: n for each, n in zip(recordings, lengths, strict=True)}
+
+
+def scale(signal, peak):
+    """Scale an utterance to a peak.
+
+    Speech that was recorded at many levels, some very low, is hard to start from: the
+    first layers hear their own biases.
+
+    Arguments
+    ---------
+    signal : torch.Tensor
+        (samples,).
+    peak : float
+        The largest value to reach; 0 leaves the signal as it is.
+
+    Returns
+    -------
+    torch.Tensor
+        (samples,).
+    """
+    highest = signal.abs().max()
+    # Below one step of 16 bits there is nothing but silence to scale.
+    return signal * (peak / highest) if peak and highest > 1 / 32768 else signal
 
 
 def write_lists(recordings, samples, folder, final):

@@ -1,0 +1,338 @@
+#!/usr/bin/env python3
+"""Writes the training configuration of a run, checked; run.sh begins with it.
+
+What can be known to fail is refused here, in seconds, before data are prepared.
+Prints what run.sh must know, a name and its values a line.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import yaml
+
+from sb_espnet_vq.corpora import write_text
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
+
+# Those of ESPnet's codecs.
+RATIOS, BINS, N_Q, BANDWIDTHS = [8, 5, 4, 2], 1024, 8, [7.5, 15]
+# What ESPnet's scoring imports and does not ask for.
+NEEDED = ("espnet2", "soundfile", "mir_eval", "pystoi")
+
+
+def main(arguments):
+    """Read, check, write.
+
+    Arguments
+    ---------
+    arguments : list[str]
+        Those of the command line.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("expdir", type=Path, help="gets train.yaml")
+    parser.add_argument("--quantizer", default="")
+    parser.add_argument("--quantizer_conf", default="", help="a mapping in YAML")
+    parser.add_argument("--bandwidths", default="", help="kbit/s, with spaces between")
+    args = parser.parse_args(arguments)
+    check_packages()
+    config = read_config(args.config)
+    conf = config["codec_conf"]
+    if args.quantizer or args.quantizer_conf:
+        choose_quantizer(config, args.quantizer, args.quantizer_conf)
+    check_sizes(config)
+    if config["codec"].startswith("vq_"):
+        build_quantizer(conf)
+    bandwidths = read_bandwidths(args.bandwidths, config)
+    check_place(args.expdir, config)
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    write_text(args.expdir / "train.yaml", text)
+    print("bandwidths", *(f"{each:g}" for each in bandwidths))
+    print("seed", config.get("seed", 0))
+
+
+def check_packages():
+    """Name what is not installed.
+
+    Raises
+    ------
+    ConfigError
+        If something is missing.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"{', '.join(missing)} cannot be imported by {sys.executable}; install "
+            "sb_espnet_vq with its extra espnet"
+        )
+
+
+def read_config(path):
+    """Read a training configuration of ESPnet.
+
+    Arguments
+    ---------
+    path : Path
+        The YAML file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ConfigError
+        If it is missing or is not one, or the codec is not known.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such training configuration")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not YAML ({error})") from None
+    conf = config.get("codec_conf") if isinstance(config, dict) else None
+    if not isinstance(conf, dict) or not isinstance(config.get("codec"), str):
+        raise ConfigError(f"{path}: a training configuration has codec and codec_conf")
+    if not isinstance(conf.get("sampling_rate"), int) or conf["sampling_rate"] < 1:
+        raise ConfigError(
+            f"{path}: codec_conf needs sampling_rate, in Hz, which the data are "
+            f"converted to; got {conf.get('sampling_rate')!r}"
+        )
+    group = importlib.metadata.entry_points(group="espnet2.gan_codec")
+    known = {each.name for each in group}
+    if config["codec"].startswith("vq_") and config["codec"] not in known:
+        listed = ", ".join(sorted(known)) or "none, so sb_espnet_vq is not installed"
+        raise ConfigError(f"{path}: no codec {config['codec']!r}; known are {listed}")
+    return config
+
+
+def choose_quantizer(config, name, options):
+    """Put the quantizer of the command line into the configuration.
+
+    Arguments
+    ---------
+    config : dict
+        Is changed.
+    name, options : str
+        A registered name, and a mapping in YAML; either may be empty.
+
+    Raises
+    ------
+    ConfigError
+        If the codec takes no quantizer or the options are no mapping.
+    """
+    codec = config["codec"]
+    if not codec.startswith("vq_"):
+        raise ConfigError(
+            f"codec {codec} is ESPnet's own and takes no quantizer; name vq_{codec}"
+        )
+    conf = config["codec_conf"]
+    if name and name != conf.get("quantizer", "rvq"):
+        # Options of another family would only be refused.
+        conf["quantizer"], conf["quantizer_conf"] = name, {}
+    if options:
+        try:
+            given = yaml.safe_load(options)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--quantizer_conf: not YAML ({error})") from None
+        if not isinstance(given, dict):
+            raise ConfigError(
+                "--quantizer_conf takes a mapping, such as '{entropy_weight: 0.1}', "
+                f"not {options!r}"
+            )
+        conf["quantizer_conf"] = {**(conf.get("quantizer_conf") or {}), **given}
+
+
+def check_sizes(config):
+    """Refuse chunks that are not whole frames.
+
+    Arguments
+    ---------
+    config : dict
+        The training configuration.
+
+    Raises
+    ------
+    ConfigError
+        If training would end at its first step.
+    """
+    hop = math.prod(generator(config).get("encdec_ratios", RATIOS))
+    wrong = [each for each in chunk_lengths(config) if each % hop]
+    if wrong:
+        raise ConfigError(
+            f"chunk_length must be a multiple of {hop} samples (one frame, the product "
+            f"of encdec_ratios), not {wrong[0]}"
+        )
+
+
+def generator(config):
+    """Return the options of the generator.
+
+    Arguments
+    ---------
+    config : dict
+        The training configuration.
+
+    Returns
+    -------
+    dict
+    """
+    return config["codec_conf"].get("generator_params") or {}
+
+
+def chunk_lengths(config):
+    """Return the chunk lengths that ESPnet will draw from; none without chunks.
+
+    Arguments
+    ---------
+    config : dict
+        The training configuration.
+
+    Returns
+    -------
+    list[int]
+        Samples.
+
+    Raises
+    ------
+    ConfigError
+        If they are not lengths.
+    """
+    if config.get("iterator_type", "sequence") != "chunk":
+        return []
+    text, lengths = str(config.get("chunk_length", 500)), []
+    try:
+        for each in text.split(","):
+            first, _, last = each.partition("-")
+            lengths += range(int(first), int(last or first) + 1)
+    except ValueError:
+        lengths = []
+    if not lengths or min(lengths) < 1:
+        raise ConfigError(f"chunk_length must be samples, such as 16000; got {text!r}")
+    return lengths
+
+
+def build_quantizer(conf):
+    """Build the quantizer that the codec will have.
+
+    Arguments
+    ---------
+    conf : dict
+        The `codec_conf`.
+
+    Returns
+    -------
+    CodecQuantizer
+
+    Raises
+    ------
+    ConfigError
+        If its name, an option or a size is wrong.
+    """
+    params = conf.get("generator_params") or {}
+    return CodecQuantizer(
+        dimension=params.get("hidden_dim", 128),
+        codebook_dim=params.get("codebook_dim", params.get("hidden_dim", 128)),
+        n_q=params.get("quantizer_n_q", N_Q),
+        bins=params.get("quantizer_bins", BINS),
+        quantizer_dropout=params.get("quantizer_dropout", False),
+        quantizer=conf.get("quantizer", "rvq"),
+        quantizer_conf=conf.get("quantizer_conf") or {},
+    )
+
+
+def read_bandwidths(text, config):
+    """Read the bandwidths to measure at.
+
+    Arguments
+    ---------
+    text : str
+        From the command line; empty for those of the configuration.
+    config : dict
+        The training configuration.
+
+    Returns
+    -------
+    list[float]
+        Rising, in kbit/s.
+
+    Raises
+    ------
+    ConfigError
+        If one is not a number above 0.
+    """
+    trained = generator(config).get("quantizer_target_bandwidth", BANDWIDTHS)
+    found = []
+    for word in text.replace(",", " ").split() or trained:
+        try:
+            value = float(word)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise ConfigError(
+                f"a bandwidth must be a number above 0, in kbit/s, not {word!r}"
+            )
+        found.append(value)
+    return sorted(set(found))
+
+
+def check_place(expdir, config):
+    """Refuse to go on in a folder where another codec was trained.
+
+    Arguments
+    ---------
+    expdir : Path
+        The run's folder.
+    config : dict
+        The training configuration.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be gone on with here.
+    """
+    if "," in str(expdir.absolute()):
+        raise ConfigError(f"{expdir}: ESPnet's options take no path with a comma")
+    earlier = expdir / "train.yaml"
+    if not (earlier.is_file() and (expdir / "checkpoint.pth").exists()):
+        return
+    before = yaml.safe_load(earlier.read_text(encoding="utf-8"))
+    for key in ("codec", "codec_conf"):
+        if before.get(key) != config.get(key):
+            raise ConfigError(
+                f"{expdir} holds the training of another {key}: "
+                f"{difference(before.get(key), config.get(key))}. Choose another "
+                "--expdir, or remove this one"
+            )
+
+
+def difference(before, now, path=""):
+    """Name the first difference of two configurations.
+
+    Arguments
+    ---------
+    before, now : object
+        From YAML.
+    path : str
+        Of the keys down to here.
+
+    Returns
+    -------
+    str
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *now]:
+            if before.get(key) != now.get(key):
+                return difference(before.get(key), now.get(key), f"{path}{key} ")
+    return f"{path}was {before!r}, is {now!r}"
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Lists what is to be scored, decoded beside recorded; run.sh's fifth stage.
+
+ESPnet's scoring wants both of one length, and a decoder ends on a whole frame: what
+sticks out is cut off. It also wants sound on either side, so that decoded silence is
+counted and left out. The codes say what bitrate was really used.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy
+import soundfile
+import yaml
+from configure import BINS, build_quantizer, generator
+
+from sb_espnet_vq.corpora import CorpusError, whole_file, write_text
+
+STATES = ("trained", "untrained")
+
+
+def main(arguments):
+    """Write lists of pairs for each job, and rates.json.
+
+    Arguments
+    ---------
+    arguments : list[str]
+        Those of the command line.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("recorded", type=Path, help="the test part")
+    parser.add_argument("decoded", type=Path, help="has STATE/at_BANDWIDTH/{wav,codec}")
+    parser.add_argument("output", type=Path, help="gets JOB/{ref,inf}.scp")
+    parser.add_argument("--bandwidths", nargs="+", required=True)
+    parser.add_argument("--nj", type=int, default=1)
+    args = parser.parse_args(arguments)
+    config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+    bits = numpy.log2(codebook_size(config))
+    rows = read_scp(args.recorded / "wav.scp")
+    rate = config["codec_conf"]["sampling_rate"]
+    lengths = {name: soundfile.info(path).frames for name, path in rows.items()}
+    rates, pairs = {}, []
+    for state in STATES:
+        for bandwidth in args.bandwidths:
+            folder = (args.decoded / state / f"at_{bandwidth}").absolute()
+            rates[f"{state}/{bandwidth}"] = usage = measure(folder, lengths, rate, bits)
+            for name, path in rows.items():
+                wav = folder / "wav" / f"{name}.wav"
+                if fit(wav, lengths[name]):
+                    pairs.append((f"{state}/{bandwidth}/{name}", path, wav))
+                else:
+                    usage["silent"] += 1
+    if not pairs:
+        raise CorpusError(f"{args.decoded}: everything that was decoded is silent")
+    write_lists(pairs, args.output, args.nj)
+    write_text(args.output / "rates.json", json.dumps(rates, indent=1) + "\n")
+
+
+def codebook_size(config):
+    """Return how many codes a codebook has.
+
+    Arguments
+    ---------
+    config : dict
+        The training configuration.
+
+    Returns
+    -------
+    int
+    """
+    if config["codec"].startswith("vq_"):
+        return build_quantizer(config["codec_conf"]).bins
+    return generator(config).get("quantizer_bins", BINS)
+
+
+def read_scp(path):
+    """Read a list of files in Kaldi's style.
+
+    Arguments
+    ---------
+    path : Path
+        A name and a path a line.
+
+    Returns
+    -------
+    dict[str, str]
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split(maxsplit=1) for line in lines)
+
+
+def measure(folder, lengths, rate, bits):
+    """Measure what the codes of all test speech say.
+
+    Arguments
+    ---------
+    folder : Path
+        Of one state and bandwidth.
+    lengths : dict[str, int]
+        Samples of each recording.
+    rate : int
+        Samples a second.
+    bits : float
+        Of a code.
+
+    Returns
+    -------
+    dict
+        `kbit_per_s`, `codebooks`, and `used_codes`, the mean over codebooks.
+    """
+    codes = [numpy.load(folder / "codec" / f"{name}.npy") for name in lengths]
+    total = sum(each.size for each in codes) * bits
+    books = numpy.concatenate([each.reshape(len(each), -1) for each in codes], axis=1)
+    used = [len(numpy.unique(book)) for book in books]
+    return {
+        "kbit_per_s": float(total / (sum(lengths.values()) / rate) / 1000),
+        "codebooks": len(books),
+        "used_codes": sum(used) / len(used),
+        "silent": 0,
+    }
+
+
+def fit(path, length):
+    """Cut a decoded file to the length of its recording.
+
+    Arguments
+    ---------
+    path : Path
+        The WAV file.
+    length : int
+        Samples.
+
+    Returns
+    -------
+    bool
+        Whether there is sound in it.
+
+    Raises
+    ------
+    CorpusError
+        If it is missing or too short.
+    """
+    if not path.is_file():
+        raise CorpusError(f"{path}: was not decoded; run stage 4 again")
+    signal, rate = soundfile.read(path, dtype="int16")
+    if len(signal) < length:
+        raise CorpusError(f"{path}: {len(signal)} samples, recorded were {length}")
+    if len(signal) > length:
+        with whole_file(path) as partial:
+            soundfile.write(partial, signal[:length], rate, "PCM_16")
+    return bool(signal[:length].any())
+
+
+def write_lists(pairs, folder, jobs):
+    """Write the lists of each scoring job.
+
+    Arguments
+    ---------
+    pairs : list[tuple[str, str, Path]]
+        Key, recorded and decoded file.
+    folder : Path
+        Gets a subfolder for each job.
+    jobs : int
+        At most; none stays without work.
+    """
+    for job in range(min(jobs, len(pairs))):
+        mine = pairs[job::jobs]
+        for name, column in (("ref.scp", 1), ("inf.scp", 2)):
+            lines = [f"{pair[0]} {pair[column]}\n" for pair in mine]
+            write_text(folder / str(job + 1) / name, "".join(lines))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except CorpusError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,266 @@
+#!/usr/bin/env bash
+# Trains a codec of ESPnet with any quantizer and measures it on held-out speech, all by
+# ESPnet's own programs, which the launcher tells of the quantizers.
+#
+#   bash recipes/espnet_codec/run.sh
+#   bash recipes/espnet_codec/run.sh conf/soundstream_16k.yaml --data_folder DIR --ngpu 1
+#   sbvq run espnet_codec fsdd --quantizer bsq --bandwidths 1
+set -euo pipefail
+
+recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# Options, each with its default; `--name value` sets one.
+stage=1              # first stage to do
+stop_stage=6         # last stage to do
+output_folder=       # default: results/espnet_codec/CONFIG, in the current folder
+expdir=              # of the training; default: OUTPUT_FOLDER/exp or .../exp_QUANTIZER
+data_folder=         # a folder of audio; default: the Free Spoken Digit Dataset is fetched
+manifest=            # a CSV file that lists audio (a column wav; ID and spk_id if known)
+cache_folder=        # where a fetched corpus is kept
+held_out="0.05 0.15" # shares for validation and test
+join_seconds=3       # shorter utterances of a speaker are joined up to this
+peak=0.9             # every utterance is scaled to it; 0 leaves it as recorded
+quantizer=           # a name of `sbvq ls families`; default: that of CONFIG
+quantizer_conf=      # its options, such as '{entropy_weight: 0.1}'
+bandwidths=          # kbit/s to measure at, such as "1 2"; default: those of CONFIG
+train_args=          # more options of gan_codec_train, such as "--max_epoch 3"
+inference_model=latest.pth # in EXPDIR
+ngpu=0               # GPUs to train on; inference takes one
+nj=1                 # processes at a time in stages 1, 4 and 5
+python=              # the Python to use; default: $PYTHON, or python3
+
+usage() {
+    cat <<END
+usage: run.sh [CONFIG.yaml] [--name value ...]
+
+CONFIG.yaml is a training configuration of ESPnet (default: conf/fsdd.yaml).
+Stages: 1 data, 2 shapes, 3 training, 4 inference, 5 scoring, 6 report.
+
+Options and their defaults:
+END
+    awk '/^# Options/ { shown = 1; next } /^$/ { shown = 0 }
+        shown { sub(/=/, " "); print "  --" $0 }' \
+        "${BASH_SOURCE[0]}"
+}
+
+log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (run.sh) $*"; }
+fail() {
+    echo "run.sh: error: $*" >&2
+    exit 2
+}
+
+# ------------------------------------------------------------- the command line
+config=$recipe/conf/fsdd.yaml
+if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
+    config=$1
+    shift
+fi
+# The recipe's own may be named as it is from the recipe's folder.
+if [ ! -f "$config" ] && [ -f "$recipe/$config" ]; then config=$recipe/$config; fi
+known="stage stop_stage output_folder expdir data_folder manifest cache_folder held_out
+join_seconds peak quantizer quantizer_conf bandwidths train_args inference_model ngpu nj python"
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help) usage && exit 0 ;;
+        --*=*) name=${1%%=*} value=${1#*=} && shift ;;
+        --*)
+            name=$1
+            [ $# -gt 1 ] || fail "$1 needs a value (--help lists the options)"
+            value=$2
+            shift 2
+            ;;
+        *) fail "$1 is no option; the configuration stands before them (--help)" ;;
+    esac
+    name=${name#--}
+    case " $(echo $known) " in
+        *" $name "*) printf -v "$name" %s "$value" ;;
+        *) fail "unknown option --$name; there are: $(echo $known)" ;;
+    esac
+done
+for name in stage stop_stage ngpu nj; do
+    [[ ${!name} =~ ^[0-9]+$ ]] || fail "--$name takes a whole number, not '${!name}'"
+done
+[ "$nj" -gt 0 ] || fail "--nj takes a number above 0"
+number='([0-9]+([.][0-9]*)?|[.][0-9]+)'
+for name in join_seconds peak; do
+    [[ ${!name} =~ ^$number$ ]] || fail "--$name takes a number, not '${!name}'"
+done
+[[ $held_out =~ ^$number\ +$number$ ]] ||
+    fail "--held_out takes two shares, such as '0.05 0.15', not '$held_out'"
+python=${python:-${PYTHON:-python3}}
+command -v "$python" >/dev/null || fail "no such Python: $python (--python)"
+
+name=$(basename "$config")
+output_folder=${output_folder:-results/espnet_codec/${name%.*}}
+expdir=${expdir:-$output_folder/exp${quantizer:+_$quantizer}}
+data=$output_folder/data
+
+# ---------------------------------------------------------- what stages are made of
+jobs=() logs=()
+
+# Run in the background: what is stopped must stop its programs too. In a group of
+# its own, so that their own workers are reached.
+set -m
+start() { # LOG COMMAND...
+    local file=$1
+    shift
+    mkdir -p "$(dirname "$file")"
+    "$@" >"$file" 2>&1 </dev/null &
+    jobs+=("$!") logs+=("$file")
+    if [ ${#jobs[@]} -ge "$nj" ]; then finish; fi
+}
+
+finish() {
+    local n status bad=
+    for n in ${jobs[@]+"${!jobs[@]}"}; do
+        status=0
+        wait "${jobs[n]}" || status=$?
+        if [ $status -ne 0 ]; then bad=${bad:-${logs[n]}}; fi
+    done
+    jobs=() logs=()
+    if [ -n "$bad" ]; then
+        tail -n 20 "$bad" >&2
+        echo "run.sh: error: this is the end of $bad" >&2
+        exit 1
+    fi
+}
+
+stop() {
+    local job
+    trap - INT TERM
+    for job in ${jobs[@]+"${jobs[@]}"} ${watcher:-}; do
+        kill -TERM -- "-$job" 2>/dev/null || true
+    done
+    wait
+    exit "$1"
+}
+trap 'stop 130' INT
+trap 'stop 143' TERM
+
+espnet() { "$python" -m sb_espnet_vq.run -m "espnet2.bin.$1" "${@:2}"; }
+
+helper() { # NAME ARGUMENTS...: one of our scripts, in view
+    local status=0
+    "$python" "$recipe/$1.py" "${@:2}" </dev/null &
+    jobs=("$!")
+    wait "$!" || status=$?
+    jobs=()
+    if [ $status -ne 0 ]; then exit $status; fi
+}
+
+need() { # FILE STAGE
+    [ -e "$1" ] || fail "$1 is not there; run stage $2 first"
+}
+
+does() { # STAGE: whether it is asked for
+    [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]
+}
+
+settings=$("$python" "$recipe/configure.py" "$config" "$expdir" --quantizer "$quantizer" \
+    --quantizer_conf "$quantizer_conf" --bandwidths "$bandwidths") || exit 2
+bandwidths=$(sed -n 's/^bandwidths //p' <<<"$settings")
+seed=$(sed -n 's/^seed //p' <<<"$settings")
+
+if does 1; then
+    log "stage 1: data"
+    helper prepare_data --config "$expdir/train.yaml" --data "$data" \
+        --data_folder "$data_folder" --manifest "$manifest" \
+        --cache_folder "$cache_folder" --held_out $held_out \
+        --join_seconds "$join_seconds" --peak "$peak" --nj "$nj"
+fi
+
+if does 2; then
+    log "stage 2: shapes"
+    for part in train valid; do need "$data/$part/utt2num_samples" 1; done
+    helper write_shapes "$expdir/train.yaml" "$data" "$expdir/shapes"
+fi
+
+if does 3; then
+    log "stage 3: training; log: $expdir/train.log"
+    for part in train valid; do need "$expdir/shapes/$part/audio_shape" 2; done
+    if [ -e "$expdir/checkpoint.pth" ]; then
+        "$python" -m zipfile -t "$expdir/checkpoint.pth" >/dev/null 2>&1 ||
+            fail "$expdir/checkpoint.pth was cut short as it was written. Remove it to" \
+                "train from the start, or from the weights of an epoch that is there" \
+                "with --train_args '--init_param $expdir/NUMBERepoch.pth'"
+        log "going on after the last whole epoch"
+    fi
+    options=()
+    for part in train valid; do
+        options+=(--${part}_data_path_and_name_and_type "$data/$part/wav.scp,audio,sound")
+        options+=(--${part}_shape_file "$expdir/shapes/$part/audio_shape")
+    done
+    if [ "$ngpu" -gt 1 ]; then options+=(--multiprocessing_distributed true); fi
+    read -r -a more <<<"$train_args"
+    if [ -e "$expdir/train.log" ]; then
+        mv "$expdir/train.log" "$expdir/train.$(date '+%Y%m%dT%H%M%S').log"
+    fi
+    touch "$expdir/train.log"
+    tail -n 0 -F "$expdir/train.log" 2>/dev/null |
+        grep --line-buffered -oE '[0-9]+/[0-9]+epoch started.*' &
+    watcher=$!
+    start "$expdir/train.log" espnet gan_codec_train \
+        --config "$expdir/train.yaml" --output_dir "$expdir" --resume true \
+        --ngpu "$ngpu" "${options[@]}" ${more[@]+"${more[@]}"}
+    finish
+    # The shell would report what it ends.
+    { kill -TERM -- "-$watcher" && wait "$watcher"; } 2>/dev/null || true
+    watcher=
+    # ESPnet ends with status 0 then, and its log alone tells.
+    if grep -q "gradients at all steps are invalid" "$expdir/train.log"; then
+        fail "no step of the last epoch had a finite gradient; see $expdir/train.log"
+    fi
+fi
+
+if does 4; then
+    log "stage 4: inference at $bandwidths kbit/s, trained and untrained"
+    need "$data/test/wav.scp" 1
+    need "$expdir/$inference_model" 3
+    # A decoded folder is complete, and of this model and speech, if its stamp is there.
+    stamp="$(cksum <"$expdir/$inference_model") $(cksum <"$data/made_from.json")"
+    for state in trained untrained; do
+        model=()
+        # Without a model file ESPnet takes the weights that training started from.
+        if [ $state = trained ]; then model=(--model_file "$expdir/$inference_model"); fi
+        for bandwidth in $bandwidths; do
+            decoded=$expdir/inference/$state/at_$bandwidth
+            if [ "$(cat "$decoded/stamp" 2>/dev/null)" = "$stamp" ]; then continue; fi
+            rm -rf "$decoded"
+            start "$decoded/log" espnet gan_codec_inference --output_dir "$decoded" \
+                --train_config "$expdir/config.yaml" ${model[@]+"${model[@]}"} \
+                --data_path_and_name_and_type "$data/test/wav.scp,audio,sound" \
+                --target_bandwidth "$bandwidth" --seed "$seed" --num_workers 0 \
+                --ngpu "$((ngpu > 0))"
+        done
+    done
+    finish
+    for state in trained untrained; do
+        for bandwidth in $bandwidths; do
+            echo "$stamp" >"$expdir/inference/$state/at_$bandwidth/stamp"
+        done
+    done
+fi
+
+if does 5; then
+    log "stage 5: scoring"
+    for state in trained untrained; do
+        for bandwidth in $bandwidths; do
+            need "$expdir/inference/$state/at_$bandwidth/stamp" 4
+        done
+    done
+    rm -rf "$expdir/score"
+    helper list_pairs "$expdir/train.yaml" "$data/test" "$expdir/inference" \
+        "$expdir/score" --bandwidths $bandwidths --nj "$nj"
+    for job in "$expdir"/score/*/; do
+        start "${job}log" espnet enh_scoring --output_dir "$job" \
+            --ref_scp "${job}ref.scp" --inf_scp "${job}inf.scp" \
+            --key_file "${job}ref.scp"
+    done
+    finish
+    touch "$expdir/score/done"
+fi
+
+if does 6; then
+    need "$expdir/score/done" 5
+    helper report "$expdir" "$data/test"
+fi

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Writes the shape files that ESPnet's iterators read; run.sh's second stage.
+
+ESPnet would find the lengths by reading all audio; data/*/utt2num_samples has them.
+What its chunk iterator has no use for is left out here, with its number, and too
+little speech for a single batch is an error instead of a training that learns nothing.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+from configure import chunk_lengths
+
+from sb_espnet_vq.corpora import CorpusError, write_text
+
+logger = logging.getLogger("write_shapes")
+
+
+def main(arguments):
+    """Write a shape file for training and one for validation.
+
+    Arguments
+    ---------
+    arguments : list[str]
+        Those of the command line.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("data", type=Path, help="has train/ and valid/")
+    parser.add_argument("output", type=Path, help="gets {train,valid}/audio_shape")
+    args = parser.parse_args(arguments)
+    config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+    batch = config.get("batch_size", 20)
+    sizes = {"train": batch, "valid": config.get("valid_batch_size") or batch}
+    for part, size in sizes.items():
+        samples = read_samples(args.data / part / "utt2num_samples")
+        usable = select(samples, part, size, config)
+        lines = [f"{name} {length}\n" for name, length in usable.items()]
+        write_text(args.output / part / "audio_shape", "".join(lines))
+
+
+def read_samples(path):
+    """Read how long each recording is.
+
+    Arguments
+    ---------
+    path : Path
+        In Kaldi's style.
+
+    Returns
+    -------
+    dict[str, int]
+        Samples of each.
+    """
+    rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return {name: int(length) for name, length in rows}
+
+
+def select(samples, part, batch_size, config):
+    """Leave out what is not longer than a chunk.
+
+    Arguments
+    ---------
+    samples : dict[str, int]
+        Of each recording.
+    part : str
+        Its name, for messages.
+    batch_size : int
+        Chunks in a batch.
+    config : dict
+        The training configuration.
+
+    Returns
+    -------
+    dict[str, int]
+
+    Raises
+    ------
+    CorpusError
+        If no batch can be made of the rest.
+    """
+    lengths = chunk_lengths(config)
+    if not lengths:
+        return samples
+    shortest = min(lengths)
+    usable = {name: n for name, n in samples.items() if n > shortest}
+    if not usable:
+        raise CorpusError(
+            f"{part}: all {len(samples)} recordings are too short: the longest has "
+            f"{max(samples.values())} samples, and chunk_length is {shortest}; set a "
+            "shorter chunk_length, or join more with --join_seconds"
+        )
+    if len(usable) < len(samples):
+        short = len(samples) - len(usable)
+        logger.warning(
+            "%s: %d of %d recordings are left out: not longer than a chunk",
+            *(part, short, len(samples)),
+        )
+    step = max(1, int(shortest * config.get("chunk_shift_ratio", 0.5)))
+    chunks = sum((n - shortest) // step + 1 for n in usable.values())
+    if chunks < batch_size:
+        raise CorpusError(
+            f"{part}: {chunks} chunks of {shortest} samples make no batch of "
+            f"{batch_size}; give more speech, or set a smaller batch_size (of "
+            "validation alone: valid_batch_size) or chunk_length"
+        )
+    return usable
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", format="%(message)s")
+    try:
+        main(sys.argv[1:])
+    except CorpusError as error:
+        sys.exit(f"error: {error}")
