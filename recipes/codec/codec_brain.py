@@ -290,11 +290,7 @@ class CodecBrain(ResumableBrain):
 def _split(judgement, count):
     """Part a judgement on recorded audio from that on the codec's after it."""
     scores, features = judgement
-    return (
-        judgement._replace(
-            scores=scores[:count], features=[f[:count] for f in features]
-        ),
-        judgement._replace(
-            scores=scores[count:], features=[f[count:] for f in features]
-        ),
-    )
+    return [
+        judgement._replace(scores=scores[rows], features=[f[rows] for f in features])
+        for rows in (slice(None, count), slice(count, None))
+    ]

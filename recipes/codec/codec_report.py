@@ -28,15 +28,13 @@ def write_report(results, folder):
         The output folder.
     """
     figures, examples = results
-    folder = Path(folder)
+    folder, rate = Path(folder), figures["sample_rate"]
     write_text(folder / "results.json", json.dumps(figures, indent=1) + "\n")
     draw(figures, folder / "results.png")
     for example in examples:
-        write_audio(example, folder / "reconstructions", figures["sample_rate"])
+        write_audio(example, folder / "reconstructions", rate)
     if examples:
-        draw_example(
-            examples[0], figures["sample_rate"], folder / "reconstructions.png"
-        )
+        draw_example(examples[0], rate, folder / "reconstructions.png")
     print()
     print(table(figures))
     print()
@@ -68,7 +66,7 @@ def table(figures):
         trained, untrained = row["trained"], row["untrained"]
         cells = [f"{trained['bitrate']:.2f}"]
         for name in FIGURES:
-            cells += [shown(trained[name]), shown(untrained[name])]
+            cells += [as_text(trained[name]), as_text(untrained[name])]
         cells += [f"{trained['used_codes']:.0f}", f"{trained['perplexity']:.0f}"]
         rows.append([*cells, f"{trained['entropy_bitrate']:.2f}"])
     note = (
@@ -80,7 +78,7 @@ def table(figures):
     return f"{text_table(rows, header)}\n{note}"
 
 
-def shown(figure):
+def as_text(figure):
     """A figure as text; STOI is missing where all speech is too short for it.
 
     Arguments
@@ -105,8 +103,8 @@ def draw(figures, path):
         The PNG file.
     """
     title = (
-        f"Codec with {figures['quantizer']} on {figures['minutes']['train']:.0f} min of "
-        f"speech, {figures['steps']} steps; measured on "
+        f"Codec with {figures['quantizer']} on {figures['minutes']['train']:.0f} min "
+        f"of speech, {figures['steps']} steps; measured on "
         f"{figures['minutes']['test']:.1f} min of test speech"
     )
     figure, axes = plots.new_figure(4, title)

@@ -30,7 +30,7 @@ SAVING = "saving"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; the one before it is untouched."""
+    """A checkpoint could not be written, or be loaded; what lies there is untouched."""
 
 
 class WholeCheckpointer(Checkpointer):

@@ -71,6 +71,7 @@ class ConvEncoder(nn.Module):
         layers.append(nn.Sequential(nn.ELU(), _conv(channels, dim, kernel_size)))
         self.strides.append(self.hop)
         self.layers = nn.ModuleList(layers)
+        self.apply(_keep_variance)
 
     def forward(self, signals: Tensor, samples: Tensor | None = None) -> Tensor:
         """Encode audio.
@@ -151,6 +152,7 @@ class ConvDecoder(nn.Module):
         layers.append(nn.Sequential(nn.ELU(), _conv(channels, 1, kernel_size)))
         self.strides.append(1)
         self.layers = nn.ModuleList(layers)
+        self.apply(_keep_variance)
 
     def forward(self, frames: Tensor, n_frames: Tensor | None = None) -> Tensor:
         """Decode frames.
@@ -232,6 +234,22 @@ class _Up(nn.Module):
 def _conv(channels: int, out: int, kernel_size: int, dilation: int = 1) -> nn.Conv1d:
     width = dilation * (kernel_size - 1) // 2
     return nn.Conv1d(channels, out, kernel_size, padding=width, dilation=dilation)
+
+
+def _keep_variance(module: nn.Module) -> None:
+    """Start with layers that pass a signal on at its own size.
+
+    torch's own start shrinks it in every layer, so that frames hardly differ at first
+    and a codebook started from them collapses.
+    """
+    if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+        taps = math.prod(module.kernel_size) / math.prod(module.stride)
+        inputs = module.in_channels * taps
+        if isinstance(module, nn.Conv1d):
+            inputs *= math.prod(module.stride)
+        nn.init.normal_(module.weight, std=inputs**-0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _clear(x: Tensor, frames: Tensor | None, per_frame: int) -> Tensor:

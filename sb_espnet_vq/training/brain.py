@@ -11,7 +11,7 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 from tqdm.contrib import tqdm
 
-from sb_espnet_vq.lobes.checkpoints import TrainingRecord
+from sb_espnet_vq.lobes.checkpoints import CheckpointError, TrainingRecord
 from sb_espnet_vq.lobes.span_masks import seed_of
 from sb_espnet_vq.training.data import make_loader
 
@@ -101,6 +101,25 @@ class ResumableBrain(sb.Brain):
             "wall": time.monotonic() - started[0],
             "cpu": time.process_time() - started[1],
         }
+
+    def on_fit_start(self) -> None:
+        """Make the optimizers and restore the latest checkpoint, if there is one.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint is that of another model.
+        """
+        try:
+            super().on_fit_start()
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise CheckpointError(
+                f"{self.checkpointer.checkpoints_dir}: the checkpoint there is that of "
+                "another model; give another output_folder, or the settings that it "
+                f"was trained with. {error}"
+            ) from error
 
     def _count_steps(self) -> int:
         """Optimizer steps of the whole run, by epochs or by their limit."""
