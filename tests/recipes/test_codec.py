@@ -96,6 +96,28 @@ def test_training_brings_audio_nearer(uninterrupted):
         assert trained["mel_distance"] < untrained["mel_distance"] - 1
 
 
+def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
+    recipe, uninterrupted, tmp_path, monkeypatch
+):
+    from codec_evaluate import measure
+    from codec_evaluate import test_strings as joined_strings
+
+    from sb_espnet_vq.training.data import read_datasets
+    from sb_espnet_vq.training.start import load_hparams
+    from sb_espnet_vq.training.trained import load_trained
+
+    hparams = load_hparams(str(uninterrupted / "hyperparams.yaml"), {})
+    strings = list(joined_strings(read_datasets(hparams)["test"], hparams))
+    # Wherever it is loaded from, nothing is made there.
+    monkeypatch.chdir(tmp_path)
+    codec = load_trained(uninterrupted, "codec", min_key="mel")
+    reported = figures(uninterrupted)["bandwidths"][1]["trained"]
+    assert measure(codec, strings, 1.6) == reported
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(CheckpointError, match="no run of a recipe"):
+        load_trained(tmp_path, "codec")
+
+
 # Kills itself inside the third step after the restart, as a lost machine would.
 KILLED = """
 import os, signal, sys

@@ -1,0 +1,45 @@
+"""A trained module, out of the folder that a recipe left it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sb_espnet_vq.lobes.checkpoints import CheckpointError, WholeCheckpointer
+from sb_espnet_vq.training.start import load_hparams
+
+
+def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
+    """Build what a run trained, with the weights of its best checkpoint.
+
+    The run's hyperparams.yaml is loaded, which builds whatever it names: use it with
+    runs of your own.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The run's output folder.
+    name : str
+        The module's key in the YAML, under which the checkpointer saved it too.
+    min_key : str
+        The figure that is least in the best checkpoint.
+
+    Returns
+    -------
+    torch.nn.Module
+        On the CPU, in eval mode.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such run or checkpoint.
+    """
+    file, save = Path(folder, "hyperparams.yaml"), Path(folder, "save")
+    if not file.is_file() or not save.is_dir():
+        raise CheckpointError(f"{folder}: no run of a recipe; it has {file.name}, save")
+    # Its own checkpointer would make the folder that the run was given at the time.
+    module = load_hparams(str(file), {"checkpointer": None})[name]
+    checkpointer = WholeCheckpointer(save, {name: module})
+    if checkpointer.recover_if_possible(min_key=min_key) is None:
+        raise CheckpointError(f"{save}: no checkpoint with a figure {min_key!r}")
+    return module.eval()
