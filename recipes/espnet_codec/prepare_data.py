@@ -115,7 +115,7 @@ def describe(args, rate):
         digest.update(Path(args.manifest).read_bytes())
     elif args.data_folder is not None:
         for path in sorted(Path(args.data_folder).rglob("*")):
-            state = path.stat()
+            state = path.lstat()
             digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
     return {
         "data_folder": args.data_folder and os.path.abspath(args.data_folder),

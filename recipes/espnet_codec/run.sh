@@ -7,6 +7,10 @@
 #   sbvq run espnet_codec fsdd --quantizer bsq --bandwidths 1
 set -euo pipefail
 
+# As ESPnet's own recipes do: several threads would wait for each other more than they
+# save, and --nj says how many processes there are.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # Options, each with its default; `--name value` sets one.
@@ -148,6 +152,13 @@ helper() { # NAME ARGUMENTS...: one of our scripts, in view
     if [ $status -ne 0 ]; then exit $status; fi
 }
 
+decode() { # FOLDER BANDWIDTH OPTIONS...
+    espnet gan_codec_inference --output_dir "$1" --train_config "$expdir/config.yaml" \
+        --data_path_and_name_and_type "$data/test/wav.scp,audio,sound" \
+        --target_bandwidth "$2" --seed "$seed" --num_workers 0 \
+        --ngpu "$((ngpu > 0))" "${@:3}" && echo "$stamp" >"$1/stamp"
+}
+
 need() { # FILE STAGE
     [ -e "$1" ] || fail "$1 is not there; run stage $2 first"
 }
@@ -226,19 +237,10 @@ if does 4; then
             decoded=$expdir/inference/$state/at_$bandwidth
             if [ "$(cat "$decoded/stamp" 2>/dev/null)" = "$stamp" ]; then continue; fi
             rm -rf "$decoded"
-            start "$decoded/log" espnet gan_codec_inference --output_dir "$decoded" \
-                --train_config "$expdir/config.yaml" ${model[@]+"${model[@]}"} \
-                --data_path_and_name_and_type "$data/test/wav.scp,audio,sound" \
-                --target_bandwidth "$bandwidth" --seed "$seed" --num_workers 0 \
-                --ngpu "$((ngpu > 0))"
+            start "$decoded/log" decode "$decoded" "$bandwidth" ${model[@]+"${model[@]}"}
         done
     done
     finish
-    for state in trained untrained; do
-        for bandwidth in $bandwidths; do
-            echo "$stamp" >"$expdir/inference/$state/at_$bandwidth/stamp"
-        done
-    done
 fi
 
 if does 5; then
