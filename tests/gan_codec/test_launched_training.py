@@ -36,9 +36,49 @@ def launch(*arguments, status=0):
     return done
 
 
-def configure(out, codec, **conf):
+SWAP = "espnet2.gan_codec.shared.quantizer.residual_vq.ResidualVectorQuantizer"
+
+
+def train_stock(speech, out, *swap):
+    """Train ESPnet's own `soundstream`; return its configuration and its weights."""
+    configure(out, "vq_soundstream", named="soundstream")
+    launch(*swap, "-m", "espnet2.bin.gan_codec_train", *train_arguments(speech, out))
+    config = yaml.safe_load((out / "exp/config.yaml").read_text())
+    for where in ("config", "output_dir"):
+        config.pop(where)
+    weights = torch.load(out / "exp/latest.pth", weights_only=True)
+    return config, weights
+
+
+@pytest.mark.slow
+def test_a_swap_changes_the_codes_of_stock_soundstream_and_nothing_else(
+    speech, tmp_path
+):
+    quantizer = "codec.generator.quantizer."
+    stock, stock_weights = train_stock(speech, tmp_path / "stock")
+    swap = ("--swap", f"{SWAP}=bsq")
+    config, weights = train_stock(speech, tmp_path, *swap)
+    assert config == stock
+    ours, theirs = (
+        {k: v.shape for k, v in each.items() if not k.startswith(quantizer)}
+        for each in (weights, stock_weights)
+    )
+    assert ours == theirs and weights.keys() != stock_weights.keys()
+    launch(
+        *swap,
+        *("-m", "espnet2.bin.gan_codec_inference"),
+        *("--output_dir", tmp_path / "out", "--num_workers", "0"),
+        *("--train_config", tmp_path / "exp/config.yaml"),
+        *("--model_file", tmp_path / "exp/latest.pth"),
+        *("--data_path_and_name_and_type", f"{speech}/wav.scp,audio,sound"),
+    )
+    # One code of bsq a frame, where the stock codec has four.
+    assert np.load(tmp_path / "out/codec/s0.npy").shape == (1, 1, 200)
+
+
+def configure(out, codec, named=None, **conf):
     out.mkdir(parents=True, exist_ok=True)
-    config = train_configuration(codec, **conf)
+    config = train_configuration(codec, **conf) | {"codec": named or codec}
     (out / "train.yaml").write_text(yaml.safe_dump(config))
 
 
