@@ -70,13 +70,10 @@ class LogMelFrontEnd(nn.Module):
         Returns
         -------
         torch.Tensor
-            (B, T, n_mels * stack).
+            (B, T, n_mels * stack); what is beyond `lengths` means nothing.
         """
         frames = self.normalize(self.compute_features(signals))
-        real = self._real(samples, frames.shape[1])
-        frames = F.pad(
-            frames * real[..., None], (0, 0, 0, -frames.shape[1] % self.stack)
-        )
+        frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
         return frames.unflatten(1, (-1, self.stack)).flatten(2)
 
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
@@ -93,11 +90,8 @@ class LogMelFrontEnd(nn.Module):
     def _real_frames(self, batch: SpeechBatch) -> torch.Tensor:
         device = self.normalize.mean.device
         frames = self.compute_features(batch.signals.to(device))
-        return frames[self._real(batch.samples.to(device), frames.shape[1])]
-
-    def _real(self, samples: torch.Tensor, total: int) -> torch.Tensor:
-        frames = samples // self.hop + 1
-        return torch.arange(total, device=samples.device) < frames[:, None]
+        real = batch.samples.to(device) // self.hop + 1
+        return frames[torch.arange(frames.shape[1], device=device) < real[:, None]]
 
 
 class WaveformFrontEnd(nn.Module):
@@ -157,7 +151,7 @@ class WaveformFrontEnd(nn.Module):
         Returns
         -------
         torch.Tensor
-            (B, T, C), at least one frame.
+            (B, T, C), at least one frame; what is beyond `lengths` means nothing.
         """
         real = torch.arange(signals.shape[1], device=signals.device) < samples[:, None]
         count = samples.clamp(min=1)[:, None]

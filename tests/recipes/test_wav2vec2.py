@@ -206,11 +206,16 @@ def test_masks_and_negatives_are_new_in_training_and_the_same_in_evaluation(brai
     assert logits(Stage.TRAIN, 1) != logits(Stage.TRAIN, 2)
 
 
-def test_speech_too_short_to_mask_gives_no_loss_and_a_gradient_all_the_same(brain):
+@pytest.mark.parametrize("samples", [100, 200])
+def test_speech_too_short_to_mask_gives_no_loss_and_a_gradient_all_the_same(
+    brain, samples
+):
     from speechbrain.core import Stage
 
     brain.modules.train()
-    short = SpeechBatch(["u"], 0.1 * torch.randn(1, 200), torch.tensor([200]))
+    # No latent frame, and one.
+    signals = 0.1 * torch.randn(1, samples)
+    short = SpeechBatch(["u"], signals, torch.tensor([samples]))
     contrast = brain.compute_forward(short, Stage.TRAIN)
     loss = brain.compute_objectives(contrast, short, Stage.TRAIN)
     loss.backward()
