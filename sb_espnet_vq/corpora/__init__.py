@@ -13,7 +13,12 @@ from sb_espnet_vq.corpora.manifest import (
     scan_folder,
     write_manifest,
 )
-from sb_espnet_vq.corpora.splits import corpus_root, prepare_corpus, split_utterances
+from sb_espnet_vq.corpora.splits import (
+    corpus_root,
+    prepare_corpus,
+    split_folds,
+    split_utterances,
+)
 
 __all__ = [
     "CorpusError",
@@ -25,6 +30,7 @@ __all__ = [
     "read_audio",
     "read_manifest",
     "scan_folder",
+    "split_folds",
     "split_utterances",
     "whole_file",
     "write_manifest",

@@ -1,6 +1,6 @@
 """Manifests: CSV files that list utterances, one a row, in SpeechBrain's habit.
 
-Columns `ID,duration,wav`, and where known `spk_id` and `label`. Paths in `wav`
+Columns `ID,duration,wav`, and where known `spk_id`, `label` and `fold`. Paths in `wav`
 start with `$data_root` or are relative to the manifest's own folder.
 """
 
@@ -23,8 +23,8 @@ SPEAKER_COLUMNS = ("spk_id", "speaker")
 class Utterance(NamedTuple):
     """One recording.
 
-    `speaker` and `label` are None where unknown; `info` holds length (s), rate
-    (Hz) and channels.
+    `speaker`, `label` and `fold` (the part of a corpus that comes divided) are None
+    where unknown; `info` holds length (s), rate (Hz) and channels.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Utterance(NamedTuple):
     info: AudioInfo
     speaker: str | None = None
     label: str | None = None
+    fold: str | None = None
 
 
 def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
@@ -95,8 +96,8 @@ def read_manifest(
     Arguments
     ---------
     path : str | Path
-        A CSV file with a column `wav`; `ID`, `spk_id` (or `speaker`) and `label`
-        are read where they are there, other columns are ignored.
+        A CSV file with a column `wav`; `ID`, `spk_id` (or `speaker`), `label` and
+        `fold` are read where they are there, other columns are ignored.
     data_root : str | Path, optional
         What `$data_root` stands for, and what relative paths are relative to.
         By default the folder of the manifest.
@@ -131,9 +132,9 @@ def read_manifest(
         except CorpusError as error:
             raise CorpusError(f"{where}: {error}") from error
         speakers = (row[column] for column in SPEAKER_COLUMNS if row.get(column))
-        utterances.append(
-            Utterance(name, wav, info, next(speakers, None), row.get("label") or None)
-        )
+        speaker, label = next(speakers, None), row.get("label") or None
+        fold = row.get("fold") or None
+        utterances.append(Utterance(name, wav, info, speaker, label, fold))
     return utterances
 
 

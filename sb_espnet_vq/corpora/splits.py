@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sb_espnet_vq.corpora.audio import conversion_notes
+from sb_espnet_vq.corpora.esc50 import is_esc50, read_esc50, source_recording
 from sb_espnet_vq.corpora.files import CorpusError
 from sb_espnet_vq.corpora.fsdd import fetch_fsdd, fsdd_folder
 from sb_espnet_vq.corpora.manifest import (
@@ -32,6 +33,8 @@ def prepare_corpus(
     held_out: tuple[float, float] = (0.1, 0.1),
     seed: int = 0,
     subfolders: Mapping[str, Sequence[str]] | None = None,
+    folds: Mapping[str, Sequence[object]] | None = None,
+    esc10_only: bool = False,
 ) -> None:
     """Write train.csv, valid.csv and test.csv for any source of speech.
 
@@ -40,7 +43,8 @@ def prepare_corpus(
     output_folder : str | Path
         Where the three manifests go.
     data_folder : str | Path, optional
-        A folder of audio. With `manifest`, what `$data_root` stands for.
+        A folder of audio, or ESC-50-master. With `manifest`, what `$data_root` stands
+        for.
     manifest : str | Path, optional
         A CSV file that lists the audio. Without it and without `data_folder`
         the Free Spoken Digit Dataset is fetched.
@@ -54,6 +58,11 @@ def prepare_corpus(
         Of the split.
     subfolders : Mapping[str, Sequence[str]], optional
         For a `data_folder` that is already split: the subfolders of each part.
+    folds : Mapping[str, Sequence], optional
+        For a corpus that comes in folds: those of `train` and those of `test`. Then
+        valid is a share of train, and the second share of `held_out` is not used.
+    esc10_only : bool
+        Of ESC-50, take the clips of ESC-10 alone.
 
     Raises
     ------
@@ -66,11 +75,16 @@ def prepare_corpus(
     else:
         if manifest is not None:
             utterances = read_manifest(manifest, root)
+        elif data_folder is not None and is_esc50(root):
+            utterances = read_esc50(root, esc10_only)
         elif data_folder is not None:
             utterances = _scan(root)
         else:
             utterances = read_manifest(fetch_fsdd(cache_folder, sample_rate))
-        parts = split_utterances(utterances, held_out, seed)
+        if folds is None:
+            parts = split_utterances(utterances, held_out, seed)
+        else:
+            parts = split_folds(utterances, folds, held_out[0], seed)
     for name in PARTS:
         write_manifest(Path(output_folder) / f"{name}.csv", parts[name], root)
     _report(parts, sample_rate)
@@ -110,7 +124,8 @@ def split_utterances(
 
     The result depends on IDs, speakers and the seed, not on the order given.
     With fewer than three speakers, whole speakers cannot be held out twice;
-    then, as where speakers are unknown, utterances are split.
+    then, as where speakers are unknown, utterances are split. Clips whose IDs say
+    that they were cut from one recording (`source_recording`) stay together.
 
     Arguments
     ---------
@@ -150,9 +165,8 @@ def split_utterances(
             "at least 3 utterances are needed for train, valid and test; "
             f"got {len(utterances)}"
         )
-    groups = _groups(utterances)
-    order = sorted(groups)
-    random.Random(seed).shuffle(order)
+    groups = _groups(utterances, len(PARTS))
+    order = _shuffled(groups, seed)
     parts: dict[str, list[Utterance]] = {}
     # Each part leaves a group for every part after it.
     for name, share, later in (("valid", held_out[0], 2), ("test", held_out[1], 1)):
@@ -161,6 +175,88 @@ def split_utterances(
         parts[name] = [item for key in taken for item in groups[key]]
     parts["train"] = [item for key in order for item in groups[key]]
     return {name: sorted(parts[name], key=lambda u: u.id) for name in PARTS}
+
+
+def split_folds(
+    utterances: Sequence[Utterance],
+    folds: Mapping[str, Sequence[object]],
+    valid_share: float = 0.1,
+    seed: int = 0,
+) -> dict[str, list[Utterance]]:
+    """Split a corpus by its folds; valid is a share of what there is to train on.
+
+    As in `split_utterances`, valid shares no speaker and no recording with train.
+
+    Arguments
+    ---------
+    utterances : Sequence[Utterance]
+        Those of other folds are left out.
+    folds : Mapping[str, Sequence]
+        The folds of `train` and of `test`, as numbers or texts.
+    valid_share : float
+        Share of the utterances in the folds of train, above 0 and below 1.
+    seed : int
+        Of the random order.
+
+    Returns
+    -------
+    dict[str, list[Utterance]]
+        `train`, `valid` and `test`, each sorted by ID.
+
+    Raises
+    ------
+    CorpusError
+        A fold that is in both parts or holds nothing, or too little to train on.
+
+    Example
+    -------
+    >>> from sb_espnet_vq.corpora.audio import AudioInfo
+    >>> info = AudioInfo(1.0, 16000, 1)
+    >>> items = [
+    ...     Utterance(f"u{n}", Path("x"), info, fold=str(n % 3)) for n in range(30)
+    ... ]
+    >>> parts = split_folds(items, {"train": [0, 1], "test": [2]})
+    >>> {name: len(part) for name, part in parts.items()}
+    {'train': 18, 'valid': 2, 'test': 10}
+    """
+    if not 0 < valid_share < 1:
+        raise CorpusError(
+            f"the share of valid must be above 0 and below 1, not {valid_share}"
+        )
+    wanted = {part: {str(fold) for fold in folds[part]} for part in ("train", "test")}
+    both = sorted(wanted["train"] & wanted["test"])
+    if both:
+        raise CorpusError(f"fold {', '.join(both)} cannot be for training and for test")
+    known = {item.fold for item in utterances}
+    missing = sorted((wanted["train"] | wanted["test"]) - known)
+    if missing or not all(wanted.values()):
+        there = sorted(str(fold) for fold in known if fold is not None)
+        raise CorpusError(
+            f"no utterance is in fold {', '.join(missing) or '(none given)'}; the "
+            f"corpus has {', '.join(there) or 'no column fold'}. Set train_folds and "
+            "test_folds to folds that it has, or to null to split it at random"
+        )
+    test = [item for item in utterances if item.fold in wanted["test"]]
+    groups = _groups([item for item in utterances if item.fold in wanted["train"]], 2)
+    if len(groups) < 2:
+        raise CorpusError(
+            f"the folds of train ({', '.join(sorted(wanted['train']))}) hold one "
+            "utterance or recording, of which none can be held out for valid"
+        )
+    count = sum(map(len, groups.values()))
+    valid = _take(_shuffled(groups, seed), groups, valid_share * count, 1)
+    parts = {
+        "train": [u for key in groups if key not in valid for u in groups[key]],
+        "valid": [u for key in valid for u in groups[key]],
+        "test": test,
+    }
+    return {name: sorted(parts[name], key=lambda u: u.id) for name in PARTS}
+
+
+def _shuffled(groups: Mapping[str, Sequence[Utterance]], seed: int) -> list[str]:
+    order = sorted(groups)
+    random.Random(seed).shuffle(order)
+    return order
 
 
 def _take(
@@ -179,14 +275,25 @@ def _take(
     return taken or {min(order, key=lambda key: len(groups[key]))}
 
 
-def _groups(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-    speakers: dict[str, list[Utterance]] = {}
+def _groups(utterances: Sequence[Utterance], parts: int) -> dict[str, list[Utterance]]:
+    """What must stay together: a speaker, or what was cut from one recording."""
     if all(item.speaker is not None for item in utterances):
-        for item in utterances:
-            speakers.setdefault(str(item.speaker), []).append(item)
-    if len(speakers) >= len(PARTS):
-        return speakers
+        speakers = _by(lambda item: str(item.speaker), utterances)
+        if len(speakers) >= parts:
+            return speakers
+    recordings = _by(lambda item: source_recording(item.id), utterances)
+    if len(recordings) >= parts:
+        return recordings
     return {item.id: [item] for item in utterances}
+
+
+def _by(
+    key: Callable[[Utterance], str], utterances: Sequence[Utterance]
+) -> dict[str, list[Utterance]]:
+    groups: dict[str, list[Utterance]] = {}
+    for item in utterances:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def _scan(folder: Path) -> list[Utterance]:

@@ -16,7 +16,7 @@ class Curve(NamedTuple):
     """One panel of training curves.
 
     ylabel : name and unit; train, held_out : one figure per epoch; reference :
-    what a model must beat, and what that is.
+    what a model must beat, and what that is; of : what was heard.
     """
 
     title: str
@@ -24,6 +24,7 @@ class Curve(NamedTuple):
     train: Sequence[float]
     held_out: Sequence[float]
     reference: tuple[float, str] | None = None
+    of: str = "speech"
 
 
 def draw_curve(axes: Any, curve: Curve) -> None:
@@ -37,12 +38,14 @@ def draw_curve(axes: Any, curve: Curve) -> None:
         What to draw.
     """
     epochs = range(1, len(curve.held_out) + 1)
-    axes.plot(epochs, curve.train, color=TRAIN, label="training speech")
-    axes.plot(epochs, curve.held_out, color=HELD_OUT, label="held-out speech", lw=2)
+    axes.plot(epochs, curve.train, color=TRAIN, label=f"training {curve.of}")
+    label = f"held-out {curve.of}"
+    axes.plot(epochs, curve.held_out, color=HELD_OUT, label=label, lw=2)
     if curve.reference is not None:
         value, name = curve.reference
         axes.axhline(value, color=REFERENCE, ls="--", label=f"{name}: {value:.2f}")
     axes.set(title=curve.title, xlabel="epoch", ylabel=curve.ylabel)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
 
@@ -80,9 +83,17 @@ def draw_usage(axes: Any, counts: Sequence[int], perplexity: float) -> None:
     )
     lowest = min((share for share in shares if share > 0), default=1e-3)
     axes.set_ylim(bottom=min(lowest, 100 / len(shares)) / 2)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(_plain)
+    bottom, top = axes.get_ylim()
+    if top < 10 * bottom:
+        # Then there are labels between the powers of ten, else none.
+        axes.yaxis.set_minor_formatter(_plain)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:g}"
 
 
 def draw_bars(

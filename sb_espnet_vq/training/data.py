@@ -26,18 +26,24 @@ def prepare(hparams: dict[str, Any]) -> None:
     ---------
     hparams : dict
         From the YAML. `train_splits`, `dev_splits` and `test_splits` name the
-        subfolders of a folder that is split already.
+        subfolders of a folder that is split already, `train_folds` and `test_folds`
+        the folds of a corpus that comes in folds.
     """
     subfolders = None
     if hparams.get("train_splits"):
         names = ("train_splits", "dev_splits", "test_splits")
         subfolders = {p: hparams[n] for p, n in zip(PARTS, names, strict=True)}
+    folds = None
+    if hparams.get("train_folds") or hparams.get("test_folds"):
+        folds = {p: hparams[f"{p}_folds"] or () for p in ("train", "test")}
     prepare_corpus(
         hparams["output_folder"],
         **_source(hparams),
         held_out=tuple(hparams["held_out"]),
         seed=hparams["seed"],
         subfolders=subfolders,
+        folds=folds,
+        esc10_only=hparams.get("esc10_only", False),
     )
 
 
@@ -60,7 +66,7 @@ def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
         If no utterance is left to train on.
     """
     rate = hparams["sample_rate"]
-    hparams["collate"] = JoinShort(rate, hparams["join_seconds"])
+    hparams["collate"] = JoinShort(rate, hparams.get("join_seconds", 0.0))
 
     @sb.utils.data_pipeline.takes("wav")
     @sb.utils.data_pipeline.provides("sig")

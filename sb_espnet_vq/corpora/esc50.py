@@ -1,0 +1,95 @@
+"""ESC-50, recordings of environmental sounds, as its authors lay it out.
+
+Piczak 2015, "ESC: Dataset for Environmental Sound Classification": 2000 clips of 5 s,
+50 classes, in 5 folds. Ten of the classes are ESC-10.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from sb_espnet_vq.corpora.audio import inspect_audio
+from sb_espnet_vq.corpora.files import CorpusError
+from sb_espnet_vq.corpora.manifest import Utterance
+
+META = Path("meta", "esc50.csv")
+# Fold, number of the recording, letter of the take, and in ESC-50 the class.
+_CLIP = re.compile(r"\d+-(\d+)-[A-Z](-\d+)?")
+
+
+def is_esc50(folder: str | Path) -> bool:
+    """Whether a folder is ESC-50-master, by the list of clips that it has.
+
+    Arguments
+    ---------
+    folder : str | Path
+        Any.
+
+    Returns
+    -------
+    bool
+    """
+    return (Path(folder) / META).is_file()
+
+
+def read_esc50(folder: str | Path, esc10_only: bool = False) -> list[Utterance]:
+    """Read the list of clips and check every file.
+
+    Arguments
+    ---------
+    folder : str | Path
+        ESC-50-master, with `meta/esc50.csv` and `audio`.
+    esc10_only : bool
+        Take the clips of ESC-10 alone.
+
+    Returns
+    -------
+    list[Utterance]
+        In the order of the list, with the category as label and the fold.
+
+    Raises
+    ------
+    CorpusError
+        A column, a clip or all clips are missing, or a clip cannot be read.
+    """
+    path = Path(folder) / META
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        needed = {"filename", "fold", "category", "esc10"}
+        missing = sorted(needed - set(reader.fieldnames or ()))
+        if missing:
+            raise CorpusError(f"{path}: it has no column {', '.join(missing)}")
+        rows = [row for row in reader if not esc10_only or row["esc10"] == "True"]
+    if not rows:
+        raise CorpusError(f"{path}: it lists no clips")
+    clips = []
+    for row in rows:
+        wav = Path(folder, "audio", row["filename"])
+        info = inspect_audio(wav)
+        label, fold = row["category"], row["fold"]
+        clips.append(Utterance(wav.stem, wav, info, None, label, fold))
+    return clips
+
+
+def source_recording(name: str) -> str:
+    """The recording that a clip was cut from, by the ID that ESC-50 gives clips.
+
+    Arguments
+    ---------
+    name : str
+        An ID.
+
+    Returns
+    -------
+    str
+        Equal for clips of one recording; the ID itself if it is not such an ID.
+
+    Example
+    -------
+    >>> [source_recording(name) for name in ("1-977-A-39", "1-977-B", "fsdd_1_7")]
+    ['recording 977', 'recording 977', 'fsdd_1_7']
+    """
+    clip = _CLIP.fullmatch(name)
+    return name if clip is None else f"recording {clip[1]}"
