@@ -34,6 +34,18 @@ def test_a_figure_is_drawn_without_a_display(tmp_path, monkeypatch):
     assert labels[-1] == "guessing: 4.00"
 
 
+def test_axes_have_plain_numbers_and_whole_epochs():
+    plots = pytest.importorskip("sb_espnet_vq.evaluation.plots")
+    pytest.importorskip("matplotlib")
+    figure, axes = plots.new_figure(2)
+    plots.draw_curve(axes[0], plots.Curve("loss", "nat", [3.0] * 20, [3.1] * 20))
+    plots.draw_usage(axes[1], [30, 20, 20, 10], perplexity=3.8)
+    figure.canvas.draw()
+    assert all(tick == int(tick) for tick in axes[0].get_xticks())
+    labels = [text.get_text() for text in axes[1].get_yticklabels(minor=True)]
+    assert {"20", "30"} <= set(labels) and not any("times" in x for x in labels)
+
+
 def test_a_run_of_one_epoch_and_an_unused_codebook_can_be_drawn(tmp_path):
     plots = pytest.importorskip("sb_espnet_vq.evaluation.plots")
     pytest.importorskip("matplotlib")
