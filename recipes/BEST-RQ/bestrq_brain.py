@@ -84,12 +84,14 @@ class BestRQBrain(ResumableBrain):
         Returns
         -------
         torch.Tensor
-            (B, stacks) int64; what padding gets means nothing.
+            (B, stacks) int64; -1 for padding.
         """
         count, frames, width = features.frames.shape
         stack = self.hparams.pad_to_divisible_by
+        stacks = frames // stack
         return self.modules.Quantizer(
-            features.frames.reshape(count, frames // stack, stack * width)
+            features.frames.reshape(count, stacks, stack * width),
+            mask=features.real_stacks(stacks),
         )
 
     def encode(self, features, front_end, encoder, config=None):

@@ -40,8 +40,10 @@ def test_loudness_changes_the_mel_distance_by_its_decibels_and_nothing_else(spee
     assert quieter.stoi == pytest.approx(1, abs=1e-3)
 
 
-def test_speech_too_short_for_intelligibility_has_none(speech):
-    assert quality(speech[:4000], speech[:4000], 8000).stoi is None
+def test_too_little_sound_for_intelligibility_has_none(speech):
+    assert quality(speech[:2000], speech[:2000], 8000).stoi is None
+    mostly_silent = torch.cat([speech[:2000], torch.zeros(20000)])
+    assert quality(mostly_silent, mostly_silent, 8000).stoi is None
 
 
 def test_a_code_costs_its_bits_and_entropy_never_more():

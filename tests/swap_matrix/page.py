@@ -1,0 +1,80 @@
+"""Writes docs/swap-matrix.md: `python tests/swap_matrix/page.py`.
+
+tests/swap_matrix/test_swap_matrix.py trains every cell, and fails where the page is
+not what this makes.
+"""
+
+from pathlib import Path
+
+from sb_espnet_vq import list_quantizers
+
+PAGE = Path(__file__).parents[2] / "docs" / "swap-matrix.md"
+
+# Each pipeline, and what a user writes; NAME stands for the family.
+WRITTEN = {
+    "BEST-RQ": """quantizer: NAME  # in hparams/BEST-RQ/*.yaml, or --quantizer NAME""",
+    "wav2vec2": """quantizer: NAME  # in hparams/wav2vec2/*.yaml, or --quantizer NAME""",
+    "codec": """quantizer: NAME  # in hparams/codec/*.yaml, or --quantizer NAME""",
+    "focalcodec": """quantizer: !new:sb_espnet_vq.lobes.quantizers.BottleneckQuantizer
+    code_dim: 13
+    quantizer: NAME""",
+    "vq_soundstream": """codec: vq_soundstream
+codec_conf: {quantizer: NAME}""",
+    "vq_encodec": """codec: vq_encodec
+codec_conf: {quantizer: NAME}""",
+    "vq_dac": """codec: vq_dac
+codec_conf: {quantizer: NAME}""",
+}
+
+# A pipeline that refuses a family: the pair, and what its error says.
+REFUSED: dict[tuple[str, str], str] = {}
+
+INTRODUCTION = """# Any family in any pipeline
+
+Every cell was trained for some steps by `tests/swap_matrix`, in which the loss of its
+task fell; its checkpoint was written, and read back into a fresh model that then gave
+the same codes and values. The models are the shipped recipes and ESPnet's codecs, tiny.
+How well a family does in a place is another question: the recipes' reports answer it.
+
+This page is written by `python tests/swap_matrix/page.py`, and a test fails where it is
+not up to date.
+"""
+
+
+def page(families: list[str]) -> str:
+    """Return the page's text.
+
+    Arguments
+    ---------
+    families : list of str
+        A row for each.
+
+    Returns
+    -------
+    str
+    """
+    header = ["family", *WRITTEN]
+    lines = [_row(header), _row(["---"] * len(header))]
+    for family in families:
+        lines.append(_row([f"`{family}`", *(_cell(each, family) for each in WRITTEN)]))
+    parts = [INTRODUCTION, "\n".join(lines) + "\n", "## What to write\n"]
+    parts.append(
+        "In the place of `NAME`, any name of the first column; the family's own "
+        "options\ngo into `quantizer_conf` beside it.\n"
+    )
+    for title, yaml in WRITTEN.items():
+        parts.append(f"**{title}**\n\n```yaml\n{yaml}\n```\n")
+    return "\n".join(parts)
+
+
+def _cell(pipeline: str, family: str) -> str:
+    reason = REFUSED.get((pipeline, family))
+    return f"refused: {reason}" if reason else "trains"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(list_quantizers()), encoding="utf-8")
