@@ -13,6 +13,7 @@ from sb_espnet_vq.corpora import (
     corpus_root,
     prepare_corpus,
     read_manifest,
+    split_folds,
     split_utterances,
 )
 from sb_espnet_vq.corpora.audio import AudioInfo
@@ -115,3 +116,133 @@ def test_a_folder_that_is_split_already_keeps_its_parts(tmp_path):
     parts["valid"] = ["missing"]
     with pytest.raises(CorpusError, match="subfolders missing are missing"):
         prepare_corpus(tmp_path, data_folder=tmp_path / "audio", subfolders=parts)
+
+
+def folded(count, folds=4):
+    return [
+        item._replace(fold=str(n % folds + 1)) for n, item in enumerate(corpus(count))
+    ]
+
+
+def test_folds_are_kept_and_valid_is_a_share_of_what_there_is_to_train_on():
+    items = folded(80)
+    parts = split_folds(items, {"train": [1, 2, 3], "test": ["4"]}, 0.2)
+    assert [len(part) for part in parts.values()] == [48, 12, 20]
+    assert {item.fold for item in parts["test"]} == {"4"}
+    seen = parts["train"] + parts["valid"]
+    assert sorted(seen) == sorted(item for item in items if item.fold != "4")
+    again = split_folds(items[::-1], {"train": [3, 2, 1], "test": [4]}, 0.2)
+    assert ids(again) == ids(parts)
+    # A fold that is not asked for is left out.
+    fewer = split_folds(items, {"train": [1], "test": [4]}, 0.2)
+    assert [len(part) for part in fewer.values()] == [16, 4, 20]
+
+
+def test_clips_of_one_recording_stay_together():
+    # As ESC-50 names them: fold, recording, take.
+    items = [
+        item._replace(id=f"{n % 3 + 1}-{n // 5}-{'ABCDE'[n % 5]}", fold=str(n % 3 + 1))
+        for n, item in enumerate(corpus(150))
+    ]
+    everything = {"train": [1, 2], "test": [3]}
+    for seed in range(5):
+        for parts in (
+            split_folds(items, everything, 0.3, seed),
+            split_utterances(items, (0.2, 0.2), seed),
+        ):
+            train, valid = (
+                {item.id.split("-")[1] for item in parts[name]}
+                for name in ("train", "valid")
+            )
+            assert train and valid and not train & valid
+
+
+def test_speakers_stay_together_within_folds():
+    items = [
+        item._replace(fold=str(n % 3), speaker=f"s{n // 10}")
+        for n, item in enumerate(corpus(90))
+    ]
+    parts = split_folds(items, {"train": [0, 1], "test": [2]}, 0.3)
+    train, valid = ({u.speaker for u in parts[name]} for name in ("train", "valid"))
+    assert train and valid and not train & valid
+
+
+@pytest.mark.parametrize(
+    ("folds", "reason"),
+    [
+        ({"train": [1, 7], "test": [4]}, "in fold 7; the corpus has 1, 2, 3, 4"),
+        ({"train": [1, 4], "test": [4]}, "fold 4 cannot be for training and for test"),
+        ({"train": [1], "test": []}, "none given"),
+    ],
+)
+def test_folds_that_cannot_be_used_are_refused(folds, reason):
+    with pytest.raises(CorpusError, match=reason):
+        split_folds(folded(40), folds)
+
+
+def test_a_corpus_without_folds_or_with_too_little_says_so():
+    folds = {"train": [1], "test": [2]}
+    with pytest.raises(CorpusError, match="the corpus has no column fold"):
+        split_folds(corpus(20), folds)
+    with pytest.raises(CorpusError, match="hold one utterance or recording"):
+        split_folds(folded(5), folds | {"train": [2], "test": [1]})
+    with pytest.raises(CorpusError, match="above 0 and below 1, not 1"):
+        split_folds(folded(5), folds, 1)
+
+
+def test_a_manifest_with_folds_is_prepared_by_them(tmp_path):
+    write_wavs(tmp_path, 12)
+    rows = [f"u{n}.wav,{n % 3}" for n in range(12)]
+    (tmp_path / "manifest.csv").write_text("\n".join(["wav,fold", *rows]) + "\n")
+    folds = {"train": [0, 2], "test": [1]}
+    options = {"manifest": tmp_path / "manifest.csv", "held_out": (0.25, 0.5)}
+    prepare_corpus(tmp_path / "out", folds=folds, **options)
+    read = {
+        part: [u.id for u in read_manifest(tmp_path / f"out/{part}.csv", tmp_path)]
+        for part in ("train", "valid", "test")
+    }
+    assert read["test"] == ["u1", "u10", "u4", "u7"]
+    assert (len(read["train"]), len(read["valid"])) == (6, 2)
+
+
+ESC50_HEADER = "filename,fold,target,category,esc10,src_file,take"
+
+
+def write_esc50(folder, header=ESC50_HEADER, count=12):
+    write_wavs(folder / "audio", count)
+    (folder / "meta").mkdir()
+    lines = [header]
+    for n in range(count):
+        name = f"{n % 3 + 1}-{100 + n}-A-{n % 2}.wav"
+        (folder / f"audio/u{n}.wav").rename(folder / "audio" / name)
+        lines.append(f"{name},{n % 3 + 1},{n % 2},{'dog cow'.split()[n % 2]},")
+        lines[-1] += f"{n % 2 == 0},{100 + n},A"
+    (folder / "meta/esc50.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_esc50_is_known_by_its_list_of_clips(tmp_path):
+    write_esc50(tmp_path / "ESC-50-master")
+    folds = {"train": [1, 2], "test": [3]}
+    options = {"data_folder": tmp_path / "ESC-50-master", "folds": folds}
+    prepare_corpus(tmp_path / "all", **options)
+    prepare_corpus(tmp_path / "ten", esc10_only=True, **options)
+    rows = {
+        name: read_manifest(tmp_path / name / "test.csv", options["data_folder"])
+        for name in ("all", "ten")
+    }
+    assert [u.id for u in rows["all"]] == [
+        f"3-{n}-A-{n % 2}" for n in (102, 105, 108, 111)
+    ]
+    assert {u.label for u in rows["all"]} == {"dog", "cow"}
+    assert [u.id for u in rows["ten"]] == ["3-102-A-0", "3-108-A-0"]
+
+
+def test_an_esc50_that_is_not_whole_is_refused(tmp_path):
+    write_esc50(tmp_path / "a", header=ESC50_HEADER.replace("esc10", "other"))
+    with pytest.raises(CorpusError, match="esc50.csv: it has no column esc10"):
+        prepare_corpus(tmp_path / "out", data_folder=tmp_path / "a")
+    write_esc50(tmp_path / "b")
+    (tmp_path / "b/audio/2-101-A-1.wav").unlink()
+    with pytest.raises(CorpusError, match="2-101-A-1.wav: no such file"):
+        prepare_corpus(tmp_path / "out", data_folder=tmp_path / "b")
+    assert not (tmp_path / "out").exists()
