@@ -164,3 +164,15 @@ def test_a_package_that_is_not_installed_says_so(monkeypatch):
         with pytest.raises(ConfigError, match="not installed"):
             build("vq", dim=4)
     registry.refresh()
+
+
+def test_a_class_that_is_not_registered_goes_by_its_path(tmp_path, monkeypatch):
+    (tmp_path / "my_idea.py").write_text(WORKING)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert type(build("my_idea.Mine", dim=4, codebook_size=8)).__name__ == "Mine"
+    with pytest.raises(ConfigError, match="'my_idea.Yours' cannot be imported"):
+        build("my_idea.Yours", dim=4)
+    with pytest.raises(ConfigError, match="'nowhere.Mine' cannot be imported"):
+        build("nowhere.Mine", dim=4)
+    with pytest.raises(ConfigError, match="'os.getcwd' is no quantizer"):
+        build("os.getcwd", dim=4)

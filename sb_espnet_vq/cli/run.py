@@ -18,7 +18,7 @@ DEFAULT_HPARAMS = "fsdd"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.usage = "sbvq run NAME [HPARAMS] [--key value ...]"
-    parser.add_argument("name", help="a recipe (best_rq)")
+    parser.add_argument("name", help="a recipe; `sbvq ls` lists them")
     parser.add_argument(
         "rest",
         nargs=argparse.REMAINDER,
