@@ -3,10 +3,15 @@
 import contextlib
 import csv
 import importlib
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +56,23 @@ def load_recipe():
             torch.set_num_threads(threads)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def two_ranks():
+    """Run a recipe's train.py on two processes: ``run(folder, arguments)``."""
+
+    def run(folder, arguments):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+        command += [f"--master-port={29500 + os.getpid() % 2000}"]
+        done = subprocess.run(
+            [*command, folder / "train.py", *arguments, "--distributed_backend=gloo"],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run

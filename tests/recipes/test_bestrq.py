@@ -231,18 +231,8 @@ def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_ranks_train_together(corpus, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    command += [f"--master-port={29500 + os.getpid() % 2000}", str(RECIPE / "train.py")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *arguments(corpus, tmp_path, distributed_backend="gloo")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
+    done = two_ranks(RECIPE, arguments(corpus, tmp_path))
     # Each rank takes half of the seven batches.
     assert figures(tmp_path)["steps"] == 2 * 4
     assert done.stdout.count("linear probe, accuracy") == 1

@@ -241,3 +241,11 @@ def test_a_checkpoint_of_another_family_is_refused(recipe, corpus, uninterrupted
         recipe.main(arguments(corpus, uninterrupted, **settings))
     after = {p: p.stat().st_mtime_ns for p in (uninterrupted / "save").rglob("*")}
     assert before == after
+
+
+def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
+    settings = {"adversarial_weight": 1.0, "adversarial_start": 1}
+    done = two_ranks(RECIPE, arguments(corpus, tmp_path, **settings))
+    # Each rank takes half of the five batches.
+    assert figures(tmp_path)["steps"] == 2 * 3
+    assert done.stdout.count("bitrate (kbit/s)") == 1
