@@ -200,6 +200,24 @@ def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
     assert figures(tmp_path)["steps"] == 1
 
 
+def test_the_full_size_codec_has_the_bandwidths_it_names(recipe, tmp_path):
+    from sb_espnet_vq.training.start import load_hparams
+
+    settings = {"data_folder": str(tmp_path), "output_folder": str(tmp_path)}
+    hparams = load_hparams(str(HPARAMS / "libritts.yaml"), settings)
+    recipe.check_settings(hparams)
+    codec = hparams["codec"].eval()
+    assert (codec.frame_rate, codec.bitrate()) == (75, 12)
+    assert [codec.codebooks_for(each) for each in hparams["bandwidths"]] == [
+        2,
+        4,
+        8,
+        16,
+    ]
+    codes = codec.encode(torch.zeros(1, 3200), bandwidth=3)
+    assert codec.decode(codes).shape == (1, 3200) and codes.shape == (1, 10, 4)
+
+
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
