@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Shows what a trained classifier listens to in sounds.
+
+> python recipes/PIQ/explain.py seven.wav --run results/PIQ/fsdd/1234
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from piq_data import load_run
+from piq_explain import draw, explain, percent, read_sound, write_audio
+
+from sb_espnet_vq.corpora import CorpusError, write_text
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.lobes.checkpoints import CheckpointError
+
+
+def main(arguments):
+    """Explain each sound.
+
+    Arguments
+    ---------
+    arguments : list[str]
+        From the command line.
+    """
+    options = parse(arguments)
+    hparams = load_run(options.run)
+    rate, names = hparams["sample_rate"], unique_names(options.files)
+    # All are read before anything is written.
+    sounds = [read_sound(path, rate) for path in options.files]
+    for path, name, signal in zip(options.files, names, sounds, strict=True):
+        explanation = explain(signal, hparams)
+        target = options.output / name
+        draw(explanation, path.name, target.with_name(f"{name}.png"), hparams)
+        write_audio(explanation, target.with_name(f"{name}.interpretation.wav"), rate)
+        figures = {"file": str(path)} | explanation.figures()
+        text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+        write_text(target.with_name(f"{name}.json"), text)
+        print(
+            f"{path}: {explanation.label}, {percent(explanation.probability)}; "
+            f"interpretation alone {percent(explanation.kept)}, without it "
+            f"{percent(explanation.left)}"
+        )
+        if explanation.heard < len(signal) / rate:
+            print(
+                f"  only its first {explanation.heard:.2f} of {len(signal) / rate:.2f} "
+                "s were heard"
+            )
+    print(f"pictures, audio and figures: {options.output}")
+
+
+def parse(arguments):
+    """Read the command line.
+
+    Arguments
+    ---------
+    arguments : list[str]
+        Without the program's name.
+
+    Returns
+    -------
+    argparse.Namespace
+        files, run and output.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=Path("results/PIQ/fsdd/1234"),
+        metavar="FOLDER",
+        help="output folder of a training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("explanations"),
+        metavar="DIR",
+        help="where pictures, audio and figures go (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def unique_names(paths):
+    """Name what is written for each file, no two alike.
+
+    Arguments
+    ---------
+    paths : list[Path]
+        Files.
+
+    Returns
+    -------
+    list[str]
+        The name without its ending; with all of its path where names are equal.
+
+    Raises
+    ------
+    ConfigError
+        A file is given twice.
+    """
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{twice[0]} is given twice")
+    counts = Counter(path.stem for path in paths)
+    return [
+        path.stem if counts[path.stem] == 1 else "_".join(path.parts).replace("/", "")
+        for path in paths
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (CheckpointError, ConfigError, CorpusError) as error:
+        sys.exit(f"error: {error}")
