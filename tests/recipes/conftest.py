@@ -4,6 +4,7 @@ import contextlib
 import csv
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,39 @@ def two_ranks():
         return done
 
     return run
+
+
+# Kills itself at the end of a step, as a lost machine would.
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {folder!r})
+import {script}
+from sb_espnet_vq.training.brain import ResumableBrain
+end = ResumableBrain.on_fit_batch_end
+def killed(brain, *args):
+    end(brain, *args)
+    if brain.optimizer_step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+ResumableBrain.on_fit_batch_end = killed
+{script}.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="session")
+def kill_run():
+    """Start a recipe's script and kill it: ``kill(folder, arguments, step)``."""
+
+    def kill(folder, arguments, step, script="train"):
+        code = KILLED.format(folder=str(folder), script=script, step=step)
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == -signal.SIGKILL, ended.stderr[-3000:]
+
+    return kill

@@ -1,10 +1,6 @@
 """The BEST-RQ recipe from audio files to figures, tiny; killed and resumed."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -84,37 +80,11 @@ def test_it_ends_with_figures_and_a_plot(uninterrupted):
     assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
 
 
-KILLED = """
-import os, signal, sys
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {recipe!r})
-import train
-from bestrq_brain import BestRQBrain
-end = BestRQBrain.on_fit_batch_end
-def killed(brain, *args):
-    end(brain, *args)
-    if brain.optimizer_step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-BestRQBrain.on_fit_batch_end = killed
-train.main(sys.argv[1:])
-"""
-
-
 @pytest.mark.parametrize("step", [4, 9])
 def test_a_killed_run_resumes_to_the_same_figures(
-    recipe, corpus, uninterrupted, tmp_path, step
+    kill_run, recipe, corpus, uninterrupted, tmp_path, step
 ):
-    script = KILLED.format(recipe=str(RECIPE), step=step)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments(corpus, tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    kill_run(RECIPE, arguments(corpus, tmp_path), step)
     assert not (tmp_path / "results.json").exists()
     recipe.main(arguments(corpus, tmp_path))
     assert figures(tmp_path) == figures(uninterrupted)

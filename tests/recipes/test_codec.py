@@ -1,10 +1,6 @@
 """The codec recipe from audio files to figures, tiny; killed and resumed."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -118,31 +114,11 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
         load_trained(tmp_path, "codec")
 
 
-# Kills itself inside the third step after the restart, as a lost machine would.
-KILLED = """
-import os, signal, sys
-import torch
-sys.path.insert(0, {recipe!r})
-torch.set_num_threads(1)
-import train
-from codec_brain import CodecBrain
-end = CodecBrain.on_fit_batch_end
-def killed(brain, *args):
-    end(brain, *args)
-    if brain.optimizer_step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-CodecBrain.on_fit_batch_end = killed
-train.main({arguments!r})
-"""
-
-
 def test_a_killed_run_resumes_to_the_same_figures(
-    recipe, corpus, uninterrupted, tmp_path
+    kill_run, recipe, corpus, uninterrupted, tmp_path
 ):
     command = arguments(corpus, tmp_path, adversarial_weight=1.0, adversarial_start=3)
-    script = KILLED.format(recipe=str(RECIPE), arguments=command)
-    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ)
-    assert run.returncode == -signal.SIGKILL
+    kill_run(RECIPE, command, step=5)
     assert not (tmp_path / "results.json").exists()
     recipe.main(command)
     assert figures(tmp_path) == figures(uninterrupted)

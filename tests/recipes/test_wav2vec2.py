@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,36 +103,11 @@ def test_it_ends_with_figures_and_a_plot(uninterrupted):
     assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
 
 
-KILLED = """
-import os, signal, sys
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {recipe!r})
-import train
-from wav2vec2_brain import Wav2Vec2Brain
-end = Wav2Vec2Brain.on_fit_batch_end
-def killed(brain, *args):
-    end(brain, *args)
-    if brain.optimizer_step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-Wav2Vec2Brain.on_fit_batch_end = killed
-train.main(sys.argv[1:])
-"""
-
-
 @pytest.mark.parametrize("step", [4, 9])
 def test_a_killed_run_resumes_to_the_same_figures(
-    recipe, corpus, uninterrupted, tmp_path, step
+    kill_run, recipe, corpus, uninterrupted, tmp_path, step
 ):
-    script = KILLED.format(recipe=str(RECIPE), step=step)
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments(corpus, tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    kill_run(RECIPE, arguments(corpus, tmp_path), step)
     assert not (tmp_path / "results.json").exists()
     recipe.main(arguments(corpus, tmp_path))
     assert figures(tmp_path) == figures(uninterrupted)
