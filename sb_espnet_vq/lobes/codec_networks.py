@@ -243,11 +243,11 @@ def _keep_variance(module: nn.Module) -> None:
     and a codebook started from them collapses.
     """
     if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
-        taps = math.prod(module.kernel_size) / math.prod(module.stride)
-        inputs = module.in_channels * taps
-        if isinstance(module, nn.Conv1d):
-            inputs *= math.prod(module.stride)
-        nn.init.normal_(module.weight, std=inputs**-0.5)
+        taps = module.kernel_size[0]
+        if isinstance(module, nn.ConvTranspose1d):
+            # Of its taps, one in so many meets a given output.
+            taps //= module.stride[0]
+        nn.init.normal_(module.weight, std=(module.in_channels * taps) ** -0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
