@@ -182,14 +182,16 @@ class PIQBrain(ClipBrain):
         hparams, mask = self.hparams, found.mask
         loudest = spectrograms.amax((1, 2), keepdim=True)
         wanted = (spectrograms > hparams.mask_threshold * loudest).float()
-        kept = hparams.classifier(mask * spectrograms)[1]
-        left = hparams.classifier((1 - mask) * spectrograms)[1]
+        # Where it has no weight, the figure alone is wanted.
+        with torch.set_grad_enabled(
+            torch.is_grad_enabled() and hparams.fidelity_weight > 0
+        ):
+            kept = hparams.classifier(mask * spectrograms)[1]
         terms = {
             "mask": F.binary_cross_entropy_with_logits(found.logits, wanted),
             "vq": F.mse_loss(found.keys, found.vectors.detach()),
             "commitment": F.mse_loss(found.vectors, found.keys.detach()),
-            "kept": F.cross_entropy(kept, classes),
-            "left": -other_classes(left, classes).mean(),
+            "fidelity": F.cross_entropy(kept, classes),
         }
         loss = sum(getattr(hparams, f"{n}_weight") * term for n, term in terms.items())
         figures = {
@@ -198,23 +200,3 @@ class PIQBrain(ClipBrain):
         }
         self.count(len(classes), loss=loss, **terms, **figures)
         return loss
-
-
-def other_classes(logits, classes):
-    """Log probability of all classes but one.
-
-    Arguments
-    ---------
-    logits : torch.Tensor
-        (B, n_classes).
-    classes : torch.Tensor
-        (B,) int64, the one of each row.
-
-    Returns
-    -------
-    torch.Tensor
-        (B,).
-    """
-    chosen = F.one_hot(classes, logits.shape[1]).bool()
-    others = logits.masked_fill(chosen, -torch.inf)
-    return others.logsumexp(1) - logits.logsumexp(1)

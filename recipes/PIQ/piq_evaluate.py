@@ -9,7 +9,7 @@ from sb_espnet_vq.lobes.span_masks import seed_of
 from sb_espnet_vq.ops.usage import code_counts, usage_of_counts
 from sb_espnet_vq.training.data import make_loader, minutes
 
-MASKS = ("trained", "untrained", "random", "all ones")
+MASKS = ("trained", "untrained", "random", "all ones", "another's")
 
 
 def evaluate_classifier(brain, datasets):
@@ -82,7 +82,7 @@ def evaluate(brain, datasets, untrained):
     interpreter = hparams["interpreter"].eval()
     untrained = untrained.to(brain.device).eval()
     rows = {name: {"kept": [], "left": [], "density": []} for name in MASKS}
-    whole, right, codes = [], [], []
+    whole, right, codes, followed = [], [], [], []
     for batch in make_loader(datasets["test"], hparams):
         spectrograms = brain.spectrograms(batch)
         representation, logits = hparams["classifier"](spectrograms)
@@ -93,12 +93,14 @@ def evaluate(brain, datasets, untrained):
             "untrained": untrained(representation, classes).mask,
             "random": shuffled(found.mask, batch.ids),
             "all ones": torch.ones_like(found.mask),
+            "another's": found.mask.roll(1, 0),
         }
         for name, mask in masks.items():
             for side, part in (("kept", mask), ("left", 1 - mask)):
                 said = hparams["classifier"](part * spectrograms)[1]
                 rows[name][side].append(probabilities(said))
             rows[name]["density"].append(mask.mean((1, 2)).cpu())
+        followed.append(follows(rows["another's"]["kept"][-1], classes.cpu()))
         whole.append(probabilities(logits))
         right.append(classes.cpu() == labels_of(batch, hparams))
         codes.append(interpreter.codes(found.vectors, classes).cpu())
@@ -114,6 +116,7 @@ def evaluate(brain, datasets, untrained):
         "accuracy": float(torch.cat(right).float().mean()),
         "quantizer": hparams["quantizer"],
         "masks": figures,
+        "class_follows_mask": float(torch.cat(followed).mean()),
         "keys": usage(torch.cat(codes)),
         "parameters": sum(p.numel() for p in interpreter.parameters()),
     }
@@ -186,6 +189,28 @@ def shuffled(masks, names):
         order = torch.randperm(mask.numel(), generator=generator).to(mask.device)
         rows.append(mask.flatten()[order].view_as(mask))
     return torch.stack(rows)
+
+
+def follows(kept, classes):
+    """Whether a clip under the mask of the one before it is taken for that one.
+
+    A mask that shows what is in a sound needs that sound; one that carries the class
+    itself, as a pattern that the classifier falls for, makes any sound that class.
+
+    Arguments
+    ---------
+    kept : torch.Tensor
+        (B, n_classes), probabilities for what the other's mask keeps.
+    classes : torch.Tensor
+        (B,) int64, what the classifier says of each whole clip.
+
+    Returns
+    -------
+    torch.Tensor
+        (M,) float, 1 where it is so, for the M clips whose class is not the other's.
+    """
+    others = classes.roll(1)
+    return (kept.argmax(1) == others)[others != classes].float()
 
 
 def usage(codes):

@@ -13,16 +13,17 @@ class Explanation(NamedTuple):
     """A sound and its explanation.
 
     label : str, what the classifier says; probability : of it, for the whole sound;
-    kept, left : of it, for what the mask keeps and leaves out; spectrogram, mask :
-    (T, F); audio : (L,) float32, what the mask keeps, as long as the sound; heard :
-    seconds from the start that the classifier heard.
+    kept, left : of it, for what the mask keeps and leaves out; magnitudes, mask :
+    (T, F), of the short-time Fourier transform; audio : (L,) float32, what the mask
+    keeps, as long as the sound; heard : seconds from the start that the
+    classifier heard.
     """
 
     label: str
     probability: float
     kept: float
     left: float
-    spectrogram: torch.Tensor
+    magnitudes: torch.Tensor
     mask: torch.Tensor
     audio: torch.Tensor
     heard: float
@@ -94,7 +95,7 @@ def explain(signal, hparams):
     audio[:length] = spectrogram.invert(mask * transform)[0, :length]
     seconds = length / hparams["sample_rate"]
     name = hparams["classes"][int(classes)]
-    return Explanation(name, *said, heard[0], mask[0], audio, seconds)
+    return Explanation(name, *said, transform[0].abs(), mask[0], audio, seconds)
 
 
 def write_audio(explanation, path, sample_rate):
@@ -134,19 +135,19 @@ def draw(explanation, title, path, hparams):
     hop = spectrogram.hop_length / hparams["sample_rate"]
     # What the classifier heard, without the padding after a short sound.
     frames = max(2, min(spectrogram.frames, round(explanation.heard / hop) + 1))
-    sound, mask = explanation.spectrogram[:frames], explanation.mask[:frames]
-    loudest = float(sound.max())
-    loudness = "loudness, log(1 + magnitude)"
+    sound, mask = explanation.magnitudes[:frames], explanation.mask[:frames]
+    loudest = sound.max()
+    level, weight = "level (dB below the loudest)", "0: ignored, 1: listened to"
     panels = [
-        ("The sound", sound, "magma", loudest, loudness),
+        ("The sound", decibels(sound, loudest), "magma", (-60, 0), level),
+        ("The mask: where the classifier listened", mask, "viridis", (0, 1), weight),
         (
-            "The mask: where the classifier listened",
-            mask,
-            "viridis",
-            1.0,
-            "0: ignored, 1: listened to",
+            "The interpretation: what the mask leaves of the sound",
+            decibels(mask * sound, loudest),
+            "magma",
+            (-60, 0),
+            level,
         ),
-        ("The interpretation: sound × mask", mask * sound, "magma", loudest, loudness),
     ]
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     figure.suptitle(
@@ -157,7 +158,7 @@ def draw(explanation, title, path, hparams):
         fontweight="bold",
     )
     extent = (0, (frames - 1) * hop, 0, hparams["sample_rate"] / 2)
-    for axes, (name, values, colours, top, unit) in zip(
+    for axes, (name, values, colours, limits, unit) in zip(
         figure.subplots(1, 3), panels, strict=True
     ):
         image = axes.imshow(
@@ -165,14 +166,31 @@ def draw(explanation, title, path, hparams):
             origin="lower",
             aspect="auto",
             extent=extent,
-            vmin=0,
-            vmax=top or 1.0,
+            vmin=limits[0],
+            vmax=limits[1],
             cmap=colours,
             interpolation="nearest",
         )
         axes.set(title=name, xlabel="time (s)", ylabel="frequency (Hz)")
         figure.colorbar(image, ax=axes, label=unit)
     plots.save_figure(figure, path)
+
+
+def decibels(magnitudes, loudest):
+    """Levels below the loudest, down to -60 dB.
+
+    Arguments
+    ---------
+    magnitudes : torch.Tensor
+        Any shape.
+    loudest : torch.Tensor
+        Scalar, what 0 dB is.
+
+    Returns
+    -------
+    torch.Tensor
+    """
+    return 20 * (magnitudes / loudest.clamp(min=1e-9)).clamp(min=1e-3).log10()
 
 
 def percent(probability):

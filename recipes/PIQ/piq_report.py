@@ -20,12 +20,15 @@ COLOURS = {
     "untrained": plots.TRAIN,
     "random": plots.REFERENCE,
     "all ones": "#999999",
+    "another's": "#009E73",
 }
 NOTE = """\
 fidelity: share of clips whose class stays when only what the mask keeps is heard.
 faithfulness: how much less probable the class is in what the mask leaves out.
 AI, AD, AG: clips whose class gets more probable in what is kept; the share of its
-probability lost; the share of the missing probability won. Lower is better for AD."""
+probability lost; the share of the missing probability won. Lower is better for AD.
+another's: the trained mask of another clip. It turns a clip into the class of that
+other one, where theirs differ, in {:.1f} %; a mask that is its class would in all."""
 
 
 def write_classifier_report(figures, folder):
@@ -100,7 +103,8 @@ def table(figures):
     header = ["mask", *FIGURES.values(), "mean of mask"]
     keys = figures["keys"]
     return (
-        f"{text_table(rows, header)}\n{NOTE}\n"
+        f"{text_table(rows, header)}\n"
+        f"{NOTE.format(100 * figures['class_follows_mask'])}\n"
         f"{figures['clips']['test']} test clips, classifier right on "
         f"{100 * figures['accuracy']:.1f} %; {figures['quantizer']}, "
         f"{keys['used']:.0f} keys used, perplexity {keys['perplexity']:.0f}"
@@ -157,9 +161,12 @@ def draw(figures, path):
         panel.set_title(heading)
     axes[0].axhline(chance, color="k", ls="--", lw=1, label=f"guessing: {chance:.2f}")
     axes[1].axhline(0, color="k", lw=1)
-    for panel in axes[:3]:
-        panel.legend(frameon=False, fontsize="small", loc="upper right")
-        panel.margins(y=0.3)
+    # One legend for all, outside: in a panel it would hide bars.
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False
+    )
+    axes[2].margins(y=0.1)
     draw_epochs(axes[3], figures["epochs"], "loss", "sum of losses (nat)")
     plots.save_figure(figure, path)
 

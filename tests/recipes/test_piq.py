@@ -47,7 +47,7 @@ TINY = SMALL | {
     "ckpt_interval_minutes": 0,
     "ckpt_interval_steps": 2,
 }
-MASKS = ["trained", "untrained", "random", "all ones"]
+MASKS = ["trained", "untrained", "random", "all ones", "another's"]
 
 
 def arguments(corpus, output, file="fsdd.yaml", **more):
@@ -352,7 +352,7 @@ def test_every_configuration_builds_in_its_full_size(recipe, tmp_path, file):
         ({"hop_length": 200}, "hop_length 200 must be below win_length 128"),
         ({"codebook_size": 1}, "key"),
         ({"mask_threshold": 1.5}, "mask_threshold must be above 0 and below 1"),
-        ({"kept_weight": -1.0}, "kept_weight must not be below 0"),
+        ({"fidelity_weight": -1.0}, "fidelity_weight must not be below 0"),
         ({"n_classes": 3}, "has 2 classes .*give --n_classes 2"),
         ({"train_folds": "[1]", "test_folds": "[2]"}, "has no column fold"),
         ({"manifest": "missing.csv"}, "missing.csv: no such manifest"),
