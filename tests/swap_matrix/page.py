@@ -10,20 +10,18 @@ from sb_espnet_vq import list_quantizers
 
 PAGE = Path(__file__).parents[2] / "docs" / "swap-matrix.md"
 
+_CODECS = ("soundstream", "encodec", "dac")
+_RECIPE = "quantizer: NAME  # in hparams/{0}/*.yaml; or --quantizer NAME"
+_ESPNET = "codec: {0}\ncodec_conf: {{quantizer: NAME}}"
+_FOCALCODEC = """quantizer: !new:sb_espnet_vq.lobes.quantizers.BottleneckQuantizer
+    code_dim: 13
+    quantizer: NAME"""
+
 # Each pipeline, and what a user writes; NAME stands for the family.
 WRITTEN = {
-    "BEST-RQ": """quantizer: NAME  # in hparams/BEST-RQ/*.yaml, or --quantizer NAME""",
-    "wav2vec2": """quantizer: NAME  # in hparams/wav2vec2/*.yaml, or --quantizer NAME""",
-    "codec": """quantizer: NAME  # in hparams/codec/*.yaml, or --quantizer NAME""",
-    "focalcodec": """quantizer: !new:sb_espnet_vq.lobes.quantizers.BottleneckQuantizer
-    code_dim: 13
-    quantizer: NAME""",
-    "vq_soundstream": """codec: vq_soundstream
-codec_conf: {quantizer: NAME}""",
-    "vq_encodec": """codec: vq_encodec
-codec_conf: {quantizer: NAME}""",
-    "vq_dac": """codec: vq_dac
-codec_conf: {quantizer: NAME}""",
+    **{name: _RECIPE.format(name) for name in ("BEST-RQ", "wav2vec2", "codec", "PIQ")},
+    "focalcodec": _FOCALCODEC,
+    **{f"vq_{name}": _ESPNET.format(f"vq_{name}") for name in _CODECS},
 }
 
 # A pipeline that refuses a family: the pair, and what its error says.

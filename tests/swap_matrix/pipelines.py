@@ -29,7 +29,7 @@ class Trainee(NamedTuple):
     answer: Callable[[], list[Tensor]]
 
 
-def audio(seconds: float = 0.6, rows: int = 3) -> Tensor:
+def audio(seconds: float = 1.2, rows: int = 3) -> Tensor:
     """Return (rows, samples) tones in noise, each row another pitch and rhythm."""
     generator = torch.Generator().manual_seed(5)
     time = torch.arange(int(seconds * RATE)) / RATE
@@ -52,16 +52,21 @@ def importable(folder: Path):
         sys.path.remove(str(folder))
 
 
-def recipe_brain(recipe: str, brain: str, tiny: dict, seed: int) -> Any:
-    """Build the Brain of a recipe, as its train.py does, with a tiny model."""
+def recipe_brain(
+    recipe: str, brain: str, tiny: dict, seed: int, section: str | None = None
+) -> Any:
+    """Build the Brain of a recipe, as its script does, with a tiny model.
+
+    Where the YAML serves several trainings, ``section`` is the one that is meant.
+    """
     from sb_espnet_vq.training.start import load_hparams
 
     module, _, name = brain.partition(":")
     torch.manual_seed(seed)
-    hparams = load_hparams(str(ROOT / "hparams" / recipe / "fsdd.yaml"), tiny)
     with importable(ROOT / "recipes" / recipe):
         found = getattr(importlib.import_module(module), name)
-    torch.manual_seed(seed)
+        hparams = load_hparams(str(ROOT / "hparams" / recipe / "fsdd.yaml"), tiny)
+    hparams |= hparams.get(section, {})
     return found(
         modules=hparams["modules"],
         opt_class=hparams["optimizer"],
@@ -143,6 +148,24 @@ def wav2vec2(family: str, seed: int) -> Trainee:
     }
     brain = recipe_brain("wav2vec2", "wav2vec2_brain:Wav2Vec2Brain", tiny, seed)
     return recipe_trainee(brain, "loss")
+
+
+def piq(family: str, seed: int) -> Trainee:
+    """PIQ: the family is the dictionary of explanations."""
+    tiny = {
+        "quantizer": family,
+        "codebook_size": 16,
+        "n_classes": 4,
+        "dim": 8,
+        "n_fft": 64,
+        "win_length": 64,
+        "hop_length": 48,
+        "frames": 65,
+        "warmup_steps": 1,
+        "piq_lr": 0.01,
+    }
+    brain = recipe_brain("PIQ", "piq_brains:PIQBrain", tiny, seed, "piq_training")
+    return recipe_trainee(brain, "mask")
 
 
 def codec(family: str, seed: int) -> Trainee:
@@ -255,6 +278,7 @@ PIPELINES = {
     "BEST-RQ": best_rq,
     "wav2vec2": wav2vec2,
     "codec": codec,
+    "PIQ": piq,
     "focalcodec": focalcodec,
     "vq_soundstream": espnet("vq_soundstream"),
     "vq_encodec": espnet("vq_encodec"),

@@ -43,12 +43,16 @@ def test_a_cell_trains_and_its_checkpoint_comes_back(pipeline, family, tmp_path)
     torch.save(trainee.module.state_dict(), tmp_path / "checkpoint")
     expected = trainee.answer()
     fresh = build(family, 1)
+    assert not same(fresh.answer(), expected)
     state = torch.load(tmp_path / "checkpoint", weights_only=True)
     fresh.module.load_state_dict(state)
-    answer = fresh.answer()
-    assert len(answer) == len(expected)
-    for mine, theirs in zip(answer, expected, strict=True):
-        assert torch.equal(mine, theirs)
+    assert same(fresh.answer(), expected)
+
+
+def same(given, expected):
+    assert len(given) == len(expected)
+    pairs = zip(given, expected, strict=True)
+    return all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
 def test_the_page_is_up_to_date():
