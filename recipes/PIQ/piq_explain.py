@@ -142,7 +142,7 @@ def draw(explanation, title, path, hparams):
         ("The sound", decibels(sound, loudest), "magma", (-60, 0), level),
         ("The mask: where the classifier listened", mask, "viridis", (0, 1), weight),
         (
-            "The interpretation: what the mask leaves of the sound",
+            "The interpretation: what remains",
             decibels(mask * sound, loudest),
             "magma",
             (-60, 0),

@@ -57,7 +57,7 @@ def write_classifier_report(figures, folder):
         ls="--",
         label=f"test clips, best epoch: {figures['accuracy']:.3f}",
     )
-    axes[1].legend(frameon=False)
+    axes[1].legend(frameon=False, loc="lower right")
     plots.save_figure(figure, folder / "results.png")
     rows = list(figures["accuracy_by_class"].items())
     print()

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import types
@@ -146,32 +145,12 @@ def test_the_classifier_is_never_changed(recipe, uninterrupted):
     assert "classifier" not in section(yaml, "piq")["modules"]
 
 
-# Kills itself inside the third step after the restart, as a lost machine would.
-KILLED = """
-import os, signal, sys
-import torch
-sys.path.insert(0, {recipe!r})
-torch.set_num_threads(1)
-import {script} as script
-from piq_brains import ClipBrain
-end = ClipBrain.on_fit_batch_end
-def killed(brain, *args):
-    end(brain, *args)
-    if brain.optimizer_step == 17:
-        os.kill(os.getpid(), signal.SIGKILL)
-ClipBrain.on_fit_batch_end = killed
-script.main({arguments!r})
-"""
-
-
 def test_killed_runs_resume_to_the_same_figures(
-    recipe, corpus, uninterrupted, tmp_path
+    kill_run, recipe, corpus, uninterrupted, tmp_path
 ):
     command = arguments(corpus, tmp_path)
-    for training, script in (("classifier", "train_classifier"), ("piq", "train_piq")):
-        code = KILLED.format(recipe=str(RECIPE), script=script, arguments=command)
-        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ)
-        assert run.returncode == -signal.SIGKILL
+    for training in ("classifier", "piq"):
+        kill_run(RECIPE, command, step=17, script=f"train_{training}")
         assert not (tmp_path / training / "results.json").exists()
         recipe[training](command)
         assert figures(tmp_path, training) == figures(uninterrupted, training)
