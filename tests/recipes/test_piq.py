@@ -272,14 +272,14 @@ def test_files_of_one_name_do_not_overwrite_each_other(recipe):
 
 
 def write_esc50(folder):
-    """A folder laid out as ESC-50-master, of 20 clips of real length and two kinds."""
+    """A folder laid out as ESC-50-master: 10 clips of real length, of two kinds."""
     (folder / "audio").mkdir(parents=True)
     (folder / "meta").mkdir()
     header = "filename,fold,target,category,esc10,src_file,take".split(",")
     with (folder / "meta" / "esc50.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        for n in range(20):
+        for n in range(10):
             fold, kind = n % 5 + 1, n % 2
             name = f"{fold}-{1000 + n}-A-{kind}.wav"
             sound = 0.1 * torch.randn(8000 * 5).cumsum(0 if kind else -1).sin()
@@ -288,7 +288,7 @@ def write_esc50(folder):
             writer.writerow([name, fold, kind, category, n != 0, 1000 + n, "A"])
 
 
-@pytest.mark.parametrize(("file", "clips"), [("esc10.yaml", 15), ("esc50.yaml", 16)])
+@pytest.mark.parametrize(("file", "clips"), [("esc10.yaml", 7), ("esc50.yaml", 8)])
 def test_the_configurations_of_esc50_take_a_step(recipe, tmp_path, file, clips):
     write_esc50(tmp_path / "ESC-50-master")
     options = {"output_folder": tmp_path / "run", "n_classes": 2, "num_workers": 0}
@@ -310,7 +310,9 @@ def test_every_configuration_builds_in_its_full_size(recipe, tmp_path, file):
     overrides = {"output_folder": str(tmp_path)}
     if file != "fsdd.yaml":
         overrides["data_folder"] = "ESC-50-master"
-    hparams = load_hparams(str(HPARAMS / file), overrides)
+    assert load_hparams(str(HPARAMS / file), overrides)["interpreter"]
+    # Narrower, since only the sizes of time and frequency matter from here on.
+    hparams = load_hparams(str(HPARAMS / file), overrides | {"dim": 4})
     spectrogram = hparams["spectrogram"]
     heard = spectrogram(torch.randn(1, spectrogram.samples))
     hparams["classifier"].eval(), hparams["interpreter"].eval()
@@ -357,7 +359,7 @@ def test_clips_without_a_label_are_refused(recipe, corpus, tmp_path):
 
 
 def test_one_command_runs_both_trainings(corpus, tmp_path):
-    settings = {"classifier_epochs": 1, "piq_epochs": 1}
+    settings = {"classifier_epochs": 1, "piq_epochs": 1, "optimizer_step_limit": 1}
     options = arguments(corpus, tmp_path / "run", **settings)[1:]
     command = [sys.executable, "-m", "sb_espnet_vq.cli", "run", "piq", *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
