@@ -16,6 +16,13 @@ logger = logging.getLogger(__name__)
 
 TRAININGS = ("classifier", "piq")
 CLASSES = "classes.json"
+SETTINGS = "settings.json"
+# What both trainings must agree on: what a clip sounds like to the classifier, and
+# which clips it has been trained on.
+COMMON = (
+    *("seed", "data_folder", "manifest", "held_out", "train_folds", "test_folds"),
+    *("sample_rate", "n_fft", "win_length", "hop_length", "frames", "dim", "n_classes"),
+)
 
 
 def check_settings(hparams):
@@ -35,6 +42,39 @@ def check_settings(hparams):
     for name in weights:
         if not hparams[name] >= 0:
             raise ConfigError(f"{name} must not be below 0, not {hparams[name]}")
+    path = _settings_path(hparams)
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        now = _common(hparams)
+        other = [n for n in COMMON if n in before and before[n] != now[n]]
+        if other:
+            name = other[0]
+            raise ConfigError(
+                f"{name} is {now[name]!r}, but the classifier in {path.parent} was "
+                f"trained with {before[name]!r}; give the same arguments as there, or "
+                "another output_folder"
+            )
+
+
+def note_settings(hparams):
+    """Note what the classifier is trained with, for `check_settings` of later runs.
+
+    Arguments
+    ---------
+    hparams : dict
+        From the YAML.
+    """
+    text = json.dumps(_common(hparams), indent=1) + "\n"
+    write_text(_settings_path(hparams), text)
+
+
+def _settings_path(hparams):
+    return Path(hparams["classifier_training"]["training_folder"], SETTINGS)
+
+
+def _common(hparams):
+    # As JSON reads it back: a path is a text, a tuple a list.
+    return json.loads(json.dumps({n: hparams[n] for n in COMMON}, default=str))
 
 
 def section(hparams, training):

@@ -5,9 +5,10 @@
 """
 
 from piq_brains import ClassifierBrain
-from piq_data import check_settings, read_clips, section
+from piq_data import check_settings, note_settings, read_clips, section
 from piq_evaluate import evaluate_classifier
 from piq_report import write_classifier_report
+from speechbrain.utils.distributed import run_on_main
 
 from sb_espnet_vq.training.start import begin, run_recipe
 
@@ -22,6 +23,7 @@ def main(arguments):
     """
     hparams, run_opts = begin(arguments, check_settings)
     datasets = read_clips(hparams)
+    run_on_main(note_settings, args=[hparams])
     hparams = section(hparams, "classifier")
     brain = ClassifierBrain(
         modules=hparams["modules"],

@@ -163,12 +163,18 @@ def test_piq_without_a_classifier_says_what_to_run_first(recipe, corpus, tmp_pat
         recipe["explain"]([str(corpus / "s01.wav"), "--run", str(tmp_path / "none")])
 
 
+@pytest.mark.parametrize("setting", [{"dim": 8}, {"hop_length": 32}, {"seed": 7}])
 def test_a_classifier_of_other_settings_is_refused(
-    recipe, corpus, uninterrupted, tmp_path
+    recipe, corpus, uninterrupted, tmp_path, setting
 ):
+    ((name, value),) = setting.items()
     shutil.copytree(uninterrupted / "classifier", tmp_path / "classifier")
-    with pytest.raises(CheckpointError, match="that of another model"):
-        recipe["piq"](arguments(corpus, tmp_path, dim=8))
+    shutil.copy(uninterrupted / "hyperparams.yaml", tmp_path)
+    before = (tmp_path / "hyperparams.yaml").read_bytes()
+    for training in ("piq", "classifier"):
+        with pytest.raises(ConfigError, match=f"{name} is {value}, but the classifier"):
+            recipe[training](arguments(corpus, tmp_path, **setting))
+    assert (tmp_path / "hyperparams.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize(
