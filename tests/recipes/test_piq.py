@@ -14,6 +14,7 @@ import torch
 
 from sb_espnet_vq.corpora import CorpusError
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.registry import find_quantizer
 
 pytest.importorskip("speechbrain")
 soundfile = pytest.importorskip("soundfile")
@@ -127,6 +128,16 @@ def test_a_random_mask_has_the_values_of_the_trained_one_elsewhere(recipe):
     assert torch.equal(shuffled(masks[2:], ["a"])[0], found[2])
 
 
+def test_a_class_that_follows_another_clips_mask_is_counted(recipe):
+    from piq_evaluate import follows
+
+    # Each clip lies under the mask of the one before it, the first under the last's.
+    classes, said = torch.tensor([0, 1, 1, 2]), torch.tensor([2, 1, 0, 1])
+    kept = torch.nn.functional.one_hot(said, 3).double()
+    # The third has the class of its other, so that nothing can be told from it.
+    assert follows(kept, classes).tolist() == [1, 0, 1]
+
+
 def test_the_classifier_is_never_changed(recipe, uninterrupted):
     from piq_data import load_classifier, load_run, section
     from piq_models import SoundClassifier
@@ -190,6 +201,10 @@ def test_another_quantizer_trains_by_name(
     results = figures(tmp_path, "piq")
     assert results["quantizer"] == quantizer
     assert results["keys"]["used"] >= 1
+    from piq_data import load_run
+
+    codebook = load_run(tmp_path)["interpreter"].psi.codebook
+    assert type(codebook.quantizer) is find_quantizer(quantizer)
 
 
 def explained(folder, name):
