@@ -1,7 +1,8 @@
 """Figures of explanations that are masks: what a classifier makes of either side.
 
-Paissan et al. 2024, "Listenable Maps for Audio Classifiers", section 4, gathers them;
-AD, AI and AG are of Zhang et al. 2024, "Opti-CAM", section 4. A classifier hears a
+Paissan et al. 2024, "Listenable Maps for Audio Classifiers", gathers them; AD and AI
+are of Chattopadhay et al. 2018, "Grad-CAM++", AG of Zhang et al. 2024, "Opti-CAM".
+A classifier hears a
 clip whole, then what a mask keeps of it, then what it leaves out.
 """
 
