@@ -2,8 +2,7 @@
 
 Paissan et al. 2024, "Listenable Maps for Audio Classifiers", gathers them; AD and AI
 are of Chattopadhay et al. 2018, "Grad-CAM++", AG of Zhang et al. 2024, "Opti-CAM".
-A classifier hears a
-clip whole, then what a mask keeps of it, then what it leaves out.
+A classifier hears a clip whole, then what a mask keeps of it, then what it leaves out.
 """
 
 from __future__ import annotations
