@@ -80,6 +80,7 @@ def test_it_ends_with_figures_and_a_plot(uninterrupted):
     assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 9])
 def test_a_killed_run_resumes_to_the_same_figures(
     kill_run, recipe, corpus, uninterrupted, tmp_path, step

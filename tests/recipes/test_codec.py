@@ -114,6 +114,7 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
         load_trained(tmp_path, "codec")
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_figures(
     kill_run, recipe, corpus, uninterrupted, tmp_path
 ):
@@ -154,6 +155,7 @@ def test_espnets_quantizer_keeps_the_contract_that_the_codec_relies_on(recipe):
         torch.testing.assert_close(quantizer.decode(codes), out.quantized)
 
 
+@pytest.mark.slow
 def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
     small = ("dim", "channels", "residual_units", "codebook_size", "n_codebooks")
     options = {name: TINY[name] for name in small} | {
@@ -237,6 +239,7 @@ def test_a_checkpoint_of_another_family_is_refused(recipe, corpus, uninterrupted
     assert before == after
 
 
+@pytest.mark.slow
 def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
     settings = {"adversarial_weight": 1.0, "adversarial_start": 1}
     done = two_ranks(RECIPE, arguments(corpus, tmp_path, **settings))

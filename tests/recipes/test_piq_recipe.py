@@ -156,6 +156,7 @@ def test_the_classifier_is_never_changed(recipe, uninterrupted):
     assert "classifier" not in section(yaml, "piq")["modules"]
 
 
+@pytest.mark.slow
 def test_killed_runs_resume_to_the_same_figures(
     kill_run, recipe, corpus, uninterrupted, tmp_path
 ):

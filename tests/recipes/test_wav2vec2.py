@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +100,7 @@ def test_it_ends_with_figures_and_a_plot(uninterrupted):
     assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 9])
 def test_a_killed_run_resumes_to_the_same_figures(
     kill_run, recipe, corpus, uninterrupted, tmp_path, step
@@ -316,17 +314,8 @@ def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_ranks_train_together(corpus, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    launch += [f"--master-port={29500 + os.getpid() % 2000}", str(RECIPE / "train.py")]
-    done = subprocess.run(
-        [*launch, *arguments(corpus, tmp_path, distributed_backend="gloo")],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
+    done = two_ranks(RECIPE, arguments(corpus, tmp_path))
     # Each rank takes half of the seven batches.
     assert figures(tmp_path)["steps"] == 2 * 4
     assert done.stdout.count("linear probe, accuracy") == 1
