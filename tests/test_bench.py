@@ -72,6 +72,7 @@ def everything(tmp_path_factory):
     return status, folder
 
 
+@pytest.mark.slow
 def test_every_case_runs_and_agrees(everything):
     status, folder = everything
     assert status == 0
@@ -93,6 +94,7 @@ def test_every_case_runs_and_agrees(everything):
     assert content["setting"]["threads"] == 1
 
 
+@pytest.mark.slow
 def test_toolkits_that_are_installed_take_part(everything):
     content = json.loads((everything[1] / "b.json").read_text())
     notes = {e["what"]: e["note"] for c in content["cases"] for e in c["contenders"]}
@@ -100,6 +102,7 @@ def test_toolkits_that_are_installed_take_part(everything):
         assert (notes[what] is None) == (find_spec(module) is not None)
 
 
+@pytest.mark.slow
 def test_sweeps_cover_frames_codebook_size_and_bits(everything):
     content = json.loads((everything[1] / "b.json").read_text())
     sizes = {sweep["size"]: sweep["lines"] for sweep in content["sweeps"]}
@@ -109,6 +112,7 @@ def test_sweeps_cover_frames_codebook_size_and_bits(everything):
         assert len(ours["values"]) == len(ours["median_s"]) == 2
 
 
+@pytest.mark.slow
 def test_files_are_written_whole(everything):
     folder = everything[1]
     picture = (folder / "b.png").read_bytes()

@@ -380,6 +380,7 @@ def test_clips_without_a_label_are_refused(recipe, corpus, tmp_path):
         recipe["classifier"](arguments(corpus, tmp_path, manifest=manifest))
 
 
+@pytest.mark.slow
 def test_one_command_runs_both_trainings(corpus, tmp_path):
     settings = {"classifier_epochs": 1, "piq_epochs": 1, "optimizer_step_limit": 1}
     options = arguments(corpus, tmp_path / "run", **settings)[1:]
