@@ -8,13 +8,6 @@ from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.probe_report import draw_probe, probe_table
 from sb_espnet_vq.evaluation.tables import text_table
 
-# How the keys of the probe's figures are shown.
-REPRESENTATIONS = {
-    "trained": "encoder, trained",
-    "untrained": "encoder, untrained",
-    "log_mel": "log-mel features",
-}
-
 
 def write_report(results, folder):
     """Write results.json and results.png, and print the figures.
@@ -33,7 +26,7 @@ def write_report(results, folder):
     print(contrast_table(results))
     if results["probe"]["rows"]:
         print()
-        print(probe_table(results["probe"], REPRESENTATIONS))
+        print(probe_table(results["probe"]))
     print()
     seconds, cores = results["seconds"]["wall"], results["seconds"]["cpu"]
     print(f"training: {seconds:.0f} s ({cores:.0f} s of CPU), {results['steps']} steps")
@@ -115,7 +108,7 @@ def draw(results, path):
     counts = [count for codebook in results["code_counts"] for count in codebook]
     plots.draw_usage(axes[2], counts, trained["perplexity"])
     if rows:
-        draw_probe(axes[3], results["probe"], REPRESENTATIONS)
+        draw_probe(axes[3], results["probe"])
     plots.save_figure(figure, path)
 
 

@@ -9,25 +9,31 @@ from typing import Any
 from sb_espnet_vq.evaluation.plots import draw_bars
 from sb_espnet_vq.evaluation.tables import text_table
 
+# How each representation that is probed is shown.
+REPRESENTATIONS = {
+    "trained": "encoder, trained",
+    "untrained": "encoder, untrained",
+    "log_mel": "log-mel features",
+}
 
-def probe_table(probe: Mapping[str, Any], names: Mapping[str, str]) -> str:
+
+def probe_table(probe: Mapping[str, Any]) -> str:
     """Show what a linear probe makes of each representation.
 
     Arguments
     ---------
     probe : dict
-        From `sb_espnet_vq.training.label_probe.probe`, with rows.
-    names : dict[str, str]
-        Key of each representation, and how it is shown.
+        From `sb_espnet_vq.training.label_probe.probe`, with rows for each of
+        `REPRESENTATIONS`.
 
     Returns
     -------
     str
     """
-    header = ["linear probe, accuracy", *names.values()]
+    header = ["linear probe, accuracy", *REPRESENTATIONS.values()]
     rows = [
         [f"{row['labels']} labelled utterances"]
-        + [mean(row["accuracy"][name]) for name in names]
+        + [mean(row["accuracy"][name]) for name in REPRESENTATIONS]
         for row in probe["rows"]
     ]
     draws = len(next(iter(probe["rows"][0]["accuracy"].values())))
@@ -38,19 +44,19 @@ def probe_table(probe: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return f"{text_table(rows, header)}\n{note}"
 
 
-def draw_probe(axes: Any, probe: Mapping[str, Any], names: Mapping[str, str]) -> None:
+def draw_probe(axes: Any, probe: Mapping[str, Any]) -> None:
     """Draw the same into a panel.
 
     Arguments
     ---------
     axes : matplotlib.axes.Axes
         The panel.
-    probe, names
+    probe
         As in `probe_table`.
     """
     groups = {
         f"{row['labels']} labelled utterances": {
-            shown: row["accuracy"][name] for name, shown in names.items()
+            shown: row["accuracy"][name] for name, shown in REPRESENTATIONS.items()
         }
         for row in probe["rows"]
     }
