@@ -38,9 +38,9 @@ def draw_curve(axes: Any, curve: Curve) -> None:
         What to draw.
     """
     epochs = range(1, len(curve.held_out) + 1)
-    axes.plot(epochs, curve.train, color=TRAIN, label=f"training {curve.of}")
+    axes.plot(epochs, curve.train, ".-", color=TRAIN, label=f"training {curve.of}")
     label = f"held-out {curve.of}"
-    axes.plot(epochs, curve.held_out, color=HELD_OUT, label=label, lw=2)
+    axes.plot(epochs, curve.held_out, ".-", color=HELD_OUT, label=label, lw=2)
     if curve.reference is not None:
         value, name = curve.reference
         axes.axhline(value, color=REFERENCE, ls="--", label=f"{name}: {value:.2f}")
