@@ -533,8 +533,22 @@ def test_pseudo_inverse_is_rebuilt_on_load():
 def test_pseudo_inverse_is_that_of_the_cast_projection(dtype):
     q, other = (build("random_projection", dim=8).to(dtype) for _ in range(2))
     other.load_state_dict(q.state_dict())
-    assert torch.equal(other.unproject, q.unproject)
-    assert q.unproject.dtype == dtype
+    codes = torch.arange(9)[:, None]
+    value, inverse = q.decode(codes), torch.linalg.pinv(q.P)
+    assert torch.equal(other.decode(codes), value)
+    assert torch.equal(value, q.CB[:9] @ inverse)
+    # Tables that were rounded to half precision would give other labels.
+    assert q.P.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_pseudo_inverse_follows_a_projection_written_in_place():
+    q, other = (build("random_projection", dim=8, codebook_size=16) for _ in range(2))
+    with torch.no_grad():
+        for mine, theirs in zip(q.buffers(), other.buffers(), strict=True):
+            if mine is not q.unproject:
+                mine.copy_(theirs)
+    codes = torch.arange(9)[:, None]
+    assert torch.equal(q.decode(codes), other.decode(codes))
 
 
 # --- class_partitioned

@@ -26,3 +26,27 @@ def eager_on_cpu(x: Tensor) -> bool:
     # A subclass, a fake tensor say, may have no values either.
     plain = type(x) in (Tensor, torch.nn.Parameter)
     return plain and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def version_of(x: Tensor) -> object:
+    """Return a value that changes when ``x`` is replaced or written in place.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Any tensor. A write through ``x.data`` is not seen.
+
+    Returns
+    -------
+    object
+        To be compared by ``==``.
+
+    Example
+    -------
+    >>> x = torch.zeros(1)
+    >>> before = version_of(x)
+    >>> version_of(x) == before, version_of(x.add_(1)) == before
+    (True, False)
+    """
+    # Tensors made in inference mode count no writes: never equal to another.
+    return object() if x.is_inference() else (id(x), x._version)

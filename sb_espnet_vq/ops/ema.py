@@ -6,6 +6,9 @@ van den Oord et al. 2017, "Neural Discrete Representation Learning", appendix A.
 import torch
 from torch import Tensor
 
+# Average counts of codes that are hardly used, and below which float32 loses digits.
+_FEW, _VANISHED = 5e-3, 1e-30
+
 
 def code_sums(
     x: Tensor, codes: Tensor, valid: Tensor, size: int
@@ -73,18 +76,24 @@ def ema_update_(average: Tensor, new: Tensor, decay: float, update: Tensor) -> N
     average.add_(new.to(average.dtype), alpha=1 - decay)
 
 
-def smoothed_means(sums: Tensor, counts: Tensor, epsilon: float = 1e-5) -> Tensor:
+def smoothed_means(
+    sums: Tensor, counts: Tensor, entries: Tensor, epsilon: float = 1e-5
+) -> Tensor:
     """Divide sums by counts after Laplace smoothing of the counts.
 
-    Smoothing keeps the total and moves each count by at most epsilon, so that an
-    unused code does not divide by zero.
+    Smoothing keeps the total and adds at most epsilon to each count. It would pull
+    the entry of an unused code to the origin, as its sum and count decay to zero
+    together: counts below 0.005 are not smoothed, and where both have vanished the
+    entry stays.
 
     Arguments
     ---------
     sums : torch.Tensor
         (V, D).
     counts : torch.Tensor
-        (V,).
+        (V,), not negative.
+    entries : torch.Tensor
+        (V, D) present codebook vectors.
     epsilon : float
         Added to each count.
 
@@ -95,10 +104,18 @@ def smoothed_means(sums: Tensor, counts: Tensor, epsilon: float = 1e-5) -> Tenso
 
     Example
     -------
-    >>> smoothed_means(torch.tensor([[2.0], [6.0]]), torch.tensor([1.0, 3.0]))
+    >>> entries = torch.tensor([[9.0], [9.0], [9.0]])
+    >>> sums = torch.tensor([[2.0], [6.0], [0.0]])
+    >>> counts = torch.tensor([1.0, 3.0, 0.0])
+    >>> smoothed_means(sums, counts, entries)
     tensor([[2.0000],
-            [2.0000]])
+            [2.0000],
+            [9.0000]])
     """
     total = counts.sum()
-    share = (counts + epsilon) / (total + len(counts) * epsilon)
-    return sums / (share * total)[:, None]
+    scale = torch.where(total > 0, total / (total + len(counts) * epsilon), 1)
+    smoothed = (counts + epsilon) * scale
+    unused = (counts < _FEW) & (counts > _VANISHED)
+    means = sums / torch.where(unused, counts, smoothed)[:, None]
+    vanished = (counts <= _VANISHED) & (sums.abs().amax(1) <= _VANISHED)
+    return torch.where(vanished[:, None], entries, means)

@@ -101,6 +101,47 @@ def attach_gradient(x: Tensor, value: Tensor, slope: Tensor, curve: Tensor) -> T
     return _AttachGradient.apply(x, value, slope, curve)
 
 
+class _KeepInGraph(torch.autograd.Function):
+    @staticmethod
+    def forward(value: Tensor, *others: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.shapes = [(other.shape, other.dtype) for other in inputs[1:]]
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, ...]:
+        (grad,) = grads
+        zeros = [grad.new_zeros((), dtype=d).expand(s) for s, d in ctx.shapes]
+        return grad, *zeros
+
+
+def keep_in_graph(value: Tensor, others: list[Tensor]) -> Tensor:
+    """Return a scalar that depends on ``others`` too, with gradients of zero.
+
+    Arguments
+    ---------
+    value : torch.Tensor
+        Scalar.
+    others : list of torch.Tensor
+        Parameters that backward is to reach, whether or not they were used.
+
+    Returns
+    -------
+    torch.Tensor
+        ``value``.
+
+    Example
+    -------
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> keep_in_graph(torch.tensor(5.0), [x]).backward()
+    >>> x.grad
+    tensor([0., 0.])
+    """
+    return _KeepInGraph.apply(value, *others) if others else value
+
+
 class _AttachLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, value: Tensor, loss: Tensor) -> Tensor:

@@ -91,13 +91,20 @@ def ema_update(average: Tensor, new: Tensor, decay: float, update: bool) -> Tens
     return decay * average + (1 - decay) * new if update else average.clone()
 
 
-def smoothed_means(sums: Tensor, counts: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Give each code epsilon frames more, scale all back to the total, divide."""
+def smoothed_means(
+    sums: Tensor, counts: Tensor, entries: Tensor, epsilon: float = 1e-5
+) -> Tensor:
+    """Give each code in use epsilon frames more, scale to the total, divide."""
     total = sum(count.item() for count in counts)
+    scale = total / (total + len(counts) * epsilon) if total else 1.0
     rows = []
-    for row, count in zip(sums, counts, strict=True):
-        smoothed = (count.item() + epsilon) * total / (total + len(counts) * epsilon)
-        rows.append(row / smoothed)
+    for row, count, entry in zip(sums, counts.tolist(), entries, strict=True):
+        if count < 1e-30 and not row.any():
+            rows.append(entry)
+        elif 0 < count < 5e-3:
+            rows.append(row / count)
+        else:
+            rows.append(row / ((count + epsilon) * scale))
     return torch.stack(rows)
 
 

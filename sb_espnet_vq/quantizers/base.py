@@ -1,19 +1,30 @@
 """What every quantizer shares: masking, losses, statistics and ranks."""
 
 from abc import ABC, abstractmethod
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
 from sb_espnet_vq.ops.devices import eager_on_cpu
+from sb_espnet_vq.ops.estimators import keep_in_graph
 from sb_espnet_vq.ops.frames import Frames, flat_frames
 from sb_espnet_vq.ops.nearest import tile_rows
 from sb_espnet_vq.ops.usage import code_counts, usage_of_codes, usage_of_counts
-from sb_espnet_vq.quantizers.checks import check_codes, check_input, check_labels
+from sb_espnet_vq.quantizers.checks import (
+    check_codes,
+    check_held,
+    check_input,
+    check_labels,
+    check_placement,
+    signed_codes,
+)
 from sb_espnet_vq.quantizers.options import positive_int
-from sb_espnet_vq.quantizers.precision import full_precision
+from sb_espnet_vq.quantizers.precision import full_precision, widen_buffers
+from sb_espnet_vq.quantizers.recompute import BufferHistory
 
 # Above this many codes, usage is taken from the codes of one rank, since a count
 # for each entry would outweigh the batch.
@@ -101,6 +112,8 @@ class Quantizer(nn.Module, ABC):
     num_classes: int | None = None
     #: Whether ``_quantize`` finds the mean usage of codes, with gradient.
     gives_usage: bool = False
+    #: Whether training changes nothing: see ``requires_grad_``.
+    frozen: bool = False
 
     def __init__(self, dim: int, codebook_size: int, n_codebooks: int = 1):
         super().__init__()
@@ -109,6 +122,33 @@ class Quantizer(nn.Module, ABC):
         self.n_codebooks = positive_int("n_codebooks", n_codebooks)
         self.loss_weights = {}
         self._ranks_agree = False
+        self._history = BufferHistory()
+        self.register_load_state_dict_post_hook(_after_loading)
+
+    @property
+    def learning(self) -> bool:
+        """Whether a forward may change buffers: in training mode and not frozen."""
+        return self.training and not self.frozen
+
+    def requires_grad_(self, requires_grad: bool = True):
+        """Freeze the quantizer, or let it learn again.
+
+        Frozen, it behaves in training as before (it draws codes where it draws
+        codes, and gradients reach ``x``), but neither parameters nor moving
+        averages change, and dead codes stay dead.
+
+        Arguments
+        ---------
+        requires_grad : bool
+            False freezes.
+
+        Returns
+        -------
+        Quantizer
+            Itself.
+        """
+        self.frozen = not requires_grad
+        return super().requires_grad_(requires_grad)
 
     @abstractmethod
     def _quantize(self, frames: Frames) -> Quantized:
@@ -214,7 +254,8 @@ class Quantizer(nn.Module, ABC):
         ---------
         codes : torch.Tensor
             (..., K) integers, K <= n_codebooks: fewer give the coarser value. A
-            code of -1 contributes 0.
+            code of -1 contributes 0, also where it was stored in an unsigned dtype
+            and is the largest number of that dtype.
 
         Returns
         -------
@@ -228,24 +269,56 @@ class Quantizer(nn.Module, ABC):
         ValueError
             If a code is out of range (eager mode on a CPU; else NaN frames).
         """
-        check_codes(type(self).__name__, self.n_codebooks, codes)
-        flat = codes.reshape(-1, codes.shape[-1]).long()
+        name = type(self).__name__
+        self._check_placement(codes=codes)
+        check_codes(name, self.n_codebooks, codes)
+        flat = signed_codes(codes.reshape(-1, codes.shape[-1]), self.codebook_size)
         bad = ((flat < -1) | (flat >= self.codebook_size)).any(-1)
         if eager_on_cpu(codes) and bool(bad.any()):
             raise ValueError(
-                f"codes must lie in [-1, {self.codebook_size}), got "
-                f"{int(codes.min())} to {int(codes.max())}; -1 marks a missing frame"
+                f"{name}: codes must lie in [-1, {self.codebook_size}), got "
+                f"{int(flat.min())} to {int(flat.max())}; -1 marks a missing frame"
             )
         with full_precision(codes):
             value = self._decode(flat.masked_fill(bad[:, None], -1))
             value = torch.where(bad[:, None], torch.nan, value)
         return value.reshape(*codes.shape[:-1], value.shape[1])
 
+    def hold(self, entries: Tensor | None) -> None:
+        """Keep some codebook vectors as they are while the others go on learning.
+
+        Arguments
+        ---------
+        entries : torch.Tensor, optional
+            (n_codebooks, codebook_size) bool, True for vectors to keep; or
+            (codebook_size,), for all codebooks alike. None lets all learn. It is
+            not part of the state: set it again after a model was built anew.
+
+        Raises
+        ------
+        ShapeError
+            If it is no bool tensor of that shape.
+        ConfigError
+            If this quantizer has no codebook vectors that learn.
+        """
+        shape = (self.n_codebooks, self.codebook_size)
+        if entries is not None:
+            check_held(type(self).__name__, entries, shape)
+            entries = entries.expand(shape)
+        self._hold(entries)
+
     def extra_repr(self) -> str:
         """Name the sizes in ``repr``."""
         return (
             f"dim={self.dim}, codebook_size={self.codebook_size}, "
             f"n_codebooks={self.n_codebooks}"
+        )
+
+    def _hold(self, entries: Tensor | None) -> None:
+        """Take over (n_codebooks, codebook_size) bool, or None."""
+        raise ConfigError(
+            f"{type(self).__name__} has no codebook vectors that learn, so none can be "
+            "held; requires_grad_(False) freezes all that it learns"
         )
 
     def _forward(self, x, mask, labels, **options) -> tuple[QuantizerOutput, Quantized]:
@@ -255,6 +328,12 @@ class Quantizer(nn.Module, ABC):
         like the loss they are NaN where a frame is not finite.
         """
         self._check_input(x, mask, labels)
+        if not self.learning or torch.compiler.is_compiling():
+            return self._run(x, mask, labels, options)
+        with self._history.run(self, x):
+            return self._run(x, mask, labels, options)
+
+    def _run(self, x, mask, labels, options) -> tuple[QuantizerOutput, Quantized]:
         shared = self.training and world_size() > 1
         if shared:
             self._agree_over_ranks()
@@ -315,6 +394,12 @@ class Quantizer(nn.Module, ABC):
         terms = {name: term * spoilt for name, term in found.terms.items()}
         for name, term in terms.items():
             loss = loss + self.loss_weights[name] * term
+        if self.training and torch.is_grad_enabled():
+            # DDP waits for the gradient of every parameter, those of codebooks that
+            # this call leaves out too.
+            loss = keep_in_graph(
+                loss, [p for p in self.parameters() if p.requires_grad]
+            )
         return loss.float(), found._replace(terms=terms)
 
     @torch.no_grad()
@@ -341,21 +426,33 @@ class Quantizer(nn.Module, ABC):
             return
         for buffer in self.buffers():
             copy_from_first_rank_(buffer)
-        self._read_flags()
         self._ranks_agree = True
 
-    def _read_flags(self) -> None:
-        """Re-read what is mirrored in Python from the buffers."""
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        super()._load_from_state_dict(*args, **kwargs)
-        self._read_flags()
+    def _apply(self, *args, **kwargs):
+        before = {id(m): dict(m._buffers) for m in self.modules()}
+        super()._apply(*args, **kwargs)
+        # Averages move by less than a half-precision number can tell, and tables
+        # that are rounded give other codes.
+        widen_buffers(self, before)
+        return self
 
     def _check_input(self, x, mask, labels) -> None:
         name = type(self).__name__
+        self._check_placement(x=x, mask=mask, labels=labels)
         check_input(name, self.dim, x, mask)
         if labels is not None:
             check_labels(name, self.num_classes, x, labels)
+
+    def _check_placement(self, **tensors) -> None:
+        if torch.compiler.is_compiling():
+            return
+        mine = next(chain(self.parameters(), self.buffers()), None)
+        device = None if mine is None else mine.device
+        check_placement(type(self).__name__, device, **tensors)
+
+
+def _after_loading(module: nn.Module, keys: object) -> None:
+    widen_buffers(module, {})
 
 
 def _halves(x: Tensor | None, axis: int) -> tuple[Tensor | None, ...]:

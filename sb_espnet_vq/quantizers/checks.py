@@ -12,6 +12,35 @@ from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.ops.devices import eager_on_cpu
 
 
+def check_placement(name: str, device: torch.device | None, **tensors) -> None:
+    """Raise `ShapeError` unless all tensors are dense and on the module's device.
+
+    ``device`` is None for a module that holds no tensor; the first tensor's device
+    then counts.
+    """
+    owner = "the quantizer is"
+    for what, x in tensors.items():
+        if not isinstance(x, Tensor):
+            continue
+        if x.is_nested:
+            raise ShapeError(
+                f"{name}: {what} must be a dense tensor, got a nested one; pad it "
+                "(torch.nested.to_padded_tensor) and give a mask of the valid frames"
+            )
+        if x.layout != torch.strided:
+            raise ShapeError(
+                f"{name}: {what} must be a dense tensor, got {x.layout}; "
+                f"convert it by {what}.to_dense()"
+            )
+        if device is not None and x.device != device:
+            raise ShapeError(
+                f"{name}: {what} is on {x.device}, {owner} on {device}; move one of "
+                "them by .to(device)"
+            )
+        if device is None:
+            device, owner = x.device, f"{what} is"
+
+
 def check_input(name: str, dim: int, x, mask) -> None:
     """Raise `ShapeError` unless x is float (..., dim) and mask fits it."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -58,6 +87,46 @@ def check_codes(name: str, n_codebooks: int, codes) -> None:
             f"{name}: codes must be (..., K) with 1 <= K <= {n_codebooks}, "
             f"got {tuple(codes.shape)}"
         )
+
+
+def check_held(name: str, entries, shape: tuple[int, int]) -> None:
+    """Raise `ShapeError` unless entries are bool of ``shape`` or its last axis."""
+    if not isinstance(entries, Tensor) or entries.dtype != torch.bool:
+        raise ShapeError(f"{name}: entries must be a bool tensor, got {_kind(entries)}")
+    if tuple(entries.shape) not in (shape, shape[1:]):
+        raise ShapeError(
+            f"{name}: entries must be bool {shape} or {shape[1:]}, True for codebook "
+            f"vectors to keep; got {tuple(entries.shape)}"
+        )
+
+
+def signed_codes(codes: Tensor, codebook_size: int) -> Tensor:
+    """Return integer codes as int64, with -1 where it was stored as unsigned.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        Any shape and integer dtype.
+    codebook_size : int
+        Codes in a codebook. The largest number of an unsigned dtype means -1 unless
+        it is a code.
+
+    Returns
+    -------
+    torch.Tensor
+        int64.
+
+    Example
+    -------
+    >>> signed_codes(torch.tensor([3, 255], dtype=torch.uint8), 16)
+    tensor([ 3, -1])
+    """
+    signed = codes.long()
+    limits = torch.iinfo(codes.dtype)
+    # Of uint64 the conversion makes -1 by itself.
+    if limits.min < 0 or limits.bits == 64 or limits.max < codebook_size:
+        return signed
+    return signed.masked_fill(signed == limits.max, -1)
 
 
 def _is_tensor(x, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:

@@ -7,10 +7,15 @@ from torch import Tensor, nn
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.ema import code_sums, ema_update_, smoothed_means
 from sb_espnet_vq.ops.frames import Frames, draw_numbers, take_frames
-from sb_espnet_vq.ops.kmeans import kmeans
 from sb_espnet_vq.ops.nearest import nearest_code
 from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import table_dtype
+from sb_espnet_vq.quantizers.start import (
+    CodebookState,
+    StartFlag,
+    start_codebook,
+    start_from_frames_,
+)
 
 # A threshold above this part of the mean use of all codes would call healthy codes
 # dead: a batch may have fewer frames than threshold * codebook_size.
@@ -50,6 +55,8 @@ class EMACodebook(nn.Module):
     cluster_size : (codebook_size,) average frames a batch of each code.
     embed : (codebook_size, dim) the entries.
     embed_avg : (codebook_size, dim) average sum of frames of each code.
+    held : (codebook_size,) bool, entries that do not change; None where all learn.
+        Not saved.
 
     Example
     -------
@@ -69,6 +76,7 @@ class EMACodebook(nn.Module):
     cluster_size: Tensor
     embed: Tensor
     embed_avg: Tensor
+    held: Tensor | None
 
     def __init__(
         self,
@@ -95,8 +103,9 @@ class EMACodebook(nn.Module):
         self.register_buffer("cluster_size", torch.full((codebook_size,), count))
         self.register_buffer("embed", embed)
         self.register_buffer("embed_avg", embed.clone())
-        # Mirrors `inited`, so that a training step need not read it from a device.
-        self.started = not kmeans_init
+        self.register_buffer("held", None, persistent=False)
+        self._flag = StartFlag()
+        self._flag.set(self.inited, not kmeans_init)
 
     def search(self, x: Tensor) -> Tensor:
         """Return the nearest code (N,) of each frame (N, dim)."""
@@ -111,24 +120,28 @@ class EMACodebook(nn.Module):
         entries = self.entries(codes.clamp(min=0))
         return torch.where(codes[:, None] >= 0, entries, 0)
 
-    def read_flag(self) -> None:
-        """Read from the buffer whether the codebook is started."""
-        # While a module built without storage is being loaded there is nothing to read.
-        if not self.inited.is_meta:
-            self.started = bool(self.inited.item())
+    def hold(self, entries: Tensor | None) -> None:
+        """Keep the entries where ``entries`` (codebook_size,) is True as they are."""
+        self.held = None if entries is None else entries.to(self.embed.device).clone()
+
+    @property
+    def started(self) -> bool:
+        """Whether the entries are started: random from the outset, or by k-means."""
+        return self._flag.read(self.inited)
 
     @torch.no_grad()
     def start_(self, frames: Frames) -> None:
         """Start the entries from the frames of the first batch that has any."""
-        if self.started or int(frames.n_valid) == 0:
+        if self.started:
             return
-        size = len(self.embed)
-        centres, counts = kmeans(frames, size, self.kmeans_iters)
-        self.cluster_size.copy_(counts)
-        self.embed_avg.copy_(centres * counts[:, None])
-        self.embed.copy_(smoothed_means(self.embed_avg, self.cluster_size))
-        self.inited.fill_(1)
-        self.started = True
+        before = self._held_rows()
+        if torch.compiler.is_compiling():
+            batch = frames.x.detach(), frames.valid, frames.n_valid, frames.offset
+            options = frames.shared, self.kmeans_iters, self._flag.number
+            start_codebook(*self._state(), *batch, *options)
+        else:
+            start_from_frames_(self._state(), frames, self.kmeans_iters)
+        self._put_back(before)
 
     @torch.no_grad()
     def learn_(self, frames: Frames, codes: Tensor) -> Tensor:
@@ -146,6 +159,7 @@ class EMACodebook(nn.Module):
         torch.Tensor
             (codebook_size,) frames of each code, over all ranks.
         """
+        before = self._held_rows()
         x = frames.x.detach()
         size = len(self.embed)
         counts, sums = code_sums(x, codes, frames.valid, size)
@@ -153,12 +167,13 @@ class EMACodebook(nn.Module):
         some = frames.n_valid > 0
         ema_update_(self.cluster_size, counts, self.decay, some)
         ema_update_(self.embed_avg, sums, self.decay, some)
-        means = smoothed_means(self.embed_avg, self.cluster_size)
+        means = smoothed_means(self.embed_avg, self.cluster_size, self.embed)
         # At decay 1 counts may stay 0, and nothing can be divided by them.
         moves = some & (self.cluster_size.sum() > 0)
         self.embed.copy_(torch.where(moves, means, self.embed))
         if self.threshold > 0:
             self._revive_(frames)
+        self._put_back(before)
         return counts
 
     def _revive_(self, frames: Frames) -> None:
@@ -180,6 +195,36 @@ class EMACodebook(nn.Module):
         self.embed.copy_(torch.where(dead[:, None], drawn, self.embed))
         self.embed_avg.copy_(torch.where(dead[:, None], revived, self.embed_avg))
 
+    def _state(self) -> CodebookState:
+        return CodebookState(self.inited, self.cluster_size, self.embed, self.embed_avg)
+
+    def _held_rows(self) -> tuple[Tensor, ...] | None:
+        """Copy what the entries that are held have now."""
+        if self.held is None:
+            return None
+        return self.cluster_size.clone(), self.embed.clone(), self.embed_avg.clone()
+
+    def _put_back(self, before: tuple[Tensor, ...] | None) -> None:
+        """Undo what has changed in the entries that are held."""
+        if before is None or self.held is None:
+            return
+        rows = self.held[:, None]
+        cluster_size, embed, embed_avg = before
+        self.cluster_size.copy_(torch.where(self.held, cluster_size, self.cluster_size))
+        self.embed.copy_(torch.where(rows, embed, self.embed))
+        self.embed_avg.copy_(torch.where(rows, embed_avg, self.embed_avg))
+
+    def _apply(self, *args, **kwargs):
+        # Without storage there is nothing to read.
+        known = None if self.inited.is_meta else self.started
+        super()._apply(*args, **kwargs)
+        if known is not None:
+            # Moved, not changed: on the new device nothing has to be read.
+            self._flag.set(self.inited, known)
+        return self
+
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
-        self.read_flag()
+        # While a module built without storage is being loaded there is nothing to read.
+        if not self.inited.is_meta:
+            self._flag.set(self.inited, bool(self.inited > 0))

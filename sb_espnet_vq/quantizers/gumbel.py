@@ -146,7 +146,7 @@ class GumbelVQ(SeveralCodebooks):
 
     def _quantize(self, frames: Frames, levels: int | None = None) -> Quantized:
         value, codes = self.choose(self.logits(frames.x)[:, :levels])
-        if self.training:
+        if self.learning:
             self.step.add_(frames.n_valid > 0)
         return Quantized(value, codes, {})
 

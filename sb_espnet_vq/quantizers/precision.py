@@ -89,6 +89,32 @@ def table_dtype(table: Tensor) -> torch.dtype:
     return torch.float64 if table.dtype == torch.float64 else torch.float32
 
 
+def widen_buffers(module: nn.Module, before: dict[int, dict]) -> None:
+    """Give buffers that were cast to half precision a float32 home again.
+
+    Arguments
+    ---------
+    module : torch.nn.Module
+        With its submodules.
+    before : dict
+        ``id`` of a submodule to its buffers before the cast, from which their values
+        are taken where there are any.
+
+    Example
+    -------
+    >>> norm = nn.BatchNorm1d(2).half()
+    >>> widen_buffers(norm, {})
+    >>> norm.running_mean.dtype
+    torch.float32
+    """
+    for owner in module.modules():
+        for name, buffer in owner._buffers.items():
+            if buffer is None or buffer.dtype not in (torch.float16, torch.bfloat16):
+                continue
+            source = before.get(id(owner), {}).get(name, buffer)
+            owner._buffers[name] = source.to(buffer.device, torch.float32)
+
+
 def project(module: nn.Module, x: Tensor) -> Tensor:
     """Apply a linear layer, or the identity, in the dtype of ``x``.
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sb_espnet_vq.ops.devices import version_of
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import best_score
@@ -40,7 +41,7 @@ class RandomProjection(Quantizer):
     -------
     P : (dim, code_dim) the projection, Xavier-uniform.
     CB : (codebook_size, code_dim) the codebook, unit-norm rows.
-    unproject : (code_dim, dim) pseudo-inverse of P; not saved, rebuilt on load.
+    unproject : (code_dim, dim) pseudo-inverse of P; not saved, follows P.
 
     Example
     -------
@@ -62,6 +63,7 @@ class RandomProjection(Quantizer):
         self.register_buffer("P", projection)
         self.register_buffer("CB", F.normalize(torch.randn(codebook_size, code_dim)))
         self.register_buffer("unproject", _pseudo_inverse(self.P), persistent=False)
+        self._inverted = version_of(self.P)
 
     def _quantize(self, frames: Frames) -> Quantized:
         codes = self._search(frames)
@@ -76,18 +78,18 @@ class RandomProjection(Quantizer):
         dtype = table_dtype(self.CB)
         entries = F.embedding(codes[:, 0].clamp(min=0), self.CB.to(dtype))
         entries = torch.where(codes >= 0, entries, 0)
-        return entries @ self.unproject.to(dtype)
+        return entries @ self._inverse().to(dtype)
 
-    def _apply(self, *args, **kwargs):
-        before = self.P.dtype
-        super()._apply(*args, **kwargs)
-        if self.P.dtype != before:
-            # Cast on its own it would not be the inverse of the projection as cast.
-            self._read_flags()
-        return self
+    def _inverse(self) -> Tensor:
+        """Return the pseudo-inverse of P as it is now."""
+        if not torch.compiler.is_compiling() and self._inverted != version_of(self.P):
+            self.unproject = _pseudo_inverse(self.P).to(self.P.dtype)
+            self._inverted = version_of(self.P)
+        return self.unproject
 
-    def _read_flags(self) -> None:
-        self.unproject = _pseudo_inverse(self.P).to(self.P.dtype)
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self._inverse()
 
 
 def _pseudo_inverse(projection: Tensor) -> Tensor:

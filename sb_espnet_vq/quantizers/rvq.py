@@ -108,6 +108,8 @@ class RVQ(SeveralCodebooks):
         where it differs from ``dim``. Default: ``dim``.
     decay, commitment_weight, kmeans_init, kmeans_iters, threshold_ema_dead_code
         As in `VQ`.
+    frozen : bool
+        As in `VQ`; the projections do not learn either.
 
     Raises
     ------
@@ -141,6 +143,7 @@ class RVQ(SeveralCodebooks):
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
         threshold_ema_dead_code: float = 2,
+        frozen: bool = False,
     ):
         super().__init__(dim, codebook_size, n_codebooks)
         code_dim = dim if code_dim is None else positive_int("code_dim", code_dim)
@@ -161,6 +164,8 @@ class RVQ(SeveralCodebooks):
             )
             for _ in range(n_codebooks)
         )
+        if true_or_false("frozen", frozen):
+            self.requires_grad_(False)
 
     def _options(self, x: Tensor, levels: int) -> dict:
         dropping = self.training and self.quantizer_dropout
@@ -212,7 +217,7 @@ class RVQ(SeveralCodebooks):
             torch.stack(codes, 1),
             kept,
             commitment / len(chain),
-            torch.stack(counts) if self.training else None,
+            torch.stack(counts) if self.learning else None,
         )
 
     def _chain(self, levels: int | None) -> list[ResidualLevel]:
@@ -273,11 +278,11 @@ class RVQ(SeveralCodebooks):
     def _run_codebook(self, layer: ResidualLevel, frames: Frames, z: Tensor):
         book = layer._codebook
         inner = frames._replace(x=z)
-        if self.training:
+        if self.learning:
             book.start_(inner)
         code = book.search(z)
         entries = book.entries(code)
-        return code, entries, book.learn_(inner, code) if self.training else None
+        return code, entries, book.learn_(inner, code) if self.learning else None
 
     def _draw_kept(self, frames: Frames, levels: int, utterances: int | None):
         """Draw which frames keep which levels, (N, levels) bool."""
@@ -312,9 +317,9 @@ class RVQ(SeveralCodebooks):
         chain = self._chain(codes.shape[1])
         return _added([layer.decode(codes[:, n]) for n, layer in enumerate(chain)])
 
-    def _read_flags(self) -> None:
-        for layer in self._chain(None):
-            layer._codebook.read_flag()
+    def _hold(self, entries: Tensor | None) -> None:
+        for level, layer in enumerate(self._chain(None)):
+            layer._codebook.hold(None if entries is None else entries[level])
 
 
 def _added(values: list[Tensor]) -> Tensor:

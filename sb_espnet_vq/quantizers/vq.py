@@ -6,7 +6,7 @@ from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 from sb_espnet_vq.quantizers.codebook import EMACodebook
-from sb_espnet_vq.quantizers.options import in_range
+from sb_espnet_vq.quantizers.options import in_range, true_or_false
 
 
 class VQ(Quantizer):
@@ -33,6 +33,8 @@ class VQ(Quantizer):
     threshold_ema_dead_code : float
         Revive codes that serve fewer frames a batch than this, on average over
         batches, and fewer than a tenth of the mean code. 0 turns it off.
+    frozen : bool
+        Learn nothing in training; gradients reach the frames all the same.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class VQ(Quantizer):
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
         threshold_ema_dead_code: float = 2,
+        frozen: bool = False,
     ):
         super().__init__(dim, codebook_size)
         weight = in_range("commitment_weight", commitment_weight, 0, float("inf"))
@@ -73,15 +76,16 @@ class VQ(Quantizer):
             kmeans_iters=kmeans_iters,
             threshold_ema_dead_code=threshold_ema_dead_code,
         )
+        self.frozen = true_or_false("frozen", frozen)
 
     def _quantize(self, frames: Frames) -> Quantized:
         book = self._codebook
-        if self.training:
+        if self.learning:
             book.start_(frames)
         codes = book.search(frames.x)
         value = book.entries(codes)
         commitment = frames.mean_square(frames.x, value)
-        counts = book.learn_(frames, codes)[None] if self.training else None
+        counts = book.learn_(frames, codes)[None] if self.learning else None
         quantized = straight_through(frames.x, value)
         return Quantized(quantized, codes[:, None], {"commitment": commitment}, counts)
 
@@ -91,5 +95,5 @@ class VQ(Quantizer):
     def _decode(self, codes: Tensor) -> Tensor:
         return self._codebook.decode(codes[:, 0])
 
-    def _read_flags(self) -> None:
-        self._codebook.read_flag()
+    def _hold(self, entries: Tensor | None) -> None:
+        self._codebook.hold(None if entries is None else entries[0])

@@ -30,6 +30,7 @@ from sb_espnet_vq.testing import (
     ranks,
     state,
     tracing,
+    trainers,
 )
 from sb_espnet_vq.testing.registry import Check, all_checks, known_exception
 
@@ -44,6 +45,7 @@ _MODULES = (
     errors,
     state,
     devices,
+    trainers,
     tracing,
     ranks,
 )

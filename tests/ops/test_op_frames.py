@@ -134,11 +134,22 @@ def test_ema_update(decay, update):
 @quick
 @given(st.integers(1, 6), st.sampled_from(DTYPES), seeds)
 def test_smoothed_means(size, dtype, seed):
-    sums = torch.randn(size, 3, generator=drawn(seed), dtype=dtype)
-    counts = torch.randint(0, 4, (size,), generator=drawn(seed)).to(dtype)
-    counts[0] = 3
-    expected = reference.smoothed_means(sums, counts)
-    torch.testing.assert_close(ema.smoothed_means(sums, counts), expected)
+    generator = drawn(seed)
+    entries = torch.randn(size, 3, generator=generator, dtype=dtype)
+    counts = torch.randint(0, 4, (size,), generator=generator).to(dtype)
+    sums = torch.randn(size, 3, generator=generator, dtype=dtype) * counts[:, None]
+    expected = reference.smoothed_means(sums, counts, entries)
+    means = ema.smoothed_means(sums, counts, entries)
+    torch.testing.assert_close(means, expected)
+    torch.testing.assert_close(means[counts == 0], entries[counts == 0])
+
+
+@pytest.mark.parametrize("count", [2e-3, 1e-5, 1e-20, 1e-38, 0.0])
+def test_a_decayed_code_keeps_its_entry(count):
+    # Its sum and its count decay together; their quotient is the entry.
+    entries, counts = torch.randn(2, 3), torch.tensor([100.0, count])
+    means = ema.smoothed_means(entries * counts[:, None], counts, entries)
+    torch.testing.assert_close(means, entries)
 
 
 @quick

@@ -66,7 +66,9 @@ class TargetQuantizer(nn.Module):
             "entropy_weight": 0,  # nobody would see the term
         }
         options = family_options(quantizer, mapped, quantizer_conf)
-        self.quantizer = build(quantizer, **options).requires_grad_(False)
+        self.quantizer = build(quantizer, **options)
+        for parameter in self.quantizer.parameters():
+            parameter.requires_grad = False
         self._ranks_agree = False
 
     @torch.no_grad()
