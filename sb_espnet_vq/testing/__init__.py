@@ -31,6 +31,7 @@ from sb_espnet_vq.testing import (
     state,
     tracing,
     trainers,
+    wrappers,
 )
 from sb_espnet_vq.testing.registry import Check, all_checks, known_exception
 
@@ -48,6 +49,7 @@ _MODULES = (
     trainers,
     tracing,
     ranks,
+    wrappers,
 )
 
 

@@ -66,12 +66,12 @@ def state_of(q: Quantizer) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
-def compiled(call):
+def compiled(call, backend="aot_eager"):
     """Return a call as torch.compile traces it, in one graph."""
     torch._dynamo.reset()
-    # The backend that stops before code generation: what it accepts, every backend
+    # The default backend stops before code generation: what it accepts, every backend
     # gets, and it needs no compiler.
-    return torch.compile(call, fullgraph=True, backend="aot_eager")
+    return torch.compile(call, fullgraph=True, backend=backend)
 
 
 def gradients(q: Quantizer, x: Tensor, out: QuantizerOutput) -> dict[str, Tensor]:

@@ -43,9 +43,9 @@ _TIMEOUT = 240.0
 def ranks_equal_one_process(name, options):
     """Two ranks on parts of a batch end as one process does on the whole of it."""
     with tempfile.TemporaryDirectory() as folder:
-        _spawn(name, options, Path(folder))
+        spawn_ranks(_rank_main, (name, options), Path(folder))
         for scenario in _PARTS:
-            first, second = (_read(Path(folder), scenario, r) for r in (0, 1))
+            first, second = (load_result(Path(folder), scenario, r) for r in (0, 1))
             expected = _train_part(name, options, scenario, rank=0, ranks=1)
             _compare(scenario, first, second, expected, make(name, options))
 
@@ -136,22 +136,14 @@ def _averaged(parameter: Tensor, ranks: int) -> Tensor:
     return grad / ranks
 
 
-def _rank_main(rank: int, name: str, options: dict, folder: str) -> None:
-    torch.set_num_threads(1)
+def _rank_main(rank: int, name: str, options: dict, folder: Path) -> None:
     early = _make_on_rank(name, options, rank)
-    dist.init_process_group(
-        "gloo",
-        init_method=Path(folder, "rendezvous").as_uri(),
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=_COLLECTIVE_TIMEOUT),
-    )
+    join_ranks(rank, folder)
     for scenario in _PARTS:
         q = early if scenario.startswith("a module made before") else None
-        Path(folder, f"now-{rank}").write_text(scenario)
         result = _train_part(name, options, scenario, rank, 2, q)
         result["eval"] = _eval_alone(name, options, rank)
-        torch.save(result, _file(Path(folder), scenario, rank))
+        save_result(folder, scenario, rank, result)
     dist.destroy_process_group()
 
 
@@ -164,13 +156,12 @@ def _eval_alone(name: str, options: dict, rank: int) -> str:
     return "done"
 
 
-def _spawn(name: str, options: dict, folder: Path) -> None:
+def spawn_ranks(main: Callable, given: tuple, folder: Path) -> None:
+    """Run ``main(rank, *given, folder)`` in two processes, which must not hang."""
     if not (dist.is_available() and dist.is_gloo_available()):
         raise RuntimeError("this torch has no gloo, which the two ranks need")
     with _no_inherited_ranks():
-        context = mp.spawn(
-            _rank_main, (name, options, str(folder)), nprocs=2, join=False
-        )
+        context = mp.spawn(main, (*given, folder), nprocs=2, join=False)
     deadline = time.monotonic() + _TIMEOUT
     try:
         while not context.join(timeout=1):
@@ -182,6 +173,18 @@ def _spawn(name: str, options: dict, folder: Path) -> None:
         for process in context.processes:
             if process.is_alive():
                 process.kill()
+
+
+def join_ranks(rank: int, folder: Path) -> None:
+    """Make the process group of the two processes, with one thread each."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=Path(folder, "rendezvous").as_uri(),
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=_COLLECTIVE_TIMEOUT),
+    )
 
 
 class _no_inherited_ranks:
@@ -196,8 +199,8 @@ class _no_inherited_ranks:
 
 
 def _now(folder: Path) -> str:
-    files = sorted(folder.glob("now-*"))
-    places = [f"rank {file.name[-1]}: {file.read_text()}" for file in files]
+    files = sorted(folder.glob("done-*"))
+    places = [f"rank {file.name[-1]}: past {file.read_text()}" for file in files]
     return "; ".join(places) or "the start"
 
 
@@ -205,5 +208,12 @@ def _file(folder: Path, scenario: str, rank: int) -> Path:
     return folder / f"{scenario.replace(' ', '-')}-{rank}.pt"
 
 
-def _read(folder: Path, scenario: str, rank: int) -> dict:
+def save_result(folder: Path, scenario: str, rank: int, result: dict) -> None:
+    """Hand tensors over to the process that compares the ranks."""
+    torch.save(result, _file(folder, scenario, rank))
+    Path(folder, f"done-{rank}").write_text(scenario)
+
+
+def load_result(folder: Path, scenario: str, rank: int) -> dict:
+    """Return what a rank saved."""
     return torch.load(_file(folder, scenario, rank), weights_only=True)

@@ -53,12 +53,53 @@ def traced_values_out_of_range(name, options):
 
 @contract_check(slow=True)
 def compiles_in_training(name, options):
-    """torch.compile takes a started training step as one graph, same buffers after."""
-    traced, eager = make_started(name, options), make_started(name, options)
-    x, mask = frames(eager, 3, 40), some_mask(3, 40)
-    labels = labels_for(eager, 3)
+    """torch.compile takes a training step as one graph, from the first batch on."""
+    for make_one in (make, make_started):
+        _compiled_steps(make_one(name, options), make_one(name, options))
+
+
+@contract_check(slow=True)
+def compiles_once_for_all_lengths(name, options):
+    """Batches of other lengths make torch.compile trace a training step once more."""
+    q = make_started(name, options).train()
+    graphs = _Graphs()
+    step = compiled(q, graphs)
+    for length in (40, 33, 57, 64, 20):
+        x, mask = frames(q, 3, length).requires_grad_(), some_mask(3, length)
+        step(x, mask=mask, labels=labels_for(q, 3)).loss.backward()
+    assert graphs.count <= 2, f"5 lengths took {graphs.count} graphs, expected 2"
+
+
+@contract_check(slow=True)
+def start_stays_out_of_the_graph(name, options):
+    """The graph of a first training step is about as small as that of later ones."""
+    sizes = []
+    for make_one in (make, make_started):
+        q, graphs = make_one(name, options).train(), _Graphs()
+        compiled(q, graphs)(frames(q, 3, 40), labels=labels_for(q, 3))
+        sizes.append(graphs.operations)
+    first, later = sizes
+    assert first <= 1.5 * later + 20, (
+        f"the graph of the first step has {first} operations, of later ones {later}"
+    )
+
+
+class _Graphs:
+    """A backend that counts the graphs it gets and the operations of the last."""
+
+    def __init__(self):
+        self.count = self.operations = 0
+
+    def __call__(self, graph, inputs):
+        self.count += 1
+        self.operations = sum(n.op == "call_function" for n in graph.graph.nodes)
+        return graph
+
+
+def _compiled_steps(traced, eager):
+    mask, labels = some_mask(3, 40), labels_for(eager, 3)
     step = compiled(traced.train())
-    for seed in (5, 6):
+    for seed in (5, 6, 7):
         results = []
         for q, call in ((traced, step), (eager, eager.train())):
             torch.manual_seed(seed)

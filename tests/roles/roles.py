@@ -82,14 +82,14 @@ def train(role: str, module: nn.Module, steps: int) -> list[float]:
     x, losses = batch(), []
     before, after = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 16)
     if role == "contrastive":
-        module = _wrapped(module)
+        module = pipeline_form(module)
     module.train()
     # The encoder goes slowly: codes that start near zero must catch up with it.
     slow, fast = before.parameters(), [*after.parameters(), *module.parameters()]
     groups = [{"params": slow, "lr": 0.001}, {"params": fast}]
     optimizer = torch.optim.Adam(groups, lr=0.03)
     for _ in range(steps):
-        loss = _loss(role, module, x, before, after)
+        loss = task_loss(role, module, x, before, after)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -97,7 +97,7 @@ def train(role: str, module: nn.Module, steps: int) -> list[float]:
     return losses
 
 
-def _wrapped(module: nn.Module) -> W2VTargetQuantiser:
+def pipeline_form(module: nn.Module) -> W2VTargetQuantiser:
     """Return SpeechBrain's own wrapper around an adapter that is already built."""
     arguments: list = []
 
@@ -110,7 +110,7 @@ def _wrapped(module: nn.Module) -> W2VTargetQuantiser:
     return wrapper
 
 
-def _loss(role: str, module: nn.Module, x: Tensor, before, after) -> Tensor:
+def task_loss(role: str, module: nn.Module, x: Tensor, before, after) -> Tensor:
     if role == "target":
         return F.cross_entropy(after(before(x)).transpose(1, 2), module(x))
     if role == "contrastive":

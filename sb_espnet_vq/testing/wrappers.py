@@ -1,0 +1,120 @@
+"""Checks of training under DistributedDataParallel and FSDP on two ranks."""
+
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from sb_espnet_vq.testing.helpers import close, frames, labels_for, make, some_mask
+from sb_espnet_vq.testing.ranks import join_ranks, load_result, save_result, spawn_ranks
+from sb_espnet_vq.testing.registry import contract_check
+
+_BATCH, _TIME, _STEPS = 4, 30, 3
+_WRAPPERS = ("ddp", "ddp static_graph", "ddp no_sync", "ddp checkpointed", "fsdp")
+
+
+@contract_check(slow=True)
+def trains_in_wrappers_on_ranks(name, options):
+    """DDP without find_unused_parameters, and FSDP, train as one process does.
+
+    DDP with static_graph, with no_sync accumulation and around activation
+    checkpointing too; each step uses another number of codebooks.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        spawn_ranks(_rank_main, (name, options), Path(folder))
+        for wrapper in _WRAPPERS:
+            first, second = (load_result(Path(folder), wrapper, r) for r in (0, 1))
+            expected = _train(name, options, wrapper, 0, 1)
+            draws = make(name, options).draws_codes
+            for key, value in first.items():
+                close(second[key], value, f"{wrapper}: {key} on rank 1, on rank 0")
+                if not draws:
+                    what = f"{wrapper}: {key} against one process"
+                    close(value, expected[key], what)
+
+
+class _Model(nn.Module):
+    """A quantizer behind a layer, so that there always is something to train."""
+
+    def __init__(self, quantizer, checkpointed):
+        super().__init__()
+        self.layer = nn.Linear(quantizer.dim, quantizer.dim)
+        self.quantizer: Any = quantizer
+        self.checkpointed = checkpointed
+
+    def forward(self, x, mask, labels, n_codebooks):
+        x = self.layer(x)
+        given = {"mask": mask, "labels": labels}
+        if self.quantizer.n_codebooks > 1:
+            given["n_codebooks"] = n_codebooks
+
+        def run(x):
+            out = self.quantizer(x, **given)
+            return out.quantized, out.loss
+
+        return checkpoint(run, x, use_reentrant=False) if self.checkpointed else run(x)
+
+
+def _train(name, options, wrapper, rank, ranks) -> dict[str, Tensor]:
+    """Train for some steps; return gradients of the last, parameters and buffers."""
+    # In float64, so that sums in another order tip no near-tie.
+    q = make(name, options).double()
+    plain = _Model(q, "checkpointed" in wrapper).double()
+    plain.layer.weight.data.copy_(torch.eye(q.dim))
+    model = _wrapped(plain, wrapper) if ranks > 1 else plain
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    grads: dict[str, Tensor] = {}
+    for step in range(_STEPS):
+        optimizer.zero_grad()
+        number = 1 + step % q.n_codebooks
+        if "no_sync" in wrapper:
+            with model.no_sync() if ranks > 1 else nullcontext():
+                _backward(model, q, 10 + step, number, rank, ranks)
+        _backward(model, q, step, number, rank, ranks)
+        named = list(plain.named_parameters())
+        grads = {f"grad {k}": _whole(p.grad) for k, p in named if p.grad is not None}
+        optimizer.step()
+    parameters = {f"parameter {k}": _whole(p) for k, p in plain.named_parameters()}
+    return grads | parameters | {k: b.clone() for k, b in q.named_buffers()}
+
+
+def _backward(model, q, seed, number, rank, ranks) -> None:
+    x = frames(q, _BATCH, _TIME, seed=seed).double()
+    weight = frames(q, _BATCH, _TIME, seed=seed + 50).double()
+    mask, labels = some_mask(_BATCH, _TIME), labels_for(q, _BATCH)
+    if ranks > 1:
+        part = slice(0, 3) if rank == 0 else slice(3, _BATCH)
+        x, mask, weight = x[part], mask[part], weight[part]
+        labels = None if labels is None else labels[part]
+    torch.manual_seed(70 + seed + 1000 * rank)
+    quantized, loss = model(x, mask, labels, number)
+    # A sum over the whole batch, in the form whose mean over ranks it is.
+    (loss + ranks * (quantized * weight).sum()).backward()
+
+
+def _wrapped(model, wrapper):
+    if wrapper == "fsdp":
+        return fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    return DistributedDataParallel(model, static_graph="static_graph" in wrapper)
+
+
+def _whole(x: Tensor) -> Tensor:
+    """Gather what FSDP shards over ranks."""
+    return (x.full_tensor() if isinstance(x, DTensor) else x).detach().clone()
+
+
+def _rank_main(rank: int, name: str, options: dict, folder: Path) -> None:
+    join_ranks(rank, folder)
+    for wrapper in _WRAPPERS:
+        result = _train(name, options, wrapper, rank, 2)
+        save_result(folder, wrapper, rank, result)
+    dist.destroy_process_group()
