@@ -57,6 +57,69 @@ def test_kmeans_starts_at_the_first_training_batch():
     assert out.stats["perplexity"] > 20 and out.stats["commitment"] < 5
 
 
+@pytest.mark.parametrize("threshold", [0, 2])
+@pytest.mark.parametrize("name", ["vq", "rvq"])
+def test_with_fewer_frames_than_codes_every_entry_is_a_frame(name, threshold):
+    q = build(name, dim=8, codebook_size=256, threshold_ema_dead_code=threshold)
+    x = clusters(60)
+    for _ in range(3):
+        q.train()(x)
+    book = q._codebook if name == "vq" else q.layers[0]._codebook
+    nearest = torch.cdist(book.embed, x).amin(1)
+    # Frames of one cluster are 0.1 apart in each dim; the origin is 8 away.
+    assert float(nearest.max()) < 1, nearest
+
+
+def test_an_entry_that_no_frame_chooses_any_more_stays():
+    q = build("vq", dim=8, codebook_size=48, threshold_ema_dead_code=0, decay=0.5)
+    q.train()(clusters(2000))
+    before = q._codebook.embed.clone()
+    few = clusters(2000)[:1].expand(100, -1)
+    for _ in range(300):  # until counts are below what float32 can hold
+        q(few)
+    moved = (q._codebook.embed - before).norm(dim=1)
+    assert int((moved > 1e-2).sum()) <= 1, moved
+    assert int((q._codebook.cluster_size < 1e-30).sum()) > 20
+
+
+@pytest.mark.parametrize("name", ["vq", "rvq"])
+def test_entries_that_are_held_stay(name):
+    q = build(name, dim=8, codebook_size=48)
+    q.train()(clusters(2000))
+    held = torch.arange(48) < 20
+    books = [q._codebook] if name == "vq" else [layer._codebook for layer in q.layers]
+    before = [{k: v.clone() for k, v in book.state_dict().items()} for book in books]
+    q.hold(held)
+    for seed in (1, 2):
+        q(clusters(300, seed=seed))  # few frames, so that some codes are revived
+    for book, old in zip(books, before, strict=True):
+        for key in ("embed", "embed_avg", "cluster_size"):
+            new = book.state_dict()[key]
+            assert torch.equal(new[held], old[key][held]), key
+            assert not torch.equal(new[~held], old[key][~held]), key
+    q.hold(None)
+    q(clusters(300, seed=3))
+    assert not torch.equal(books[0].embed[held], before[0]["embed"][held])
+
+
+def test_entries_can_be_held_from_the_start():
+    q = build("vq", dim=8, codebook_size=48)
+    held = torch.arange(48) < 20
+    before = q._codebook.embed.clone()
+    q.hold(held)
+    q.train()(clusters(2000))
+    assert torch.equal(q._codebook.embed[held], before[held])
+
+
+def test_wrong_entries_to_hold_are_refused():
+    q = build("vq", dim=8, codebook_size=48)
+    for wrong in (torch.ones(47).bool(), torch.ones(48), [True] * 48):
+        with pytest.raises(ShapeError, match="entries must be"):
+            q.hold(wrong)
+    with pytest.raises(ConfigError, match="no codebook vectors that learn"):
+        build("random_projection", dim=8).hold(torch.ones(8192).bool())
+
+
 def test_entries_move_to_the_mean_of_their_frames():
     options = {"decay": 0.5, "kmeans_init": False, "threshold_ema_dead_code": 0}
     q = build("vq", dim=1, codebook_size=2, **options)

@@ -4,8 +4,10 @@ import torch
 
 import sb_espnet_vq
 from sb_espnet_vq.testing.helpers import (
+    INTEGERS,
     contract_options,
     frames,
+    labels_for,
     make,
     make_started,
     same_state,
@@ -113,7 +115,36 @@ def refuses_wrong_codes(name, options):
         codes = torch.zeros(2, 5, k, dtype=torch.int64)
         codes[1, 3, k - 1] = code
         needs = (str(code), str(q.codebook_size))
-        _refused(lambda c=codes: q.decode(c), *needs, kind=ValueError)
+        for dtype in INTEGERS:
+            limits = torch.iinfo(dtype)
+            # The largest of an unsigned dtype may stand for -1.
+            if limits.min <= code < limits.max:
+                stored = codes.to(dtype)
+                _refused(lambda c=stored: q.decode(c), *needs, kind=ValueError)
+
+
+@contract_check
+def refuses_wrong_placement(name, options):
+    """Tensors that are sparse, nested or elsewhere are refused, by name."""
+    q = make(name, options)
+    x, labels = frames(q, 2, 5), labels_for(q, 2)
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    codes = torch.zeros(2, 5, q.n_codebooks, dtype=torch.int64)
+    nested = torch.nested.nested_tensor(list(x), layout=torch.jagged)
+    _forward_and_encode_refuse(q, ("x", "dense", "sparse"), x.to_sparse())
+    _forward_and_encode_refuse(q, ("x", "dense", "nested"), nested)
+    _forward_and_encode_refuse(q, ("mask", "dense"), x, mask=mask.to_sparse())
+    _forward_and_encode_refuse(q, ("mask", "meta", "cpu"), x, mask=mask.to("meta"))
+    if labels is not None:
+        labels = labels.to("meta")
+        _forward_and_encode_refuse(q, ("labels", "meta", "cpu"), x, labels=labels)
+    shape_error = sb_espnet_vq.ShapeError
+    sparse = codes.to_sparse()
+    _refused(lambda: q.decode(sparse), "codes", "dense", kind=shape_error)
+    if any(True for _ in (*q.parameters(), *q.buffers())):
+        _forward_and_encode_refuse(q, ("x", "meta", "cpu"), x.to("meta"))
+        away = codes.to("meta")
+        _refused(lambda: q.decode(away), "codes", "meta", kind=shape_error)
 
 
 @contract_check

@@ -6,6 +6,17 @@ from torch import Tensor
 from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput
 from sb_espnet_vq.registry import build, find_quantizer
 
+#: What codes are stored in.
+INTEGERS = (
+    torch.uint8,
+    torch.int16,
+    torch.uint16,
+    torch.int32,
+    torch.uint32,
+    torch.int64,
+    torch.uint64,
+)
+
 
 def contract_options(name: str) -> dict:
     """Return the small options that a family wants to be checked with."""

@@ -5,6 +5,7 @@ import math
 import torch
 
 from sb_espnet_vq.testing.helpers import (
+    INTEGERS,
     frames,
     gradients,
     labels_for,
@@ -110,12 +111,14 @@ def missing_codes(name, options):
 
 @contract_check
 def integer_codes(name, options):
-    """decode takes codes of any integer dtype that can hold them."""
+    """decode takes codes of any integer dtype that can hold them, unsigned -1 too."""
     q = make_started(name, options).eval()
     codes = q.encode(frames(q, 2, 20))
-    for dtype in (torch.uint8, torch.int16, torch.int32):
+    codes[0, :3] = -1
+    expected = q.decode(codes)
+    for dtype in INTEGERS:
         if q.codebook_size <= torch.iinfo(dtype).max:
-            same(q.decode(codes.to(dtype)), q.decode(codes), f"{dtype} codes")
+            same(q.decode(codes.to(dtype)), expected, f"{dtype} codes")
 
 
 @contract_check

@@ -48,8 +48,7 @@ class _Model(nn.Module):
     def __init__(self, quantizer, checkpointed):
         super().__init__()
         self.layer = nn.Linear(quantizer.dim, quantizer.dim)
-        self.quantizer: Any = quantizer
-        self.checkpointed = checkpointed
+        self.quantizer, self.checkpointed = quantizer, checkpointed
 
     def forward(self, x, mask, labels, n_codebooks):
         x = self.layer(x)
@@ -70,7 +69,7 @@ def _train(name, options, wrapper, rank, ranks) -> dict[str, Tensor]:
     q = make(name, options).double()
     plain = _Model(q, "checkpointed" in wrapper).double()
     plain.layer.weight.data.copy_(torch.eye(q.dim))
-    model = _wrapped(plain, wrapper) if ranks > 1 else plain
+    model: Any = _wrapped(plain, wrapper) if ranks > 1 else plain
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     grads: dict[str, Tensor] = {}
     for step in range(_STEPS):
