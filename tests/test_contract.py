@@ -3,6 +3,8 @@
 import pytest
 
 from sb_espnet_vq import list_quantizers, testing
+from sb_espnet_vq.testing.ranks import compare_ranks
+from sb_espnet_vq.testing.wrappers import compare_wrappers
 
 # Forms of our own families that a default does not show.
 VARIANTS = [
@@ -18,14 +20,22 @@ VARIANTS = [
 ]
 
 
+FORMS = [(name, {}) for name in list_quantizers()] + VARIANTS
+# Two processes for each form would take minutes to start: one pair serves them all.
+ON_RANKS = {
+    "ranks_equal_one_process": compare_ranks,
+    "trains_in_wrappers_on_ranks": compare_wrappers,
+}
+
+
 def _cases():
     cases = []
-    forms = [(name, {}) for name in list_quantizers()] + VARIANTS
-    for name, options in forms:
+    for name, options in FORMS:
         for check in testing.list_checks():
+            if check.name in ON_RANKS:
+                continue
             shown = ",".join(f"{k}={v}" for k, v in options.items())
-            slow = check.slow and (options or "ranks" in check.name)
-            marks = [pytest.mark.slow] if slow else []
+            marks = [pytest.mark.slow] if check.slow and options else []
             label = f"{name}[{shown}]" if shown else name
             cases.append(
                 pytest.param(name, options, check, id=f"{label}-{check}", marks=marks)
@@ -39,3 +49,10 @@ def test_contract(name, options, check):
     if reason is not None:
         pytest.xfail(reason)
     check(name, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", ON_RANKS)
+def test_contract_on_two_ranks(check):
+    forms = [form for form in FORMS if not testing.known_exception(form[0], check)]
+    ON_RANKS[check](forms)

@@ -6,8 +6,9 @@ van den Oord et al. 2017, "Neural Discrete Representation Learning", appendix A.
 import torch
 from torch import Tensor
 
-# Average counts of codes that are hardly used, and below which float32 loses digits.
-_FEW, _VANISHED = 5e-3, 1e-30
+# Average counts of codes that are hardly used, and below which float32 loses digits;
+# a sum of frames that goes with the latter.
+_FEW, _VANISHED, _VANISHED_SUM = 5e-3, 1e-30, 1e-20
 
 
 def code_sums(
@@ -117,5 +118,5 @@ def smoothed_means(
     smoothed = (counts + epsilon) * scale
     unused = (counts < _FEW) & (counts > _VANISHED)
     means = sums / torch.where(unused, counts, smoothed)[:, None]
-    vanished = (counts <= _VANISHED) & (sums.abs().amax(1) <= _VANISHED)
+    vanished = (counts <= _VANISHED) & (sums.abs().amax(1) <= _VANISHED_SUM)
     return torch.where(vanished[:, None], entries, means)

@@ -99,7 +99,7 @@ def smoothed_means(
     scale = total / (total + len(counts) * epsilon) if total else 1.0
     rows = []
     for row, count, entry in zip(sums, counts.tolist(), entries, strict=True):
-        if count < 1e-30 and not row.any():
+        if count < 1e-30 and row.abs().max() < 1e-20:
             rows.append(entry)
         elif 0 < count < 5e-3:
             rows.append(row / count)

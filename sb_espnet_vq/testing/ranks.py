@@ -39,28 +39,39 @@ _COLLECTIVE_TIMEOUT = 60.0
 _TIMEOUT = 240.0
 
 
+#: Quantizers to check: registered names with options.
+Cases = list[tuple[str, dict]]
+
+
 @contract_check(slow=True)
 def ranks_equal_one_process(name, options):
     """Two ranks on parts of a batch end as one process does on the whole of it."""
+    compare_ranks([(name, options)])
+
+
+def compare_ranks(cases: Cases) -> None:
+    """Put several quantizers through the check in one pair of processes."""
     with tempfile.TemporaryDirectory() as folder:
-        spawn_ranks(_rank_main, (name, options), Path(folder))
-        for scenario in _PARTS:
-            first, second = (load_result(Path(folder), scenario, r) for r in (0, 1))
-            expected = _train_part(name, options, scenario, rank=0, ranks=1)
-            _compare(scenario, first, second, expected, make(name, options))
+        spawn_ranks(_rank_main, cases, Path(folder))
+        for case, (name, options) in enumerate(cases):
+            for scenario in _PARTS:
+                first, second = load_results(Path(folder), case, scenario)
+                expected = _train_part(name, options, scenario, rank=0, ranks=1)
+                what = f"{name} {options or ''} on two ranks, {scenario}"
+                _compare(what, first, second, expected, make(name, options))
 
 
-def _compare(scenario, first, second, expected, q: Quantizer) -> None:
+def _compare(where, first, second, expected, q: Quantizer) -> None:
     for key, value in first["state"].items():
-        what = f"two ranks, {scenario}: {key}"
+        what = f"{where}: {key}"
         close(second["state"][key], value, f"{what} on rank 1 against rank 0")
         if not q.draws_codes:
             close(value, expected["state"][key], f"{what} against one process")
-    assert first["eval"] == second["eval"] == "done", f"{scenario}: no eval"
+    assert first["eval"] == second["eval"] == "done", f"{where}: no eval"
     if q.draws_codes:
         return
     for step in range(_STEPS):
-        what = f"two ranks, {scenario}, step {step}:"
+        what = f"{where}, step {step}:"
         a, b, whole = (r["steps"][step] for r in (first, second, expected))
         close((a["loss"] + b["loss"]) / 2, whole["loss"], f"{what} mean loss")
         codes = torch.cat([a["codes"], b["codes"]])
@@ -136,14 +147,15 @@ def _averaged(parameter: Tensor, ranks: int) -> Tensor:
     return grad / ranks
 
 
-def _rank_main(rank: int, name: str, options: dict, folder: Path) -> None:
-    early = _make_on_rank(name, options, rank)
+def _rank_main(rank: int, cases: Cases, folder: Path) -> None:
+    early = [_make_on_rank(name, options, rank) for name, options in cases]
     join_ranks(rank, folder)
-    for scenario in _PARTS:
-        q = early if scenario.startswith("a module made before") else None
-        result = _train_part(name, options, scenario, rank, 2, q)
-        result["eval"] = _eval_alone(name, options, rank)
-        save_result(folder, scenario, rank, result)
+    for case, (name, options) in enumerate(cases):
+        for scenario in _PARTS:
+            q = early[case] if scenario.startswith("a module made before") else None
+            result = _train_part(name, options, scenario, rank, 2, q)
+            result["eval"] = _eval_alone(name, options, rank)
+            save_result(folder, case, scenario, rank, result)
     dist.destroy_process_group()
 
 
@@ -156,13 +168,13 @@ def _eval_alone(name: str, options: dict, rank: int) -> str:
     return "done"
 
 
-def spawn_ranks(main: Callable, given: tuple, folder: Path) -> None:
-    """Run ``main(rank, *given, folder)`` in two processes, which must not hang."""
+def spawn_ranks(main: Callable, cases: Cases, folder: Path) -> None:
+    """Run ``main(rank, cases, folder)`` in two processes, which must not hang."""
     if not (dist.is_available() and dist.is_gloo_available()):
         raise RuntimeError("this torch has no gloo, which the two ranks need")
     with _no_inherited_ranks():
-        context = mp.spawn(main, (*given, folder), nprocs=2, join=False)
-    deadline = time.monotonic() + _TIMEOUT
+        context = mp.spawn(main, (cases, folder), nprocs=2, join=False)
+    deadline = time.monotonic() + _TIMEOUT * len(cases)
     try:
         while not context.join(timeout=1):
             if time.monotonic() > deadline:
@@ -204,16 +216,17 @@ def _now(folder: Path) -> str:
     return "; ".join(places) or "the start"
 
 
-def _file(folder: Path, scenario: str, rank: int) -> Path:
-    return folder / f"{scenario.replace(' ', '-')}-{rank}.pt"
+def _file(folder: Path, case: int, scenario: str, rank: int) -> Path:
+    return folder / f"{case}-{scenario.replace(' ', '-')}-{rank}.pt"
 
 
-def save_result(folder: Path, scenario: str, rank: int, result: dict) -> None:
+def save_result(folder: Path, case: int, scenario: str, rank: int, result: dict):
     """Hand tensors over to the process that compares the ranks."""
-    torch.save(result, _file(folder, scenario, rank))
-    Path(folder, f"done-{rank}").write_text(scenario)
+    torch.save(result, _file(folder, case, scenario, rank))
+    Path(folder, f"done-{rank}").write_text(f"case {case}, {scenario}")
 
 
-def load_result(folder: Path, scenario: str, rank: int) -> dict:
-    """Return what a rank saved."""
-    return torch.load(_file(folder, scenario, rank), weights_only=True)
+def load_results(folder: Path, case: int, scenario: str) -> list[dict]:
+    """Return what each of the two ranks saved."""
+    files = [_file(folder, case, scenario, rank) for rank in (0, 1)]
+    return [torch.load(file, weights_only=True) for file in files]

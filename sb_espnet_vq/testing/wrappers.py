@@ -15,7 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from sb_espnet_vq.testing.helpers import close, frames, labels_for, make, some_mask
-from sb_espnet_vq.testing.ranks import join_ranks, load_result, save_result, spawn_ranks
+from sb_espnet_vq.testing.ranks import (
+    Cases,
+    join_ranks,
+    load_results,
+    save_result,
+    spawn_ranks,
+)
 from sb_espnet_vq.testing.registry import contract_check
 
 _BATCH, _TIME, _STEPS = 4, 30, 3
@@ -29,17 +35,23 @@ def trains_in_wrappers_on_ranks(name, options):
     DDP with static_graph, with no_sync accumulation and around activation
     checkpointing too; each step uses another number of codebooks.
     """
+    compare_wrappers([(name, options)])
+
+
+def compare_wrappers(cases: Cases) -> None:
+    """Put several quantizers through the check in one pair of processes."""
     with tempfile.TemporaryDirectory() as folder:
-        spawn_ranks(_rank_main, (name, options), Path(folder))
-        for wrapper in _WRAPPERS:
-            first, second = (load_result(Path(folder), wrapper, r) for r in (0, 1))
-            expected = _train(name, options, wrapper, 0, 1)
+        spawn_ranks(_rank_main, cases, Path(folder))
+        for case, (name, options) in enumerate(cases):
             draws = make(name, options).draws_codes
-            for key, value in first.items():
-                close(second[key], value, f"{wrapper}: {key} on rank 1, on rank 0")
-                if not draws:
-                    what = f"{wrapper}: {key} against one process"
-                    close(value, expected[key], what)
+            for wrapper in _WRAPPERS:
+                first, second = load_results(Path(folder), case, wrapper)
+                expected = _train(name, options, wrapper, 0, 1)
+                for key, value in first.items():
+                    what = f"{name} {options or ''} in {wrapper}: {key}"
+                    close(second[key], value, f"{what} on rank 1 against rank 0")
+                    if not draws:
+                        close(value, expected[key], f"{what} against one process")
 
 
 class _Model(nn.Module):
@@ -111,9 +123,10 @@ def _whole(x: Tensor) -> Tensor:
     return (x.full_tensor() if isinstance(x, DTensor) else x).detach().clone()
 
 
-def _rank_main(rank: int, name: str, options: dict, folder: Path) -> None:
+def _rank_main(rank: int, cases: Cases, folder: Path) -> None:
     join_ranks(rank, folder)
-    for wrapper in _WRAPPERS:
-        result = _train(name, options, wrapper, rank, 2)
-        save_result(folder, wrapper, rank, result)
+    for case, (name, options) in enumerate(cases):
+        for wrapper in _WRAPPERS:
+            result = _train(name, options, wrapper, rank, 2)
+            save_result(folder, case, wrapper, rank, result)
     dist.destroy_process_group()
