@@ -450,6 +450,9 @@ def look_up_channels(codebook: Tensor, codes: Tensor) -> Tensor:
     tensor([[[5., nan],
              [6., nan]]])
     """
+    if torch.jit.is_tracing():
+        # A function of our own could not be saved.
+        return look_up(codebook, codes).movedim(-1, 1).contiguous()
     return _LookUpChannels.apply(codebook, codes)
 
 

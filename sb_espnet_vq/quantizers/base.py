@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
-from sb_espnet_vq.ops.devices import eager_on_cpu
+from sb_espnet_vq.ops.devices import eager_on_cpu, tracing
 from sb_espnet_vq.ops.frames import Frames, flat_frames
 from sb_espnet_vq.ops.nearest import tile_rows
 from sb_espnet_vq.ops.usage import code_counts, usage_of_codes, usage_of_counts
@@ -283,7 +283,7 @@ class Quantizer(nn.Module, ABC):
     def _encode_parts(self, x, mask, labels, options) -> Tensor:
         """Encode in halves where there are many frames: memory stays bounded."""
         lead = x.shape[:-1]
-        if torch.compiler.is_compiling() or lead.numel() <= tile_rows(x, self.dim):
+        if tracing() or lead.numel() <= tile_rows(x, self.dim):
             frames, _ = self._frames(x, mask, labels, shared=False)
             codes = self._search(frames, **options)
             if not frames.all_valid:
@@ -303,8 +303,8 @@ class Quantizer(nn.Module, ABC):
             lead = (-1,) + (1,) * (x.dim() - 1)
             x = torch.where(unknown.view(lead), torch.nan, x)
         frames = flat_frames(x, mask, labels, shared)
-        real = True if mask is None else mask.reshape(-1)
-        return frames, ~frames.valid & real
+        bad = ~frames.valid
+        return frames, bad if mask is None else bad & mask.reshape(-1)
 
     def _loss(self, found: Quantized, bad: Tensor) -> tuple[Tensor, Quantized]:
         # The slice costs nothing and keeps a graph where no term has one.
