@@ -24,6 +24,7 @@ from sb_espnet_vq.testing import (
     batches,
     devices,
     errors,
+    exports,
     masks,
     outputs,
     precision,
@@ -45,6 +46,7 @@ _MODULES = (
     state,
     devices,
     tracing,
+    exports,
     ranks,
 )
 
