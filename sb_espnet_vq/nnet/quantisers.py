@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.lobes.scriptable import ScriptableRandomProjection
+from sb_espnet_vq.nnet.scriptable import ScriptableRandomProjection
 from sb_espnet_vq.ops.collectives import world_size
 from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.frames import Frames

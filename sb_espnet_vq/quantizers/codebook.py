@@ -156,7 +156,7 @@ class EMACodebook(nn.Module):
         means = smoothed_means(self.embed_avg, self.cluster_size)
         # At decay 1 counts may stay 0, and nothing can be divided by them.
         moves = some & (self.cluster_size.sum() > 0)
-        self.embed.copy_(torch.where(moves, means, self.embed))
+        _write_(self.embed, moves, means)
         if self.threshold > 0:
             self._revive_(frames)
         return counts
@@ -176,10 +176,16 @@ class EMACodebook(nn.Module):
         # Reviving with a larger count than the threshold would let a code hold its
         # place longer than it earns.
         revived = drawn * threshold
-        self.cluster_size.copy_(torch.where(dead, threshold, self.cluster_size))
-        self.embed.copy_(torch.where(dead[:, None], drawn, self.embed))
-        self.embed_avg.copy_(torch.where(dead[:, None], revived, self.embed_avg))
+        _write_(self.cluster_size, dead, threshold)
+        _write_(self.embed, dead[:, None], drawn)
+        _write_(self.embed_avg, dead[:, None], revived)
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
         self.read_flag()
+
+
+def _write_(buffer: Tensor, where: Tensor, value: Tensor) -> None:
+    # Detached, since torch.jit.trace records no `no_grad`, and the executor that
+    # SpeechBrain switches to gives a graph to tensors that have none.
+    buffer.copy_(torch.where(where, value, buffer).detach())

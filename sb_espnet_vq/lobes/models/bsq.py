@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sb_espnet_vq.lobes.scriptable import ScriptableBSQ
+from sb_espnet_vq.nnet.scriptable import ScriptableBSQ
 from sb_espnet_vq.quantizers.bsq import BSQ
 
 __all__ = ["BinarySphericalQuantizer"]
