@@ -388,6 +388,15 @@ def test_check_prints_a_line_for_each(checks, capsys):
     ]
 
 
+def test_check_names_what_a_skipped_one_needs(checks, capsys):
+    checks(testing.Check("first", "", lambda name, options: 1 / 0, needs=("no_such",)))
+    assert main(["check", "vq"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "skipped          first: no_such not installed",
+        "vq: 0 ok, 0 failed, 0 known exceptions, 1 skipped",
+    ]
+
+
 def test_check_passes_with_known_exceptions(checks, capsys):
     checks(_Check("first", ValueError()), excepted={"first": "it cannot"})
     assert main(["check", "vq"]) == 0

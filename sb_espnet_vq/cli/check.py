@@ -2,6 +2,7 @@
 
 import argparse
 import traceback
+from unittest import SkipTest
 
 HELP = "put a family through the contract checks"
 
@@ -27,9 +28,12 @@ def main(args: argparse.Namespace) -> int:
     results = [_run(check, args.name, args.verbose) for check in checks]
     failed = results.count("FAIL")
     excepted = results.count("known exception")
+    skipped = results.count("skipped")
     print(
         f"{args.name}: {results.count('ok')} ok, {failed} failed, "
         f"{excepted} known exception{'s' * (excepted != 1)}"
+        + f", {skipped} skipped"
+        * (skipped > 0)
     )
     return 1 if failed else 0
 
@@ -43,6 +47,9 @@ def _run(check, name: str, verbose: bool) -> str:
         return "known exception"
     try:
         check(name)
+    except SkipTest as reason_to_skip:
+        _report("skipped", check, str(reason_to_skip), verbose)
+        return "skipped"
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         _report("FAIL", check, first_line, verbose)

@@ -240,6 +240,9 @@ class VQEmbedding(nn.Module):
             self.register_buffer("last_key", runs.last, persistent=False)
             self._widest = runs.widest
 
+    # A script calls both as Python, and so cannot be saved, as it cannot with
+    # SpeechBrain's class; a trace can.
+    @torch.jit.ignore
     def forward(self, z_e_x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the number of the nearest allowed key; it has no gradient.
 
@@ -262,16 +265,9 @@ class VQEmbedding(nn.Module):
         ValueError
             If a label is no class (eager mode on a CPU; else codes of -1).
         """
-        if not isinstance(z_e_x, Tensor) or z_e_x.dim() < 2:
-            came = getattr(z_e_x, "shape", type(z_e_x).__name__)
-            raise ShapeError(f"VQEmbedding takes (B, D, H, W), got {came}")
-        runs = None
-        if self.activate_class_partitioning and labels is not None:
-            runs = KeyRuns(self.first_key, self.last_key, self._widest)
-        shared = 0 if self.training else self.shared_keys
-        x = z_e_x.movedim(1, -1)
-        return find_keys(x, self.embedding.weight, labels, runs, shared)
+        return _keys_of_map(self, z_e_x, labels)
 
+    @torch.jit.ignore
     def straight_through(
         self, z_e_x: Tensor, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -302,7 +298,7 @@ class VQEmbedding(nn.Module):
         >>> bool((z_q == z_q_bar).all()), z_q.shape
         (True, torch.Size([2, 8, 5, 4]))
         """
-        codes = self(z_e_x, labels)
+        codes = _keys_of_map(self, z_e_x, labels)
         bar = look_up_channels(self.embedding.weight, codes)
         return straight_through(z_e_x, bar.detach()), bar
 
@@ -312,6 +308,21 @@ class VQEmbedding(nn.Module):
             f"numclasses={self.numclasses}, shared_keys={self.shared_keys}, "
             f"activate_class_partitioning={self.activate_class_partitioning}"
         )
+
+
+def _keys_of_map(
+    dictionary: VQEmbedding, z_e_x: Tensor, labels: Tensor | None
+) -> Tensor:
+    # A function, since in a script one Python method cannot call another.
+    if not isinstance(z_e_x, Tensor) or z_e_x.dim() < 2:
+        came = getattr(z_e_x, "shape", type(z_e_x).__name__)
+        raise ShapeError(f"VQEmbedding takes (B, D, H, W), got {came}")
+    runs = None
+    if dictionary.activate_class_partitioning and labels is not None:
+        runs = KeyRuns(dictionary.first_key, dictionary.last_key, dictionary._widest)
+    shared = 0 if dictionary.training else dictionary.shared_keys
+    x = z_e_x.movedim(1, -1)
+    return find_keys(x, dictionary.embedding.weight, labels, runs, shared)
 
 
 def key_runs(keys: int, num_classes: int, shared: int, device: torch.device) -> KeyRuns:
@@ -450,6 +461,9 @@ def look_up_channels(codebook: Tensor, codes: Tensor) -> Tensor:
     tensor([[[5., nan],
              [6., nan]]])
     """
+    if torch.jit.is_tracing():
+        # A function of our own could not be saved.
+        return look_up(codebook, codes).movedim(-1, 1).contiguous()
     return _LookUpChannels.apply(codebook, codes)
 
 

@@ -7,6 +7,7 @@ https://arxiv.org/abs/2303.12659.
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ShapeError
@@ -109,15 +110,12 @@ class Conv2dEncoder_v2(nn.Module):
     torch.Size([3, 4, 26, 32])
     """
 
-    _LAYERS = 4
-
     def __init__(self, dim: int = 256):
         super().__init__()
-        for layer in range(1, self._LAYERS + 1):
-            channels = 1 if layer == 1 else dim
-            conv = nn.Conv2d(channels, dim, kernel_size=4, stride=2, padding=1)
-            self.add_module(f"conv{layer}", conv)
-            self.add_module(f"bn{layer}", nn.BatchNorm2d(dim))
+        self.conv1, self.bn1 = _halving(1, dim)
+        self.conv2, self.bn2 = _halving(dim, dim)
+        self.conv3, self.bn3 = _halving(dim, dim)
+        self.conv4, self.bn4 = _halving(dim, dim)
         self.resblock = ResBlockAudio(dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,17 +136,26 @@ class Conv2dEncoder_v2(nn.Module):
         ShapeError
             If a spectrogram is too small or there are not three axes.
         """
-        if x.dim() != 3 or min(x.shape[1:]) < 2**self._LAYERS:
-            raise ShapeError(
-                "Conv2dEncoder_v2 takes spectrograms (B, T, F) of at least 16 frames "
-                f"and 16 bands, got {tuple(x.shape)}"
-            )
-        x = x[:, None]
-        for layer in range(1, self._LAYERS + 1):
-            conv = self.get_submodule(f"conv{layer}")
-            norm = self.get_submodule(f"bn{layer}")
-            x = norm(conv(x)).relu_()
+        if not torch.jit.is_scripting():
+            _check_spectrograms(x)
+        x = self.bn1(self.conv1(x[:, None])).relu_()
+        x = self.bn2(self.conv2(x)).relu_()
+        x = self.bn3(self.conv3(x)).relu_()
+        x = self.bn4(self.conv4(x)).relu_()
         return self.resblock(x)
+
+
+def _halving(channels: int, dim: int) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    conv = nn.Conv2d(channels, dim, kernel_size=4, stride=2, padding=1)
+    return conv, nn.BatchNorm2d(dim)
+
+
+def _check_spectrograms(x: Tensor) -> None:
+    if x.dim() != 3 or min(x.shape[1:]) < 16:
+        raise ShapeError(
+            "Conv2dEncoder_v2 takes spectrograms (B, T, F) of at least 16 frames "
+            f"and 16 bands, got {tuple(x.shape)}"
+        )
 
 
 class VectorQuantizedPSI_Audio(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.nnet.scriptable import ScriptableRandomProjection
 from sb_espnet_vq.ops.collectives import world_size
 from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.frames import Frames
@@ -196,6 +197,10 @@ class RandomProjectionQuantizer(RandomProjection):
         if self.training and world_size() > 1:
             self._agree_over_ranks()
         return self.encode(x)[..., 0].clamp(min=0)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return what torch.jit.script compiles in place of this module."""
+        return ScriptableRandomProjection(self.P, self.CB).train(self.training)
 
 
 class VectorQuantizer(EntropyVQ):

@@ -1,7 +1,25 @@
-"""What depends on where a tensor is."""
+"""What depends on where a tensor is, and on whether operations are recorded."""
 
 import torch
 from torch import Tensor
+
+
+def tracing() -> bool:
+    """Tell whether operations are being recorded, so that no value may be read.
+
+    By torch.compile, torch.export or torch.jit.trace. What is decided by the shape or
+    the values of one input would be fixed for all others.
+
+    Returns
+    -------
+    bool
+
+    Example
+    -------
+    >>> tracing()
+    False
+    """
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def eager_on_cpu(x: Tensor) -> bool:
@@ -25,7 +43,7 @@ def eager_on_cpu(x: Tensor) -> bool:
     """
     # A subclass, a fake tensor say, may have no values either.
     plain = type(x) in (Tensor, torch.nn.Parameter)
-    return plain and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return plain and x.device.type == "cpu" and not tracing()
 
 
 def version_of(x: Tensor) -> object:

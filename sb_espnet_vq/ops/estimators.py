@@ -45,6 +45,10 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     >>> y.item(), x.grad.item()
     (1.0, 1.0)
     """
+    if torch.jit.is_tracing():
+        # Whether the example needs a gradient says nothing of later calls, and a
+        # function of our own could not be saved. What is added is 0.
+        return value + (x - x.detach()).to(value.dtype)
     if not (torch.is_grad_enabled() and x.requires_grad):
         return value.clone()
     return _StraightThrough.apply(x, value)
@@ -98,6 +102,9 @@ def attach_gradient(x: Tensor, value: Tensor, slope: Tensor, curve: Tensor) -> T
     >>> x.grad
     tensor([6.])
     """
+    if torch.jit.is_tracing():
+        # As in `straight_through`.
+        return value + ((x - x.detach()) * slope).sum()
     return _AttachGradient.apply(x, value, slope, curve)
 
 

@@ -214,12 +214,12 @@ def take_frames(frames: Frames, index: Tensor) -> Tensor:
             [1.]])
     """
     x = frames.x.detach()
-    if len(x) == 0:
+    if x.shape[0] == 0:
         rows = x.new_zeros(len(index), x.shape[1])
     else:
         seen = frames.valid.cumsum(0)
         nth = index - frames.offset + 1
-        row = torch.searchsorted(seen, nth).clamp(max=len(x) - 1)
+        row = torch.searchsorted(seen, nth).clamp(max=x.shape[0] - 1)
         here = (nth > 0) & (nth <= seen[-1])
         rows = torch.where(here[:, None], x[row], 0)
     return frames.total(rows)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sb_espnet_vq.ops.devices import tracing
 from sb_espnet_vq.ops.scores import first_argmax, scores
 
 # Scores held at once. On a CPU a tile should stay in the last-level cache while
@@ -82,7 +83,7 @@ def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> best_score(torch.ones(1, 2), torch.eye(2), torch.tensor([0.0, 0.5]))
     tensor([1])
     """
-    if torch.compiler.is_compiling():
+    if tracing():
         return first_argmax(scores(x, table, bias))
     codes = x.new_empty(len(x), dtype=torch.int64)
     rows = tile_rows(x, len(table))
@@ -129,7 +130,7 @@ def nearest_allowed_code(
     """
     x, codebook = x.detach(), codebook.detach()
     keys, allowed = _keys_of(first, last, width, len(codebook), shared)
-    if torch.compiler.is_compiling():
+    if tracing():
         return keys.gather(1, _best_key(x, codebook[keys], allowed))
     codes = x.new_empty(x.shape[:2], dtype=torch.int64)
     items = tile_rows(x, keys.shape[1] * x.shape[2])

@@ -98,9 +98,11 @@ def first_argmax(scores: Tensor) -> Tensor:
     >>> first_argmax(torch.tensor([[1.0, 3.0, 3.0]]))
     tensor([1])
     """
+    if not eager_on_cpu(scores):
+        return scores.argmax(1)
     rows, width = scores.shape
     blocks, rest = divmod(width, _BLOCK)
-    if rest or blocks < _MIN_BLOCKS or not eager_on_cpu(scores):
+    if rest or blocks < _MIN_BLOCKS:
         return scores.argmax(1)
     grid = scores.view(rows, blocks, _BLOCK)
     block = grid.amax(2).argmax(1)

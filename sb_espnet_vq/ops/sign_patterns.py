@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sb_espnet_vq.ops.devices import tracing
 from sb_espnet_vq.ops.nearest import tile_rows
 
 
@@ -37,8 +38,9 @@ def sign_pattern_probs(positive: Tensor, negative: Tensor) -> Tensor:
             [0.0000],
             [0.5000]])
     """
-    probs = positive.new_ones(1, positive.shape[1])
-    for bit in reversed(range(len(positive))):
+    # Written as torch.jit.script takes it, see `pattern_product`.
+    probs = positive.new_ones([1, positive.shape[1]])
+    for bit in range(len(positive) - 1, -1, -1):
         probs = torch.cat([probs * negative[bit], probs * positive[bit]])
     return probs
 
@@ -93,7 +95,37 @@ def summed_pattern_probs(logits: Tensor, weight: Tensor) -> Tensor:
     >>> summed_pattern_probs(torch.zeros(4, 2), torch.ones(4))
     tensor([1., 1., 1., 1.])
     """
+    if torch.jit.is_tracing():
+        return pattern_product(logits, weight)
     return _SummedPatternProbs.apply(logits, weight)
+
+
+def pattern_product(logits: Tensor, weight: Tensor) -> Tensor:
+    """Do what `summed_pattern_probs` does, in operations that can be saved.
+
+    For torch.jit.script and torch.jit.trace, which cannot save a function with a
+    gradient of its own. The tables of all frames are kept for the gradient.
+
+    Arguments
+    ---------
+    logits, weight : torch.Tensor
+        As in `summed_pattern_probs`.
+
+    Returns
+    -------
+    torch.Tensor
+        (2^D,).
+
+    Example
+    -------
+    >>> torch.jit.script(pattern_product)(torch.zeros(4, 2), torch.ones(4))
+    tensor([1., 1., 1., 1.])
+    """
+    positive, negative = torch.sigmoid(logits).t(), torch.sigmoid(-logits).t()
+    half = len(positive) // 2
+    first = sign_pattern_probs(positive[:half], negative[:half])
+    second = sign_pattern_probs(positive[half:], negative[half:])
+    return ((first * weight) @ second.t()).flatten()
 
 
 class _Half:
@@ -129,7 +161,7 @@ def _widths(logits: Tensor) -> tuple[int, int]:
 
 
 def _tiles(logits: Tensor) -> list[slice]:
-    if torch.compiler.is_compiling():
+    if tracing():
         return [slice(None)]
     rows = tile_rows(logits, sum(_widths(logits)))
     return [slice(start, start + rows) for start in range(0, len(logits), rows)]

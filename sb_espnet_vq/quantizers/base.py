@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
-from sb_espnet_vq.ops.devices import eager_on_cpu
+from sb_espnet_vq.ops.devices import eager_on_cpu, tracing
 from sb_espnet_vq.ops.estimators import keep_in_graph
 from sb_espnet_vq.ops.frames import Frames, flat_frames
 from sb_espnet_vq.ops.nearest import tile_rows
@@ -328,7 +328,7 @@ class Quantizer(nn.Module, ABC):
         like the loss they are NaN where a frame is not finite.
         """
         self._check_input(x, mask, labels)
-        if not self.learning or torch.compiler.is_compiling():
+        if not self.learning or tracing():
             return self._run(x, mask, labels, options)
         with self._history.run(self, x):
             return self._run(x, mask, labels, options)
@@ -362,7 +362,7 @@ class Quantizer(nn.Module, ABC):
     def _encode_parts(self, x, mask, labels, options) -> Tensor:
         """Encode in halves where there are many frames: memory stays bounded."""
         lead = x.shape[:-1]
-        if torch.compiler.is_compiling() or lead.numel() <= tile_rows(x, self.dim):
+        if tracing() or lead.numel() <= tile_rows(x, self.dim):
             frames, _ = self._frames(x, mask, labels, shared=False)
             codes = self._search(frames, **options)
             if not frames.all_valid:
@@ -382,8 +382,8 @@ class Quantizer(nn.Module, ABC):
             lead = (-1,) + (1,) * (x.dim() - 1)
             x = torch.where(unknown.view(lead), torch.nan, x)
         frames = flat_frames(x, mask, labels, shared)
-        real = True if mask is None else mask.reshape(-1)
-        return frames, ~frames.valid & real
+        bad = ~frames.valid
+        return frames, bad if mask is None else bad & mask.reshape(-1)
 
     def _loss(self, found: Quantized, bad: Tensor) -> tuple[Tensor, Quantized]:
         # The slice costs nothing and keeps a graph where no term has one.
@@ -444,7 +444,7 @@ class Quantizer(nn.Module, ABC):
             check_labels(name, self.num_classes, x, labels)
 
     def _check_placement(self, **tensors) -> None:
-        if torch.compiler.is_compiling():
+        if tracing():
             return
         mine = next(chain(self.parameters(), self.buffers()), None)
         device = None if mine is None else mine.device

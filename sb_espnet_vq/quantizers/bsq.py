@@ -176,23 +176,24 @@ class BSQ(Quantizer):
         return self._codes(self.on_sphere(frames.x))
 
     def _codes(self, u: Tensor) -> Tensor:
-        # Shifts of integers: a float product would lose bits from 2**24 on.
-        return ((u > 0).long() << self._shifts(u)).sum(-1, keepdim=True)
+        # Sums of integers: float ones would lose bits from 2**24 on.
+        return torch.where(u > 0, self._bit_values(u), 0).sum(-1, keepdim=True)
 
     def _signs(self, codes: Tensor) -> Tensor:
-        positive = (codes.clamp(min=0) >> self._shifts(codes)) & 1
+        positive = (codes.clamp(min=0) & self._bit_values(codes)) != 0
         # The dtype of the weights, not of the frames, so that decode agrees.
         dtype = torch.float32
         if isinstance(self.project_out, nn.Linear):
             dtype = table_dtype(self.project_out.weight)
-        signs = (positive * 2 - 1).to(dtype) * self.bits**-0.5
+        signs = (positive.to(dtype) * 2 - 1) * self.bits**-0.5
         return torch.where(codes >= 0, signs, 0)
 
     def _decode(self, codes: Tensor) -> Tensor:
         return project(self.project_out, self._signs(codes))
 
-    def _shifts(self, like: Tensor) -> Tensor:
-        return torch.arange(self.bits - 1, -1, -1, device=like.device)
+    def _bit_values(self, like: Tensor) -> Tensor:
+        # Powers and not shifts, which ONNX has for unsigned integers only.
+        return 2 ** torch.arange(self.bits - 1, -1, -1, device=like.device)
 
 
 def _bits(size: int, dim: int) -> int:

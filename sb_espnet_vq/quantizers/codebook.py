@@ -170,7 +170,7 @@ class EMACodebook(nn.Module):
         means = smoothed_means(self.embed_avg, self.cluster_size, self.embed)
         # At decay 1 counts may stay 0, and nothing can be divided by them.
         moves = some & (self.cluster_size.sum() > 0)
-        self.embed.copy_(torch.where(moves, means, self.embed))
+        _write_(self.embed, moves, means)
         if self.threshold > 0:
             self._revive_(frames)
         self._put_back(before)
@@ -191,9 +191,9 @@ class EMACodebook(nn.Module):
         # Reviving with a larger count than the threshold would let a code hold its
         # place longer than it earns.
         revived = drawn * threshold
-        self.cluster_size.copy_(torch.where(dead, threshold, self.cluster_size))
-        self.embed.copy_(torch.where(dead[:, None], drawn, self.embed))
-        self.embed_avg.copy_(torch.where(dead[:, None], revived, self.embed_avg))
+        _write_(self.cluster_size, dead, threshold)
+        _write_(self.embed, dead[:, None], drawn)
+        _write_(self.embed_avg, dead[:, None], revived)
 
     def _state(self) -> CodebookState:
         return CodebookState(self.inited, self.cluster_size, self.embed, self.embed_avg)
@@ -208,11 +208,10 @@ class EMACodebook(nn.Module):
         """Undo what has changed in the entries that are held."""
         if before is None or self.held is None:
             return
-        rows = self.held[:, None]
         cluster_size, embed, embed_avg = before
-        self.cluster_size.copy_(torch.where(self.held, cluster_size, self.cluster_size))
-        self.embed.copy_(torch.where(rows, embed, self.embed))
-        self.embed_avg.copy_(torch.where(rows, embed_avg, self.embed_avg))
+        _write_(self.cluster_size, self.held, cluster_size)
+        _write_(self.embed, self.held[:, None], embed)
+        _write_(self.embed_avg, self.held[:, None], embed_avg)
 
     def _apply(self, *args, **kwargs):
         # Without storage there is nothing to read.
@@ -228,3 +227,9 @@ class EMACodebook(nn.Module):
         # While a module built without storage is being loaded there is nothing to read.
         if not self.inited.is_meta:
             self._flag.set(self.inited, bool(self.inited > 0))
+
+
+def _write_(buffer: Tensor, where: Tensor, value: Tensor) -> None:
+    # Detached, since torch.jit.trace records no `no_grad`, and the executor that
+    # SpeechBrain switches to gives a graph to tensors that have none.
+    buffer.copy_(torch.where(where, value, buffer).detach())

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.ops.devices import tracing
 from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_entries
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import tile_rows
@@ -152,7 +153,7 @@ class GumbelVQ(SeveralCodebooks):
 
     def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
         x = frames.x.detach()
-        if torch.compiler.is_compiling():
+        if tracing():
             return self.logits(x)[:, :levels].argmax(-1)
         rows = tile_rows(x, self.n_codebooks * self.codebook_size)
         parts = [self.logits(tile)[:, :levels].argmax(-1) for tile in x.split(rows)]

@@ -291,7 +291,7 @@ class RVQ(SeveralCodebooks):
         device = frames.x.device
         drawn = torch.randint(1, levels + 1, (utterances,), device=device)
         drawn = drawn.repeat_interleave(
-            len(frames.x) // max(utterances, 1), output_size=len(frames.x)
+            frames.x.shape[0] // max(utterances, 1), output_size=frames.x.shape[0]
         )
         return torch.arange(levels, device=device) < drawn[:, None]
 

@@ -24,6 +24,7 @@ from sb_espnet_vq.testing import (
     batches,
     devices,
     errors,
+    exports,
     masks,
     outputs,
     precision,
@@ -48,6 +49,7 @@ _MODULES = (
     devices,
     trainers,
     tracing,
+    exports,
     ranks,
     wrappers,
 )

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
+from unittest import SkipTest
 
 import torch
 
@@ -25,12 +27,15 @@ class Check:
         Takes the family's name and options.
     slow : bool
         Starts processes or compiles: seconds rather than milliseconds.
+    needs : tuple of str
+        Packages without which it cannot run.
     """
 
     name: str
     doc: str
     run: Callable
     slow: bool = False
+    needs: tuple[str, ...] = ()
 
     def __call__(self, name: str, **options) -> None:
         """Put a registered family through the check.
@@ -46,7 +51,12 @@ class Check:
         ------
         AssertionError
             If the promise is broken; says what came and what was expected.
+        unittest.SkipTest
+            If a package that the check needs is not installed. pytest takes it for
+            a skipped test.
         """
+        if missing := [package for package in self.needs if find_spec(package) is None]:
+            raise SkipTest(f"{', '.join(missing)} not installed")
         with torch.random.fork_rng(devices=[]), _one_thread():
             try:
                 self.run(name, options)
@@ -73,12 +83,17 @@ def _one_thread():
         torch.set_num_threads(before)
 
 
-def contract_check(function: Callable | None = None, *, slow: bool = False):
+def contract_check(
+    function: Callable | None = None,
+    *,
+    slow: bool = False,
+    needs: tuple[str, ...] = (),
+):
     """Turn a documented function of (name, options) into a `Check`."""
     if function is None:
-        return lambda function: contract_check(function, slow=slow)
+        return lambda function: contract_check(function, slow=slow, needs=needs)
     doc = (function.__doc__ or "").strip().splitlines()[0]
-    return Check(function.__name__, doc, function, slow)
+    return Check(function.__name__, doc, function, slow, needs)
 
 
 def all_checks(modules: tuple[ModuleType, ...]) -> list[Check]:

@@ -1,7 +1,6 @@
-"""Checks of torch.compile and torch.export."""
+"""Checks of torch.compile."""
 
 import torch
-from torch import nn
 
 from sb_espnet_vq.testing.helpers import (
     close,
@@ -114,46 +113,3 @@ def _compiled_steps(traced, eager):
             close(grads[key], grad, f"gradient of {key} of a compiled training step")
         for key, value in state0.items():
             close(state[key], value, f"{key} after a compiled training step")
-
-
-@contract_check(slow=True)
-def exports(name, options):
-    """torch.export takes encode and decode with any batch size and length."""
-    q = make_started(name, options).eval()
-    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
-    x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
-    axes = (
-        {0: batch, 1: time},
-        {0: batch, 1: time},
-        labels if labels is None else {0: batch},
-    )
-    encode = _exported(_Encode(q), (x, mask, labels), axes)
-    decode = _exported(_Decode(q), (q.encode(x),), ({0: batch, 1: time},))
-    for lead in ((3, 40), (5, 17), (2, 300)):
-        x, mask, labels = frames(q, *lead), some_mask(*lead), labels_for(q, lead[0])
-        codes = q.encode(x, mask=mask, labels=labels)
-        same(encode(x, mask, labels), codes, f"exported encode of {lead}")
-        close(decode(codes), q.decode(codes), f"exported decode of {lead}")
-
-
-class _Encode(nn.Module):
-    def __init__(self, quantizer):
-        super().__init__()
-        self.quantizer = quantizer
-
-    def forward(self, x, mask, labels):
-        return self.quantizer.encode(x, mask=mask, labels=labels)
-
-
-class _Decode(nn.Module):
-    def __init__(self, quantizer):
-        super().__init__()
-        self.quantizer = quantizer
-
-    def forward(self, codes):
-        return self.quantizer.decode(codes)
-
-
-def _exported(module, args, dynamic_shapes):
-    torch._dynamo.reset()
-    return torch.export.export(module, args, dynamic_shapes=dynamic_shapes).module()

@@ -1,8 +1,9 @@
 """Drop-in for `speechbrain.lobes.models.bsq`."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sb_espnet_vq.nnet.scriptable import ScriptableBSQ
 from sb_espnet_vq.quantizers.bsq import BSQ
 
 __all__ = ["BinarySphericalQuantizer"]
@@ -103,3 +104,10 @@ class BinarySphericalQuantizer(BSQ):
         """
         out, _ = self._forward(x, mask, None, inv_temperature=inv_temperature)
         return out.quantized, out.codes[..., 0], out.loss
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return what torch.jit.script compiles in place of this module."""
+        module = ScriptableBSQ(
+            self.mask, self.entropy_loss_weight, self.diversity_gamma
+        )
+        return module.train(self.training)
