@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sb_espnet_vq import _resources, testing
-from sb_espnet_vq.cli import cp
+from sb_espnet_vq.cli import cp, threads
 from sb_espnet_vq.cli.main import main
 from sb_espnet_vq.registry import list_quantizers, quantizer_options
 
@@ -416,3 +416,41 @@ def test_a_closed_pipe_is_no_error(buffered):
     command = f"{sys.executable} -m sb_espnet_vq.cli ls drop-ins | true"
     done = subprocess.run(["bash", "-c", command], env=env, capture_output=True)
     assert not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mine", "idle", "seen", "said"),
+    [
+        ({}, 0.1, "PASSIVE", "passive waiting"),
+        ({}, 0.9, "", "active waiting"),
+        ({"OMP_NUM_THREADS": "1"}, 0.1, "", "as set by OMP_NUM_THREADS=1"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, 0.1, "ACTIVE", "as set by OMP_WAIT_POLICY"),
+    ],
+    ids=["busy", "free", "threads-given", "policy-given"],
+)
+def test_run_says_how_threads_wait(recipes, monkeypatch, capfd, mine, idle, seen, said):
+    for name in threads.CHOICES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(threads, "idle_share", lambda: idle)
+    script = recipes / "recipes" / "My-Recipe" / "train.py"
+    script.write_text("import os; print(os.environ.get('OMP_WAIT_POLICY', ''))")
+    assert main(["run", "my_recipe"]) == 0
+    out, err = capfd.readouterr()
+    assert out.strip() == seen
+    assert said in err
+
+
+def test_idle_time_is_what_all_processors_waited(monkeypatch):
+    counters = iter([[10, 0, 5, 100, 0, 0, 0, 0], [16, 0, 6, 101, 1, 0, 1, 0]])
+    monkeypatch.setattr(threads, "_times", lambda: next(counters))
+    monkeypatch.setattr(threads, "_STAT", Path(__file__))
+    assert threads.idle_share() == 0.2
+
+
+def test_idle_time_without_its_counters_comes_from_the_load(monkeypatch):
+    monkeypatch.setattr(threads, "_STAT", Path("missing"))
+    monkeypatch.setattr(threads.os, "getloadavg", lambda: (1.0, 9.0, 9.0))
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 4)
+    assert threads.idle_share() == 0.75

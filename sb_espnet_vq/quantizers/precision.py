@@ -29,12 +29,19 @@ def full_precision(x: Tensor) -> AbstractContextManager:
     context manager
     """
     device = x.device.type
-    # A meta tensor, say, knows no autocast that could be switched off.
-    known = torch.amp.is_autocast_available(device)
-    autocast = torch.autocast(device, enabled=False) if known else nullcontext()
+    has_autocast = _has_autocast(device)
+    autocast = torch.autocast(device, enabled=False) if has_autocast else nullcontext()
     if torch.compiler.is_compiling():
         return autocast
     return _exact_products(device, autocast)
+
+
+def _has_autocast(device: str) -> bool:
+    # torch before 2.12 cannot trace its own function; of the devices that can be
+    # traced, meta alone has no autocast.
+    if torch.compiler.is_compiling():
+        return device != "meta"
+    return torch.amp.is_autocast_available(device)
 
 
 class _ExactMatmul:

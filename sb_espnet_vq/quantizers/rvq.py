@@ -248,9 +248,9 @@ class RVQ(SeveralCodebooks):
             commitment += (mean_square(residual) * weight).sum()
             codes.append(code)
             counts.append(count)
-        scale = frames.share * 2 / self.dim
+        scale = frames.share() * 2 / self.dim
         curve = (weights * scale)[:, None]
-        commitment = commitment * frames.share
+        commitment = commitment * frames.share()
         commitment = attach_gradient(frames.x, commitment, pull * scale, curve)
         return value, codes, commitment, counts
 

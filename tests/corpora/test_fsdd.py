@@ -1,14 +1,22 @@
 """Fetching the default corpus; all but the last test work without a network."""
 
+import dataclasses
 import hashlib
 import io
 import subprocess
 import tarfile
+from pathlib import Path
 
 import numpy
 import pytest
 
-from sb_espnet_vq.corpora import CorpusError, fetch_fsdd, fsdd, read_manifest
+from sb_espnet_vq.corpora import (
+    CorpusError,
+    fetch_fsdd,
+    fsdd,
+    read_manifest,
+    source_archive,
+)
 
 pytest.importorskip("soundfile")
 
@@ -33,20 +41,19 @@ def registry(monkeypatch):
     }
     settings = {"archive": archive_of(arrays), "status": 0, "output": "", "calls": 0}
     expected = hashlib.sha256(settings["archive"]).hexdigest()
+    archive = dataclasses.replace(fsdd.ARCHIVE, sha256=expected)
 
     def run(command, **_):
         settings["calls"] += 1
-        folder = command[command.index("-d") + 1]
         if settings["status"] == 0:
-            name = f"{folder}/{fsdd.PACKAGE}-{fsdd.VERSION}.tar.gz"
-            with open(name, "wb") as file:
-                file.write(settings["archive"])
+            folder = Path(command[command.index("-d") + 1])
+            (folder / archive.file).write_bytes(settings["archive"])
         return subprocess.CompletedProcess(
-            command, settings["status"], settings["output"], ""
+            command, settings["status"], "", settings["output"]
         )
 
-    monkeypatch.setattr(fsdd.subprocess, "run", run)
-    monkeypatch.setattr(fsdd, "SHA256", expected)
+    monkeypatch.setattr(source_archive.subprocess, "run", run)
+    monkeypatch.setattr(fsdd, "ARCHIVE", archive)
     monkeypatch.setattr(fsdd, "UTTERANCES", 3)
     return settings
 

@@ -1,0 +1,57 @@
+"""The quick tests over the versions of docs/versions.md: ``nox``, or ``nox -s core``.
+
+A Python that is not installed is skipped; each environment with toolkits takes 5 GB.
+"""
+
+import nox
+
+nox.options.error_on_missing_interpreters = False
+
+QUICK = ("-m", "not slow and not network")
+# What needs torch alone: the core, its doctests and its contract.
+CORE = (
+    "sb_espnet_vq/errors.py",
+    "sb_espnet_vq/registry.py",
+    "sb_espnet_vq/ops",
+    "sb_espnet_vq/quantizers",
+    "sb_espnet_vq/testing",
+    "tests/ops",
+    "tests/test_contract.py",
+    "tests/test_floors.py",
+    "tests/test_quantizers.py",
+    "tests/test_registry.py",
+)
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+@nox.session(python=["3.10", "3.12", "3.13"])
+@nox.parametrize("torch", ["2.9.0", "2.11.0", "2.14.1"])
+def core(session: nox.Session, torch: str) -> None:
+    """Test what needs no toolkit, which torchaudio's torch does not bind."""
+    session.install(f"torch=={torch}", "-e", ".")
+    session.install("pytest>=8", "hypothesis", "numpy", "soundfile")
+    session.run("python", "-m", "pytest", "-q", *QUICK, *CORE, env=ONE_THREAD)
+
+
+@nox.session(python=["3.10", "3.11"])
+@nox.parametrize("speechbrain", ["1.0.3", "1.1.2"])
+@nox.parametrize("torch", ["2.11.0", "2.12.1"])
+def toolkits(session: nox.Session, torch: str, speechbrain: str) -> None:
+    """Test all with the last ESPnet for these Pythons."""
+    pins = (f"torch=={torch}", f"speechbrain=={speechbrain}", "espnet==202511")
+    all_tests(session, *pins)
+
+
+@nox.session(python=["3.12", "3.13"])
+@nox.parametrize("torch", ["2.11.0", "2.14.1"])
+def newest_toolkits(session: nox.Session, torch: str) -> None:
+    """Test all with the newest toolkits."""
+    all_tests(session, f"torch=={torch}")
+
+
+def all_tests(session: nox.Session, *pins: str) -> None:
+    """Install the extra ``test`` with the given versions and run every quick test."""
+    session.install("-e", ".[test]", *pins)
+    session.run(
+        "python", "-m", "pytest", "-q", *QUICK, *session.posargs, env=ONE_THREAD
+    )
