@@ -178,4 +178,4 @@ class OrNull(NamedTuple):
 
 TEXT = OfType(str, "a text")
 FLAG = OfType(bool, "True or False")
-MAPPING = OfType(Mapping, "a mapping, such as {decay: 0.9}")
+MAPPING = OfType(Mapping, "a mapping, such as {key: value}")

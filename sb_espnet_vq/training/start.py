@@ -12,6 +12,7 @@ from speechbrain.utils.distributed import run_on_main
 from sb_espnet_vq.corpora import CorpusError
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.lobes.checkpoints import CheckpointError
+from sb_espnet_vq.run_lock import lock_folder
 from sb_espnet_vq.training.data import prepare
 from sb_espnet_vq.training.settings import load_hparams, split_arguments
 
@@ -54,7 +55,7 @@ def begin(
     Raises
     ------
     ConfigError
-        As `split_arguments` and `load_hparams`.
+        As `split_arguments` and `load_hparams`, or another run is using the folder.
     CorpusError
         As `prepare_corpus`.
     """
@@ -62,6 +63,8 @@ def begin(
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides, run_opts.keys())
     check(hparams)
+    # The main process holds it for all ranks.
+    run_on_main(lock_folder, args=[hparams["output_folder"]])
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=hparams_file,
@@ -80,5 +83,7 @@ def _read_command_line(arguments: list[str]) -> tuple[str, Any, Hparams]:
         raise ConfigError(f"the hparams file stands before all options, not {file}")
     _, defaults, _ = sb.parse_arguments([file])
     words, overrides = split_arguments(rest, defaults.keys())
-    file, run_opts, _ = sb.parse_arguments([file, *words])
+    file, run_opts, unknown = sb.parse_arguments([file, *words])
+    if unknown:
+        raise ConfigError(f"{unknown.split(':')[0]} is no option of the command line")
     return file, run_opts, overrides
