@@ -3,7 +3,7 @@
 The kernel releases the lock when the process that holds it ends, however it ends, so
 that a killed run stands in nobody's way. A shell takes it for itself with
 
-    exec 9<>FOLDER/.lock && python -m sb_espnet_vq.run_lock 9 FOLDER
+    exec 9<>FOLDER/.lock && python -m sb_espnet_vq.run_lock 9 FOLDER [shared]
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ LOCK = ".lock"
 _held: list[IO[str]] = []
 
 
-def lock_folder(folder: str | Path) -> None:
+def lock_folder(folder: str | Path, name: str = LOCK) -> None:
     """Claim a folder until this process ends or claims another one.
 
     Arguments
     ---------
     folder : str or Path
-        Is made if it is missing. The lock is its file `.lock`, which stays.
+        Is made if it is missing.
+    name : str
+        Of the lock, a file in the folder that stays there.
 
     Raises
     ------
     ConfigError
         Another run is using the folder, or it cannot be written.
     """
-    path = Path(folder) / LOCK
+    path = Path(folder) / name
     if _held and path.exists() and os.path.samefile(_held[0].name, path):
         return
     try:
@@ -56,7 +58,7 @@ def lock_folder(folder: str | Path) -> None:
     _held.append(file)
 
 
-def take_lock(descriptor: int, folder: str, pid: int) -> None:
+def take_lock(descriptor: int, folder: str, pid: int, shared: bool = False) -> None:
     """Lock an open file and write into it who has it.
 
     Arguments
@@ -68,6 +70,8 @@ def take_lock(descriptor: int, folder: str, pid: int) -> None:
         For the message.
     pid : int
         The process to name in it.
+    shared : bool
+        Whether others may have a shared lock beside this one.
 
     Raises
     ------
@@ -78,7 +82,8 @@ def take_lock(descriptor: int, folder: str, pid: int) -> None:
         # Not on Windows, which has other locks.
         import fcntl
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
         raise ConfigError(
@@ -107,8 +112,8 @@ if hasattr(os, "register_at_fork"):
 
 
 if __name__ == "__main__":
-    number = int(sys.argv[1])
+    number, place, *more = sys.argv[1:]
     try:
-        take_lock(number, sys.argv[2], os.getppid())
+        take_lock(int(number), place, os.getppid(), shared=more == ["shared"])
     except ConfigError as in_use:
         sys.exit(f"error: {in_use}")

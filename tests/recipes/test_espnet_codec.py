@@ -156,7 +156,7 @@ def test_data_are_in_kaldis_style(ended):
         speakers += rows["spk2utt"]
     assert sorted(speakers) == ["spk0", "spk1", "spk2", "spk3"]
     # Nothing is left of what was written aside.
-    assert sorted(p.name for p in ended[0].iterdir()) == ["data", "exp"]
+    assert sorted(p.name for p in ended[0].iterdir()) == [".data.lock", "data", "exp"]
 
 
 @pytest.mark.slow
@@ -275,7 +275,7 @@ def test_sbvq_run_starts_it(tmp_path):
 @pytest.fixture
 def scripts(monkeypatch):
     """Import the recipe's own modules."""
-    names = ("configure", "prepare_data", "write_shapes", "list_pairs")
+    names = ("codec_config", "configure", "prepare_data", "write_shapes", "list_pairs")
     monkeypatch.syspath_prepend(str(RECIPE))
     yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     for name in names:
@@ -385,7 +385,8 @@ def test_data_are_made_again_when_their_source_changes(scripts, tmp_path):
     (tmp_path / ".data.partial").mkdir()
     prepare(scripts, tmp_path, **given)
     assert not mark.exists()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.yaml", "data", "in"]
+    there = sorted(p.name for p in tmp_path.iterdir())
+    assert there == [".data.lock", "config.yaml", "data", "in"]
 
 
 def test_silence_is_left_out(scripts, tmp_path):
