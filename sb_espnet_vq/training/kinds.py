@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 class Kind(Protocol):
@@ -14,7 +15,8 @@ class Kind(Protocol):
         """Whether a value, as YAML gives it, is of this kind."""
 
 
-class Number(NamedTuple):
+@dataclass(frozen=True)
+class Number:
     """A finite number of a range; True and False are none.
 
     Arguments
@@ -78,7 +80,8 @@ def whole(least: int | float = -math.inf, most: int | float = math.inf) -> Numbe
     return Number(least=least, most=most, whole=True)
 
 
-class Several(NamedTuple):
+@dataclass(frozen=True)
+class Several:
     """A list of values of one kind.
 
     Arguments
@@ -108,7 +111,8 @@ class Several(NamedTuple):
         return f"{self.count or 'a list of'} values, each {self.each}"
 
 
-class Shares(NamedTuple):
+@dataclass(frozen=True)
+class Shares:
     """`count` shares of a whole, of which something is left over.
 
     Example
@@ -128,7 +132,8 @@ class Shares(NamedTuple):
         return f"{self.count} numbers above 0 that add up to less than 1"
 
 
-class OneOf(NamedTuple):
+@dataclass(frozen=True)
+class OneOf:
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -141,7 +146,8 @@ class OneOf(NamedTuple):
         return f"one of {', '.join(self.words)}"
 
 
-class OfType(NamedTuple):
+@dataclass(frozen=True)
+class OfType:
     """Any value of a Python type.
 
     Arguments
@@ -163,7 +169,8 @@ class OfType(NamedTuple):
         return self.words
 
 
-class OrNull(NamedTuple):
+@dataclass(frozen=True)
+class OrNull:
     """Null, or a value of another kind."""
 
     kind: Kind
