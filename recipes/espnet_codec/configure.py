@@ -6,20 +6,25 @@ Prints what run.sh must know, a name and its values a line.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import math
 import sys
 from pathlib import Path
 
 import yaml
+from codec_config import (
+    BANDWIDTHS,
+    build_quantizer,
+    check_codec,
+    check_sizes,
+    codec_class,
+    generator,
+)
 
 from sb_espnet_vq.corpora import write_text
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
+from sb_espnet_vq.run_lock import lock_folder
 
-# Those of ESPnet's codecs.
-RATIOS, BINS, N_Q, BANDWIDTHS = [8, 5, 4, 2], 1024, 8, [7.5, 15]
 # What ESPnet's scoring imports and does not ask for.
 NEEDED = ("espnet2", "soundfile", "mir_eval", "pystoi")
 
@@ -38,7 +43,9 @@ def main(arguments):
     parser.add_argument("--quantizer", default="")
     parser.add_argument("--quantizer_conf", default="", help="a mapping in YAML")
     parser.add_argument("--bandwidths", default="", help="kbit/s, with spaces between")
+    parser.add_argument("--data", type=Path, help="where the speech will be")
     args = parser.parse_args(arguments)
+    check_paths(args.expdir, args.data)
     check_packages()
     config = read_config(args.config)
     conf = config["codec_conf"]
@@ -48,7 +55,10 @@ def main(arguments):
     if config["codec"].startswith("vq_"):
         build_quantizer(conf)
     bandwidths = read_bandwidths(args.bandwidths, config)
+    check_codec(config, args.config)
     check_place(args.expdir, config)
+    # Before the configuration of a run that is under way is written over.
+    lock_folder(args.expdir)
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     write_text(args.expdir / "train.yaml", text)
     print("bandwidths", *(f"{each:g}" for each in bandwidths))
@@ -102,12 +112,7 @@ def read_config(path):
             f"{path}: codec_conf needs sampling_rate, in Hz, which the data are "
             f"converted to; got {conf.get('sampling_rate')!r}"
         )
-    group = importlib.metadata.entry_points(group="espnet2.gan_codec")
-    # Quantizers are in the group too.
-    known = {each.name for each in group if each.name.startswith("vq_")}
-    if config["codec"].startswith("vq_") and config["codec"] not in known:
-        listed = ", ".join(sorted(known)) or "none, so sb_espnet_vq is not installed"
-        raise ConfigError(f"{path}: no codec {config['codec']!r}; known are {listed}")
+    codec_class(config["codec"], path)
     return config
 
 
@@ -148,104 +153,6 @@ def choose_quantizer(config, name, options):
         conf["quantizer_conf"] = {**(conf.get("quantizer_conf") or {}), **given}
 
 
-def check_sizes(config):
-    """Refuse chunks that are not whole frames.
-
-    Arguments
-    ---------
-    config : dict
-        The training configuration.
-
-    Raises
-    ------
-    ConfigError
-        If training would end at its first step.
-    """
-    hop = math.prod(generator(config).get("encdec_ratios", RATIOS))
-    wrong = [each for each in chunk_lengths(config) if each % hop]
-    if wrong:
-        raise ConfigError(
-            f"chunk_length must be a multiple of {hop} samples (one frame, the product "
-            f"of encdec_ratios), not {wrong[0]}"
-        )
-
-
-def generator(config):
-    """Return the options of the generator.
-
-    Arguments
-    ---------
-    config : dict
-        The training configuration.
-
-    Returns
-    -------
-    dict
-    """
-    return config["codec_conf"].get("generator_params") or {}
-
-
-def chunk_lengths(config):
-    """Return the chunk lengths that ESPnet will draw from; none without chunks.
-
-    Arguments
-    ---------
-    config : dict
-        The training configuration.
-
-    Returns
-    -------
-    list[int]
-        Samples.
-
-    Raises
-    ------
-    ConfigError
-        If they are not lengths.
-    """
-    if config.get("iterator_type", "sequence") != "chunk":
-        return []
-    text, lengths = str(config.get("chunk_length", 500)), []
-    try:
-        for each in text.split(","):
-            first, _, last = each.partition("-")
-            lengths += range(int(first), int(last or first) + 1)
-    except ValueError:
-        lengths = []
-    if not lengths or min(lengths) < 1:
-        raise ConfigError(f"chunk_length must be samples, such as 16000; got {text!r}")
-    return lengths
-
-
-def build_quantizer(conf):
-    """Build the quantizer that the codec will have.
-
-    Arguments
-    ---------
-    conf : dict
-        The `codec_conf`.
-
-    Returns
-    -------
-    CodecQuantizer
-
-    Raises
-    ------
-    ConfigError
-        If its name, an option or a size is wrong.
-    """
-    params = conf.get("generator_params") or {}
-    return CodecQuantizer(
-        dimension=params.get("hidden_dim", 128),
-        codebook_dim=params.get("codebook_dim", params.get("hidden_dim", 128)),
-        n_q=params.get("quantizer_n_q", N_Q),
-        bins=params.get("quantizer_bins", BINS),
-        quantizer_dropout=params.get("quantizer_dropout", False),
-        quantizer=conf.get("quantizer", "rvq"),
-        quantizer_conf=conf.get("quantizer_conf") or {},
-    )
-
-
 def read_bandwidths(text, config):
     """Read the bandwidths to measure at.
 
@@ -281,6 +188,26 @@ def read_bandwidths(text, config):
     return sorted(set(found))
 
 
+def check_paths(*folders):
+    """Refuse folders that ESPnet's options or Kaldi's lists cannot name.
+
+    Arguments
+    ---------
+    *folders : Path or None
+        The run's and the data's.
+
+    Raises
+    ------
+    ConfigError
+        If there is a comma or a line break in a path.
+    """
+    for folder in filter(None, folders):
+        if "," in str(folder.absolute()):
+            raise ConfigError(f"{folder}: ESPnet's options take no path with a comma")
+        if "\n" in str(folder.absolute()):
+            raise ConfigError(f"{str(folder)!r}: Kaldi's lists take no line break")
+
+
 def check_place(expdir, config):
     """Refuse to go on in a folder where another codec was trained.
 
@@ -296,8 +223,6 @@ def check_place(expdir, config):
     ConfigError
         If it cannot be gone on with here.
     """
-    if "," in str(expdir.absolute()):
-        raise ConfigError(f"{expdir}: ESPnet's options take no path with a comma")
     earlier = expdir / "train.yaml"
     if not (earlier.is_file() and (expdir / "checkpoint.pth").exists()):
         return

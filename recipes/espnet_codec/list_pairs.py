@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy
 import soundfile
 import yaml
-from configure import BINS, build_quantizer, generator
+from codec_config import BINS, build_quantizer, generator
 
 from sb_espnet_vq.corpora import CorpusError, whole_file, write_text
 

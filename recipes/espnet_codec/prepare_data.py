@@ -29,6 +29,8 @@ from sb_espnet_vq.corpora import (
     read_audio,
     read_manifest,
 )
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.run_lock import lock_folder
 
 logger = logging.getLogger("prepare_data")
 
@@ -59,6 +61,7 @@ def main(arguments):
     if stamp.is_file() and json.loads(stamp.read_text("utf-8")) == made_from:
         logger.info("%s is there already", args.data)
         return
+    lock_folder(args.data.parent, f".{args.data.name}.lock")
     partial = args.data.with_name(f".{args.data.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     write_data(args, rate, partial)
@@ -355,5 +358,5 @@ if __name__ == "__main__":
     logging.basicConfig(level="INFO", format="%(message)s")
     try:
         main(sys.argv[1:])
-    except CorpusError as error:
+    except (ConfigError, CorpusError) as error:
         sys.exit(f"error: {error}")

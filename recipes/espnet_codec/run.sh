@@ -83,14 +83,25 @@ while [ $# -gt 0 ]; do
 done
 for name in stage stop_stage ngpu nj; do
     [[ ${!name} =~ ^[0-9]+$ ]] || fail "--$name takes a whole number, not '${!name}'"
+    # Not octal.
+    printf -v "$name" %d "$((10#${!name}))"
 done
+for name in stage stop_stage; do
+    [[ ${!name} =~ ^[1-6]$ ]] || fail "--$name takes a number from 1 to 6, not ${!name}"
+done
+[ "$stop_stage" -ge "$stage" ] || fail "--stop_stage $stop_stage is before --stage $stage"
 [ "$nj" -gt 0 ] || fail "--nj takes a number above 0"
 number='([0-9]+([.][0-9]*)?|[.][0-9]+)'
 for name in join_seconds peak; do
     [[ ${!name} =~ ^$number$ ]] || fail "--$name takes a number, not '${!name}'"
 done
+holds() { awk "BEGIN { exit !($1) }"; } # CONDITION: of numbers that were checked above
+holds "$peak <= 1" || fail "--peak takes a number from 0 to 1, not $peak"
 [[ $held_out =~ ^$number\ +$number$ ]] ||
     fail "--held_out takes two shares, such as '0.05 0.15', not '$held_out'"
+read -r first second <<<"$held_out"
+holds "$first > 0 && $second > 0 && $first + $second < 1" ||
+    fail "--held_out takes two shares above 0 that add up to less than 1, not '$held_out'"
 python=${python:-${PYTHON:-python3}}
 command -v "$python" >/dev/null || fail "no such Python: $python (--python)"
 
@@ -129,17 +140,20 @@ finish() {
     fi
 }
 
-stop() {
-    local job
-    trap - INT TERM
+# However this ends, it ends what it has started.
+cleanup() {
+    local status=$? job
+    trap - EXIT INT TERM
     for job in ${jobs[@]+"${jobs[@]}"} ${watcher:-}; do
         kill -TERM -- "-$job" 2>/dev/null || true
     done
-    wait
-    exit "$1"
+    # The shell would report what it ends.
+    wait 2>/dev/null
+    exit "$status"
 }
-trap 'stop 130' INT
-trap 'stop 143' TERM
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 espnet() { "$python" -m sb_espnet_vq.run -m "espnet2.bin.$1" "${@:2}"; }
 
@@ -168,9 +182,13 @@ does() { # STAGE: whether it is asked for
 }
 
 settings=$("$python" "$recipe/configure.py" "$config" "$expdir" --quantizer "$quantizer" \
-    --quantizer_conf "$quantizer_conf" --bandwidths "$bandwidths") || exit 2
+    --quantizer_conf "$quantizer_conf" --bandwidths "$bandwidths" --data "$data") || exit 2
 bandwidths=$(sed -n 's/^bandwidths //p' <<<"$settings")
 seed=$(sed -n 's/^seed //p' <<<"$settings")
+
+# Held until this and all that it starts have ended.
+exec 9<>"$expdir/.lock"
+"$python" -m sb_espnet_vq.run_lock 9 "$expdir" || exit 2
 
 if does 1; then
     log "stage 1: data"
@@ -178,6 +196,11 @@ if does 1; then
         --data_folder "$data_folder" --manifest "$manifest" \
         --cache_folder "$cache_folder" --held_out $held_out \
         --join_seconds "$join_seconds" --peak "$peak" --nj "$nj"
+fi
+# Runs with other quantizers read these data too, and none may make them anew.
+if [ -e "$data" ]; then
+    exec 8<>"$output_folder/.data.lock"
+    "$python" -m sb_espnet_vq.run_lock 8 "$data" shared || exit 2
 fi
 
 if does 2; then
@@ -207,14 +230,14 @@ if does 3; then
         mv "$expdir/train.log" "$expdir/train.$(date '+%Y%m%dT%H%M%S').log"
     fi
     touch "$expdir/train.log"
-    tail -n 0 -F "$expdir/train.log" 2>/dev/null |
-        grep --line-buffered -oE '[0-9]+/[0-9]+epoch started.*' &
+    # A subshell, so that both are in the group that is ended by its number.
+    (tail -n 0 -F "$expdir/train.log" 2>/dev/null |
+        grep --line-buffered -oE '[0-9]+/[0-9]+epoch started.*') 8>&- 9>&- &
     watcher=$!
     start "$expdir/train.log" espnet gan_codec_train \
         --config "$expdir/train.yaml" --output_dir "$expdir" --resume true \
         --ngpu "$ngpu" "${options[@]}" ${more[@]+"${more[@]}"}
     finish
-    # The shell would report what it ends.
     { kill -TERM -- "-$watcher" && wait "$watcher"; } 2>/dev/null || true
     watcher=
     # ESPnet ends with status 0 then, and its log alone tells.

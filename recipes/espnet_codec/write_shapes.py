@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from configure import chunk_lengths
+from codec_config import chunk_lengths
 
 from sb_espnet_vq.corpora import CorpusError, write_text
 

@@ -9,7 +9,9 @@ from sb_espnet_vq.corpora.files import CorpusError, whole_file, write_text
 from sb_espnet_vq.corpora.fsdd import fetch_fsdd
 from sb_espnet_vq.corpora.manifest import (
     Utterance,
+    audio_path,
     read_manifest,
+    read_rows,
     scan_folder,
     write_manifest,
 )
@@ -23,12 +25,14 @@ from sb_espnet_vq.corpora.splits import (
 __all__ = [
     "CorpusError",
     "Utterance",
+    "audio_path",
     "corpus_root",
     "fetch_fsdd",
     "inspect_audio",
     "prepare_corpus",
     "read_audio",
     "read_manifest",
+    "read_rows",
     "scan_folder",
     "split_folds",
     "split_utterances",

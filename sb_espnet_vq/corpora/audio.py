@@ -11,6 +11,8 @@ import torch
 from sb_espnet_vq.corpora.files import CorpusError
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
+# Audio that libsndfile does not read.
+OTHER_EXTENSIONS = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ape", ".mka")
 
 
 class AudioInfo(NamedTuple):
@@ -166,6 +168,12 @@ def _resampler(source: int, target: int):
 
 
 def _refuse_what_is_no_file(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise CorpusError(
+            f"{path}: the name is not UTF-8, and cannot be listed in a manifest"
+        ) from None
     if not path.exists():
         raise CorpusError(f"{path}: no such file")
     if not path.is_file():

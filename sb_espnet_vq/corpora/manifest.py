@@ -13,7 +13,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sb_espnet_vq.corpora.audio import AUDIO_EXTENSIONS, AudioInfo, inspect_audio
+from sb_espnet_vq.corpora.audio import (
+    AUDIO_EXTENSIONS,
+    OTHER_EXTENSIONS,
+    AudioInfo,
+    inspect_audio,
+)
 from sb_espnet_vq.corpora.files import CorpusError, whole_file
 
 DATA_ROOT = "$data_root"
@@ -48,8 +53,8 @@ def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
     utterances : list[Utterance]
         Sorted by path; the ID is the path below `folder` without its extension.
     problems : list[str]
-        A line for each file that looks like audio and cannot be read. Those
-        are left out.
+        A line for each file that looks like audio and cannot be read, and for each
+        folder that cannot. Those are left out.
 
     Raises
     ------
@@ -59,19 +64,30 @@ def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder")
-    paths = sorted(
+    problems: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        problems.append(f"{error.filename}: not readable as a folder ({error})")
+
+    files = sorted(
         Path(parent, name)
-        for parent, _, names in os.walk(folder)
+        for parent, _, names in os.walk(folder, onerror=unreadable)
         for name in names
-        if name.lower().endswith(AUDIO_EXTENSIONS) and not name.startswith(".")
+        if not name.startswith(".")
     )
+    paths = [path for path in files if path.name.lower().endswith(AUDIO_EXTENSIONS)]
+    formats = ", ".join(AUDIO_EXTENSIONS)
+    problems += [
+        f"{path}: audio of this format is not read; convert it to one of {formats}"
+        for path in files
+        if path.name.lower().endswith(OTHER_EXTENSIONS)
+    ]
     if not paths:
         raise CorpusError(
-            f"{folder}: no audio in this folder or below it; "
-            f"looked for {', '.join(AUDIO_EXTENSIONS)}"
+            f"{folder}: no audio in this folder or below it; looked for {formats}"
+            + (f". {problems[0]}" if problems else "")
         )
     utterances: list[Utterance] = []
-    problems: list[str] = []
     for path in paths:
         try:
             info = inspect_audio(path)
@@ -115,14 +131,14 @@ def read_manifest(
     """
     path = Path(path)
     root = Path(data_root) if data_root is not None else path.parent
-    rows = _read_rows(path)
+    rows = read_rows(path)
     utterances = []
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, start=2):
         where = f"{path}, line {number}"
         if not row.get("wav"):
             raise CorpusError(f"{where}: nothing in column wav")
-        wav = root / row["wav"].replace(DATA_ROOT, str(root))
+        wav = audio_path(row["wav"], root)
         name = row.get("ID") or wav.with_suffix("").name
         if name in seen:
             raise CorpusError(f"{where}: ID {name} is already on line {seen[name]}")
@@ -138,42 +154,50 @@ def read_manifest(
     return utterances
 
 
-def write_manifest(
-    path: str | Path, utterances: Iterable[Utterance], data_root: str | Path
-) -> None:
-    """Write a manifest that SpeechBrain's `from_csv` and `read_manifest` read.
+def audio_path(text: str, data_root: str | Path) -> Path:
+    """The file that the column `wav` of a manifest names.
+
+    Arguments
+    ---------
+    text : str
+        As it stands there. A `$` is special in `$data_root` at the start alone.
+    data_root : str | Path
+        What that stands for, and what a relative path is relative to.
+
+    Returns
+    -------
+    Path
+
+    Example
+    -------
+    >>> audio_path("$data_root/a$b.wav", "/data").as_posix()
+    '/data/a$b.wav'
+    """
+    below = text.removeprefix(DATA_ROOT)
+    if below != text and below.startswith(("/", os.sep)):
+        return Path(data_root, below.lstrip("/" + os.sep))
+    return Path(data_root, text)
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """Read the rows of a manifest as they are.
 
     Arguments
     ---------
     path : str | Path
-        The CSV file, written whole or not at all.
-    utterances : Iterable[Utterance]
-        Its rows. Columns `spk_id` and `label` are empty where unknown.
-    data_root : str | Path
-        Files below this folder are written as `$data_root/...`, others with
-        their absolute path.
+        A CSV file with a column `wav`.
+
+    Returns
+    -------
+    list[dict[str, str]]
+        By column, in the order of the file.
+
+    Raises
+    ------
+    CorpusError
+        No such file, not a CSV file, no column `wav` or no rows.
     """
-    root = Path(data_root).absolute()
-    with (
-        whole_file(path) as partial,
-        partial.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["ID", "duration", "wav", "spk_id", "label"])
-        for item in utterances:
-            wav = item.wav.absolute()
-            shown = (
-                f"{DATA_ROOT}/{wav.relative_to(root).as_posix()}"
-                if wav.is_relative_to(root)
-                else str(wav)
-            )
-            duration = f"{item.info.duration:.4f}"
-            writer.writerow(
-                [item.id, duration, shown, item.speaker or "", item.label or ""]
-            )
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
+    path = Path(path)
     if not path.is_file():
         raise CorpusError(f"{path}: no such manifest")
     try:
@@ -191,6 +215,42 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     if not rows:
         raise CorpusError(f"{path}: this manifest has no rows")
     return rows
+
+
+def write_manifest(
+    path: str | Path, utterances: Iterable[Utterance], data_root: str | Path
+) -> None:
+    """Write a manifest that `read_manifest` reads, and SpeechBrain's `from_csv`.
+
+    Arguments
+    ---------
+    path : str | Path
+        The CSV file, written whole or not at all.
+    utterances : Iterable[Utterance]
+        Its rows. Columns `spk_id` and `label` are empty where unknown.
+    data_root : str | Path
+        Files below this folder are written as `$data_root/...`, others with
+        their absolute path.
+    """
+    root = Path(data_root).absolute()
+    with (
+        whole_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
+        # In quotes, so that spaces at the beginning of a name are kept.
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow(["ID", "duration", "wav", "spk_id", "label"])
+        for item in utterances:
+            wav = item.wav.absolute()
+            shown = (
+                f"{DATA_ROOT}/{wav.relative_to(root).as_posix()}"
+                if wav.is_relative_to(root)
+                else str(wav)
+            )
+            duration = f"{item.info.duration:.4f}"
+            writer.writerow(
+                [item.id, duration, shown, item.speaker or "", item.label or ""]
+            )
 
 
 def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:

@@ -17,10 +17,18 @@ from sb_espnet_vq.corpora.manifest import (
     scan_folder,
     write_manifest,
 )
+from sb_espnet_vq.corpora.usable import leave_out, usable
 
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "valid", "test")
+LEFT_OUT = "left_out.txt"
+# With fewer, one utterance more or less moves the figures of validation.
+FEW = 5
+_USES = {
+    "valid": "the best checkpoint is chosen by them",
+    "test": "all results are measured on them",
+}
 
 
 def prepare_corpus(
@@ -37,6 +45,9 @@ def prepare_corpus(
     esc10_only: bool = False,
 ) -> None:
     """Write train.csv, valid.csv and test.csv for any source of speech.
+
+    What can be read and not be trained on (`usable`), and in a folder what cannot be
+    read, is left out, named in a warning and listed in left_out.txt beside them.
 
     Arguments
     ---------
@@ -67,24 +78,38 @@ def prepare_corpus(
     Raises
     ------
     CorpusError
-        The source is missing, empty, broken or too small to split.
+        The source is missing, empty, broken or too small to split, or nothing in it
+        can be used.
     """
     root = corpus_root(data_folder, manifest, cache_folder, sample_rate)
-    if manifest is None and data_folder is not None and subfolders is not None:
-        parts = _scan_parts(root, subfolders)
+    problems: list[str] = []
+    found: dict[str, list[Utterance]] = {}
+    if manifest is not None:
+        found["all"] = read_manifest(manifest, root)
+    elif data_folder is None:
+        found["all"] = read_manifest(fetch_fsdd(cache_folder, sample_rate))
+    elif subfolders is not None:
+        found, problems = _scan_parts(root, subfolders)
+    elif is_esc50(root):
+        found["all"] = read_esc50(root, esc10_only)
     else:
-        if manifest is not None:
-            utterances = read_manifest(manifest, root)
-        elif data_folder is not None and is_esc50(root):
-            utterances = read_esc50(root, esc10_only)
-        elif data_folder is not None:
-            utterances = _scan(root)
-        else:
-            utterances = read_manifest(fetch_fsdd(cache_folder, sample_rate))
-        if folds is None:
-            parts = split_utterances(utterances, held_out, seed)
-        else:
-            parts = split_folds(utterances, folds, held_out[0], seed)
+        found["all"], problems = scan_folder(root)
+    total = sum(map(len, found.values())) + len(problems)
+    for name, utterances in found.items():
+        found[name], more = usable(utterances, sample_rate)
+        problems += more
+        if utterances and not found[name]:
+            raise CorpusError(
+                f"none of {len(utterances)} files ({name}) can be used; the first: "
+                f"{more[0]}"
+            )
+    leave_out(problems, total, Path(output_folder) / LEFT_OUT)
+    if "all" not in found:
+        parts = found
+    elif folds is None:
+        parts = split_utterances(found["all"], held_out, seed)
+    else:
+        parts = split_folds(found["all"], folds, held_out[0], seed)
     for name in PARTS:
         write_manifest(Path(output_folder) / f"{name}.csv", parts[name], root)
     _report(parts, sample_rate)
@@ -296,21 +321,9 @@ def _by(
     return groups
 
 
-def _scan(folder: Path) -> list[Utterance]:
-    utterances, problems = scan_folder(folder)
-    if problems:
-        logger.warning(
-            "%s: %d files cannot be read and are left out; the first: %s",
-            folder,
-            len(problems),
-            problems[0],
-        )
-    return utterances
-
-
 def _scan_parts(
     root: Path, subfolders: Mapping[str, Sequence[str]]
-) -> dict[str, list[Utterance]]:
+) -> tuple[dict[str, list[Utterance]], list[str]]:
     if not root.is_dir():
         raise CorpusError(f"{root}: no such folder")
     names = [name for part in PARTS for name in subfolders[part]]
@@ -320,14 +333,14 @@ def _scan_parts(
             f"{root}: its subfolders {', '.join(missing)} are missing; set the "
             "splits to null to have any folder of audio split at random"
         )
-    return {
-        part: [
-            item._replace(id=f"{name}/{item.id}")
-            for name in subfolders[part]
-            for item in _scan(root / name)
-        ]
-        for part in PARTS
-    }
+    parts: dict[str, list[Utterance]] = {part: [] for part in PARTS}
+    problems: list[str] = []
+    for part in PARTS:
+        for name in subfolders[part]:
+            utterances, more = scan_folder(root / name)
+            problems += more
+            parts[part] += [u._replace(id=f"{name}/{u.id}") for u in utterances]
+    return parts, problems
 
 
 def _report(parts: Mapping[str, Sequence[Utterance]], sample_rate: int) -> None:
@@ -341,3 +354,10 @@ def _report(parts: Mapping[str, Sequence[Utterance]], sample_rate: int) -> None:
         logger.info(
             "%s: %d utterances, %.1f min%s", name, len(parts[name]), minutes, known
         )
+    for name in ("valid", "test"):
+        if len(parts[name]) < FEW:
+            logger.warning(
+                "%s has %d utterances, which say little: %s. Hold out a larger share "
+                "(held_out), or give more speech",
+                *(name, len(parts[name]), _USES[name]),
+            )

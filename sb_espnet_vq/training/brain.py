@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import Any
@@ -38,6 +39,14 @@ class ResumableBrain(sb.Brain):
     # SpeechBrain sets these two without saying what they are.
     train_sampler: Any
     optimizer_step_limit: int | None
+    max_grad_norm: float
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.max_grad_norm <= 0:
+            # SpeechBrain clips to whatever is given: to 0, every gradient is lost, and
+            # below 0, which it documents as "no clipping", gradients change their sign.
+            self.max_grad_norm = math.inf
 
     def summarise(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
         """Turn the sums of a stage into figures.

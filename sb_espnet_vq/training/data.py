@@ -11,7 +11,14 @@ import speechbrain as sb
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
 
-from sb_espnet_vq.corpora import CorpusError, corpus_root, prepare_corpus, read_audio
+from sb_espnet_vq.corpora import (
+    CorpusError,
+    audio_path,
+    corpus_root,
+    prepare_corpus,
+    read_audio,
+    read_rows,
+)
 from sb_espnet_vq.lobes.batches import JoinShort
 
 logger = logging.getLogger(__name__)
@@ -76,7 +83,17 @@ def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
     root, datasets = corpus_root(**_source(hparams)), {}
     for part in PARTS:
         path = Path(hparams["output_folder"], f"{part}.csv")
-        data = DynamicItemDataset.from_csv(path, {"data_root": root})
+        # Not `from_csv`, which takes every `$` in a name for one of its variables.
+        data = DynamicItemDataset(
+            {
+                row.pop("ID"): row
+                | {
+                    "duration": float(row["duration"]),
+                    "wav": str(audio_path(row["wav"], root)),
+                }
+                for row in read_rows(path)
+            }
+        )
         data.add_dynamic_item(audio)
         data.set_output_keys(["id", "sig"])
         datasets[part] = data

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import speechbrain as sb
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import run_on_main
 
 from sb_espnet_vq.corpora import CorpusError
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.lobes.checkpoints import CheckpointError
+from sb_espnet_vq.run_lock import lock_folder
 from sb_espnet_vq.training.data import prepare
+from sb_espnet_vq.training.settings import load_hparams, split_arguments
 
 Hparams = dict[str, Any]
 
@@ -56,14 +55,16 @@ def begin(
     Raises
     ------
     ConfigError
-        A key that the YAML does not have, or a value that must be given.
+        As `split_arguments` and `load_hparams`, or another run is using the folder.
     CorpusError
         As `prepare_corpus`.
     """
-    hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
+    hparams_file, run_opts, overrides = _read_command_line(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
-    hparams = load_hparams(hparams_file, overrides)
+    hparams = load_hparams(hparams_file, overrides, run_opts.keys())
     check(hparams)
+    # The main process holds it for all ranks.
+    run_on_main(lock_folder, args=[hparams["output_folder"]])
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],
         hyperparams_to_save=hparams_file,
@@ -73,37 +74,16 @@ def begin(
     return hparams, run_opts
 
 
-def load_hparams(path: str, overrides: Any) -> Hparams:
-    """Load the YAML; an override that it does not have is an error that says so.
-
-    Arguments
-    ---------
-    path : str
-        The hparams file.
-    overrides : dict or str
-        From the command line.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ConfigError
-        A key that the YAML does not have, or a value that must be given.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            return load_hyperpyyaml(file, overrides)
-    except KeyError as error:
-        unknown = re.search(r"Override '([^']+)' not found in: (.*)", str(error))
-        if unknown is None:
-            raise
-        key, known = unknown.groups()
-        near = difflib.get_close_matches(key, re.findall(r"'(\w+)'", known))
-        hint = f"; did you mean --{' or --'.join(near)}?" if near else ""
-        raise ConfigError(f"--{key}: {path} has no such key{hint}") from None
-    except ValueError as error:
-        if "!PLACEHOLDER" not in str(error):
-            raise
-        raise ConfigError(f"{path}: {error}") from None
+def _read_command_line(arguments: list[str]) -> tuple[str, Any, Hparams]:
+    """As SpeechBrain's own parser, with overrides as a mapping."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sb.parse_arguments(arguments or ["--help"])
+    file, *rest = arguments
+    if file.startswith("-"):
+        raise ConfigError(f"the hparams file stands before all options, not {file}")
+    _, defaults, _ = sb.parse_arguments([file])
+    words, overrides = split_arguments(rest, defaults.keys())
+    file, run_opts, unknown = sb.parse_arguments([file, *words])
+    if unknown:
+        raise ConfigError(f"{unknown.split(':')[0]} is no option of the command line")
+    return file, run_opts, overrides

@@ -94,11 +94,15 @@ def test_a_folder_is_prepared_and_its_conversions_are_said_once(tmp_path, caplog
     caplog.set_level(logging.INFO)
     prepare_corpus(tmp_path / "out", data_folder=tmp_path / "audio")
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert [line.split(":")[-1].strip() for line in warnings[1:]] == [
+    assert [line.split(":")[-1].strip() for line in warnings[1:3]] == [
         "resampled to 16000 Hz when read",
         "averaged to mono when read",
     ]
-    assert "1 files cannot be read" in warnings[0]
+    assert "1 of 11 files cannot be used" in warnings[0]
+    assert "bad.wav: empty file" in warnings[0]
+    # Of ten files, one is held out for each.
+    assert [line.split()[0] for line in warnings[3:]] == ["valid", "test"]
+    assert all("has 1 utterances, which say little" in line for line in warnings[3:])
     root = corpus_root(data_folder=tmp_path / "audio")
     read = {
         p: read_manifest(tmp_path / f"out/{p}.csv", root) for p in ("train", "test")

@@ -1,0 +1,206 @@
+"""Reading hyperparameters: from a YAML file, changed by the command line, checked."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.comments import TaggedScalar
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.training.declared import DECLARED
+from sb_espnet_vq.training.kinds import MAPPING, TEXT, Kind, OrNull
+
+_NULL = ("", "null", "~")
+
+
+def split_arguments(
+    arguments: list[str], options: Collection[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Part a command line into options of SpeechBrain and overrides of the YAML.
+
+    Its own parser also takes the beginning of an option for the option (`--optimizer`
+    for `--optimizer_step_limit`), and cannot read a key that is given twice.
+
+    Arguments
+    ---------
+    arguments : list[str]
+        What follows the hparams file.
+    options : Collection[str]
+        Names of SpeechBrain's options.
+
+    Returns
+    -------
+    words : list[str]
+        Those options with their values, for SpeechBrain.
+    overrides : dict
+        Of a key given twice, the last. Values as YAML reads them; where a key is
+        declared as a text, as they are.
+
+    Raises
+    ------
+    ConfigError
+        A value is not YAML, or is not what its key is declared as.
+
+    Example
+    -------
+    >>> words = "--lr 0.1 --device cpu --manifest=7 --lr 1e-3".split()
+    >>> split_arguments(words, ["device"])
+    (['--device', 'cpu'], {'lr': 0.001, 'manifest': '7'})
+    """
+    words: dict[str, list[str]] = {}
+    latest: list[str] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            key, equals, value = argument[2:].partition("=")
+            latest = words[key] = [value] if equals else []
+        else:
+            latest.append(argument)
+    taken: list[str] = []
+    overrides: dict[str, Any] = {}
+    for key, given in words.items():
+        value = _value(key, " ".join(given))
+        if given or key not in options:
+            _check(key, value, f"--{key}")
+        if key in options:
+            taken += [f"--{key}", *given]
+        else:
+            overrides[key] = value
+    return taken, overrides
+
+
+def load_hparams(
+    path: str | Path, overrides: Any, options: Collection[str] = ()
+) -> dict[str, Any]:
+    """Load the YAML, after a check of every key that is declared.
+
+    Arguments
+    ---------
+    path : str or Path
+        The hparams file.
+    overrides : dict or str
+        From the command line.
+    options : Collection[str]
+        Other names that could be meant where an override is unknown.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ConfigError
+        No such file, a key that the YAML does not have, a value that must be given
+        or that is not what its key is declared as.
+    """
+    if isinstance(overrides, str):
+        overrides = _parse(overrides, "the overrides") or {}
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such hparams file")
+    text = Path(path).read_text(encoding="utf-8")
+    preview = _parse(text, str(path))
+    if not isinstance(preview, Mapping):
+        raise ConfigError(f"{path}: an hparams file is a mapping of keys to values")
+    for key, value in overrides.items():
+        if key not in preview:
+            near = difflib.get_close_matches(key, [*preview, *options])
+            hint = f"; did you mean --{' or --'.join(near)}?" if near else ""
+            raise ConfigError(f"--{key}: {path} has no such key{hint}")
+        if isinstance(preview[key], Mapping) and value is not None:
+            _check_kind(MAPPING, value, f"--{key}")
+    for place, key, value in leaves(preview):
+        if place.partition(".")[0] not in overrides:
+            _check(key, value, f"{path}: {place}")
+    for place, key, value in leaves(overrides):
+        _check(key, value, f"--{place}")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return load_hyperpyyaml(file, overrides)
+    except ValueError as error:
+        if "!PLACEHOLDER" not in str(error):
+            raise
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Every value of a YAML file that is no reference to another.
+
+    Arguments
+    ---------
+    tree : Mapping
+        As ruamel reads it.
+
+    Yields
+    ------
+    place : str
+        The keys down to it, with dots between.
+    key : str
+        What it is declared as: the key at the top, below that `PARENT.KEY`.
+    value : object
+        References inside of lists are left out; a tuple is a list.
+    """
+    stack: list[tuple[tuple[str, ...], Any]] = [((k,), v) for k, v in tree.items()]
+    while stack:
+        keys, value = stack.pop(0)
+        key = ".".join(keys[-2:])
+        if isinstance(value, TaggedScalar):
+            continue
+        if isinstance(value, Mapping) and key not in DECLARED:
+            stack += [((*keys, str(k)), v) for k, v in value.items()]
+            continue
+        if isinstance(value, str) and re.fullmatch(r"\(.*\)", value):
+            value = _tuple(value)
+        if isinstance(value, list):
+            value = [each for each in value if not isinstance(each, TaggedScalar)]
+        yield ".".join(keys), key, value
+
+
+def _tuple(text: str) -> Any:
+    # hyperpyyaml makes tuples of such texts.
+    try:
+        return list(ast.literal_eval(text))
+    except (SyntaxError, TypeError, ValueError):
+        return text
+
+
+def _value(key: str, text: str) -> Any:
+    """Read a value of the command line."""
+    if DECLARED.get(key) not in (TEXT, OrNull(TEXT)):
+        return _parse(text, f"--{key}")
+    if text in _NULL:
+        return None
+    # A reference, or a text in quotes.
+    return _parse(text, f"--{key}") if text[0] in "!'\"" else text
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return YAML().load(text)
+    except YAMLError as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{where}: not YAML ({line})") from None
+
+
+def _check(key: str, value: Any, where: str) -> None:
+    if key in DECLARED:
+        _check_kind(DECLARED[key], value, where)
+
+
+def _check_kind(kind: Kind, value: Any, where: str) -> None:
+    if not kind.accepts(value):
+        raise ConfigError(f"{where} must be {kind}, not {_plain(value)!r}")
+
+
+def _plain(value: Any) -> Any:
+    """What ruamel reads, as Python shows it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return float(value) if isinstance(value, float) else value
