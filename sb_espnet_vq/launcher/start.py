@@ -9,7 +9,7 @@ from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.launcher import entry_points, program
-from sb_espnet_vq.launcher.import_hooks import AfterImport
+from sb_espnet_vq.import_hooks import AfterImport
 from sb_espnet_vq.launcher.swaps import ADAPTERS, FORM, Swap, read_swap, read_swaps
 
 # Tells spawned processes what runs: they see only the program's own arguments.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sb_espnet_vq.launcher.import_hooks import AfterImport
+from sb_espnet_vq.import_hooks import AfterImport
 
 LOBE = "class Thing: pass\nprint('imported')\n"
 SAME = """
@@ -183,7 +183,7 @@ def test_a_hooked_module_looks_as_without_the_hook(bench):
     bench.write(
         "prog.py",
         "import importlib, importlib.util, inspect, sys\n"
-        "from sb_espnet_vq.launcher.import_hooks import AfterImport\n"
+        "from sb_espnet_vq.import_hooks import AfterImport\n"
         "hook = AfterImport()\n"
         "hook.call('watched', lambda m: print('called', m.VALUE))\n"
         "hook.install()\n"

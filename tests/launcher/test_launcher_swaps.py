@@ -11,7 +11,7 @@ import pytest
 
 from sb_espnet_vq import ConfigError
 from sb_espnet_vq.launcher import swaps
-from sb_espnet_vq.launcher.import_hooks import AfterImport
+from sb_espnet_vq.import_hooks import AfterImport
 from sb_espnet_vq.launcher.swaps import ADAPTERS, read_swap, read_swaps
 
 TARGET = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
