@@ -7,6 +7,7 @@ adapter of its role with the quantizer bound. Recipes need no edit.
 import copy
 import functools
 import inspect
+import json
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -59,6 +60,24 @@ class Swap:
     options: dict[str, Any]
 
     @property
+    def normal(self) -> str:
+        """The same swap in one form, however it was written: options sorted, JSON.
+
+        The class that is put in the place has it as its attribute ``swap``, by which
+        the toolkits' sides tell runs with different swaps apart.
+
+        Example
+        -------
+        >>> place = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
+        >>> read_swap(place + "=vq, kmeans_init=yes, decay=9e-1").normal
+        'speechbrain.nnet.quantisers.RandomProjectionQuantizer=vq,decay=0.9,kmeans_init=true'
+        """
+        options = (
+            f",{key}={json.dumps(self.options[key])}" for key in sorted(self.options)
+        )
+        return f"{self.path}={self.quantizer}{''.join(options)}"
+
+    @property
     def module(self) -> str:
         """The module that upstream's class lies in."""
         return self.path.rpartition(".")[0]
@@ -71,6 +90,7 @@ class Swap:
         home, _, name = ADAPTERS[self.path].partition(":")
         adapter = getattr(import_module(home), name)
         bound = _bind(adapter, self.quantizer, self.options)
+        bound.swap = self.normal  # type: ignore[attr-defined]
         # Pickles name upstream's path, where the process that reads them has it too.
         bound.__module__ = module.__name__
         bound.__name__ = bound.__qualname__ = self.path.rpartition(".")[2]

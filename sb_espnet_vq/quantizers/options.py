@@ -102,7 +102,6 @@ def options_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if not isinstance(value, Mapping | None):
         raise ConfigError(
-            f"{name} must be a mapping of options to values, got "
-            f"{type(value).__name__}"
+            f"{name} must be a mapping of options to values, got {type(value).__name__}"
         )
     return plain(value or {})

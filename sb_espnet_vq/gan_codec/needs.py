@@ -1,0 +1,57 @@
+"""What a saved configuration says of the process that can read it.
+
+A codec's ``codec_conf`` in config.yaml holds the key `KEY`. For a codec of this package
+it is the import that registers it. For a stock codec trained under ``--swap`` it is the
+swap: ESPnet reads checkpoints without strictness, so that a stock quantizer would keep
+its initial codebooks and give wrong codes without a word. ESPnet alone refuses the key
+as an unknown option, whose name and value say what to do.
+"""
+
+import functools
+from argparse import Namespace
+from types import ModuleType
+from typing import Any
+
+from sb_espnet_vq.errors import ConfigError
+
+KEY = "needs_sb_espnet_vq"
+#: What registers the codecs of this package.
+IMPORT = "import sb_espnet_vq.gan_codec"
+_LAUNCHER = "python -m sb_espnet_vq.run"
+
+
+def keep_swap_with_runs(task: Any, quantizers: ModuleType) -> None:
+    """Let a task of ESPnet record the swap in force, and refuse another.
+
+    Arguments
+    ---------
+    task : type
+        ESPnet's ``GANCodecTask``, whose ``build_model`` is replaced.
+    quantizers : module
+        That of ESPnet's quantizer class, which a swap replaces.
+    """
+    stock = task.build_model.__func__
+
+    @functools.wraps(stock)
+    def build_model(cls, args: Namespace):
+        swap = getattr(quantizers.ResidualVectorQuantizer, "swap", None)
+        needs = f"--swap {swap}" if swap else None
+        recorded = (args.codec_conf or {}).get(KEY)
+        if recorded == IMPORT:
+            # One of ours, which reads the key itself.
+            return stock(cls, args)
+        if recorded not in (None, needs):
+            raise ConfigError(
+                f"codec_conf.{KEY}: this run was trained with {recorded}, but here "
+                f"{needs or 'the quantizer is the stock one'}; start the program as "
+                f"`{_LAUNCHER} {recorded} ...`"
+            )
+        conf = {name: value for name, value in args.codec_conf.items() if name != KEY}
+        args.codec_conf = conf
+        model = stock(cls, args)
+        if needs:
+            # ESPnet saves the configuration after it has built the model.
+            args.codec_conf = {**conf, KEY: needs}
+        return model
+
+    task.build_model = classmethod(build_model)
