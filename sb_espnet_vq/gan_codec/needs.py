@@ -9,6 +9,7 @@ as an unknown option, whose name and value say what to do.
 
 import functools
 from argparse import Namespace
+from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
@@ -20,8 +21,8 @@ IMPORT = "import sb_espnet_vq.gan_codec"
 _LAUNCHER = "python -m sb_espnet_vq.run"
 
 
-def keep_swap_with_runs(task: Any, quantizers: ModuleType) -> None:
-    """Let a task of ESPnet record the swap in force, and refuse another.
+def record_needs(task: Any, quantizers: ModuleType, ours: Collection[str]) -> None:
+    """Let a task of ESPnet record what a run needs, and refuse another swap.
 
     Arguments
     ---------
@@ -29,17 +30,21 @@ def keep_swap_with_runs(task: Any, quantizers: ModuleType) -> None:
         ESPnet's ``GANCodecTask``, whose ``build_model`` is replaced.
     quantizers : module
         That of ESPnet's quantizer class, which a swap replaces.
+    ours : collection of str
+        Names of the codecs of this package.
     """
     stock = task.build_model.__func__
 
     @functools.wraps(stock)
     def build_model(cls, args: Namespace):
+        # ESPnet saves the configuration after it has built the model.
+        if args.codec in ours:
+            model = stock(cls, args)
+            args.codec_conf = {**args.codec_conf, KEY: IMPORT}
+            return model
         swap = getattr(quantizers.ResidualVectorQuantizer, "swap", None)
         needs = f"--swap {swap}" if swap else None
         recorded = (args.codec_conf or {}).get(KEY)
-        if recorded == IMPORT:
-            # One of ours, which reads the key itself.
-            return stock(cls, args)
         if recorded not in (None, needs):
             raise ConfigError(
                 f"codec_conf.{KEY}: this run was trained with {recorded}, but here "
@@ -50,7 +55,6 @@ def keep_swap_with_runs(task: Any, quantizers: ModuleType) -> None:
         args.codec_conf = conf
         model = stock(cls, args)
         if needs:
-            # ESPnet saves the configuration after it has built the model.
             args.codec_conf = {**conf, KEY: needs}
         return model
 

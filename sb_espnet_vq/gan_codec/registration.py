@@ -3,13 +3,13 @@
 import functools
 from types import ModuleType
 
-from sb_espnet_vq.gan_codec.needs import keep_swap_with_runs
+from sb_espnet_vq.gan_codec.needs import record_needs
 from sb_espnet_vq.gan_codec.quantizers import state_errors
 from sb_espnet_vq.gan_codec.streams import StreamsOfQuantizer
 
 
 def extend_task(task: ModuleType) -> None:
-    """Register the codecs, and keep swaps with their runs.
+    """Register the codecs, and record in runs what they need.
 
     Arguments
     ---------
@@ -24,7 +24,7 @@ def extend_task(task: ModuleType) -> None:
     from sb_espnet_vq.gan_codec.codecs import CODECS
 
     task.codec_choices.classes.update(CODECS)
-    keep_swap_with_runs(task.GANCodecTask, residual_vq)
+    record_needs(task.GANCodecTask, residual_vq, CODECS)
     task._sb_espnet_vq = True  # type: ignore[attr-defined]
 
 
