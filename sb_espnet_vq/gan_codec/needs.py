@@ -44,7 +44,12 @@ def record_needs(task: Any, quantizers: ModuleType, ours: Collection[str]) -> No
             return model
         swap = getattr(quantizers.ResidualVectorQuantizer, "swap", None)
         needs = f"--swap {swap}" if swap else None
-        recorded = (args.codec_conf or {}).get(KEY)
+        recorded = args.codec_conf.get(KEY)
+        if recorded == IMPORT:
+            raise ConfigError(
+                f"codec_conf.{KEY}: {args.codec} is no codec of sb_espnet_vq, but the "
+                f"configuration is of one; name that ({', '.join(ours)})"
+            )
         if recorded not in (None, needs):
             raise ConfigError(
                 f"codec_conf.{KEY}: this run was trained with {recorded}, but here "
