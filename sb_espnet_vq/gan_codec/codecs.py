@@ -92,11 +92,12 @@ class _QuantizerByName(StreamsOfQuantizer):
         with config_errors.of_espnet(conf, others):
             super().__init__(**conf)
         theirs = self.generator.quantizer
-        if swap := getattr(type(theirs), "swap", None):
+        if isinstance(theirs, CodecQuantizer):
             raise ConfigError(
-                f"--swap {swap} is for the stock codecs; {type(self).__name__} takes "
-                f"its quantizer from codec_conf.quantizer ({quantizer}): leave --swap "
-                "out and name the quantizer there, or name the stock codec"
+                f"--swap puts {theirs.quantizer} into the stock codecs, but "
+                f"{type(self).__name__} takes its quantizer from codec_conf.quantizer "
+                f"({quantizer}): leave --swap out and name the quantizer there, or "
+                "name the stock codec"
             )
         with config_errors.of_quantizer(quantizer, own):
             ours = CodecQuantizer(

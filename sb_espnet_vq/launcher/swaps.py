@@ -35,6 +35,14 @@ ADAPTERS = {
         "sb_espnet_vq.gan_codec.quantizers:CodecQuantizer"
     ),
 }
+# The quantizer that each class is itself: without options it changes no model.
+ORIGINALS = {
+    "speechbrain.nnet.quantisers.RandomProjectionQuantizer": "random_projection",
+    "speechbrain.nnet.quantisers.GumbelVectorQuantizer": "gumbel",
+    "speechbrain.lobes.models.bsq.BinarySphericalQuantizer": "bsq",
+    "speechbrain.lobes.models.PIQ.VQEmbedding": "class_partitioned",
+    "espnet2.gan_codec.shared.quantizer.residual_vq.ResidualVectorQuantizer": "rvq",
+}
 FORM = "UPSTREAM.CLASS.PATH=NAME[,key=value...]"
 
 
@@ -60,27 +68,29 @@ class Swap:
     options: dict[str, Any]
 
     @property
-    def normal(self) -> str:
-        """The same swap in one form, however it was written: options sorted, JSON.
+    def module(self) -> str:
+        """The module that upstream's class lies in."""
+        return self.path.rpartition(".")[0]
 
-        The class that is put in the place has it as its attribute ``swap``, by which
-        the toolkits' sides tell runs with different swaps apart.
+    @property
+    def canonical(self) -> str:
+        """The swap in one form, however it was spaced and ordered.
 
         Example
         -------
         >>> place = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
-        >>> read_swap(place + "=vq, kmeans_init=yes, decay=9e-1").normal
+        >>> read_swap(place + "=vq, kmeans_init=yes, decay=9e-1").canonical
         'speechbrain.nnet.quantisers.RandomProjectionQuantizer=vq,decay=0.9,kmeans_init=true'
         """
-        options = (
-            f",{key}={json.dumps(self.options[key])}" for key in sorted(self.options)
-        )
-        return f"{self.path}={self.quantizer}{''.join(options)}"
+        pairs = [
+            f"{key}={json.dumps(self.options[key])}" for key in sorted(self.options)
+        ]
+        return f"{self.path}={','.join([self.quantizer, *pairs])}"
 
     @property
-    def module(self) -> str:
-        """The module that upstream's class lies in."""
-        return self.path.rpartition(".")[0]
+    def is_original(self) -> bool:
+        """Whether it puts the class's own quantizer in its place, as it is."""
+        return not self.options and self.quantizer == ORIGINALS.get(self.path)
 
     def install(self, hook: AfterImport) -> None:
         """Replace the class once its module has executed."""
@@ -90,7 +100,8 @@ class Swap:
         home, _, name = ADAPTERS[self.path].partition(":")
         adapter = getattr(import_module(home), name)
         bound = _bind(adapter, self.quantizer, self.options)
-        bound.swap = self.normal  # type: ignore[attr-defined]
+        # By this the toolkit's side records the swap with a run; None changes no model.
+        bound.swap = None if self.is_original else self.canonical  # type: ignore[attr-defined]
         # Pickles name upstream's path, where the process that reads them has it too.
         bound.__module__ = module.__name__
         bound.__name__ = bound.__qualname__ = self.path.rpartition(".")[2]

@@ -87,6 +87,18 @@ def test_a_run_without_a_swap_says_nothing_of_one(tmp_path):
     files = save(tmp_path, "soundstream")
     assert "needs_sb_espnet_vq" not in files[0].read_text()
     assert AudioCoding(*map(str, files))(torch.randn(160))["codes"].shape[0] == 4
+    # Nor does one whose swap is the class's own quantizer: ESPnet alone reads it.
+    with swapped("rvq"):
+        files = save(tmp_path, "soundstream")
+    assert "needs_sb_espnet_vq" not in files[0].read_text()
+    assert AudioCoding(*map(str, files))(torch.randn(160))["codes"].shape[0] == 4
+
+
+def test_a_configuration_of_a_codec_by_name_is_none_of_a_stock_codec(tmp_path):
+    config, model = save(tmp_path, "vq_soundstream", quantizer="bsq")
+    config.write_text(config.read_text().replace("codec: vq_", "codec: "))
+    with pytest.raises(ConfigError, match="soundstream is no codec of sb_espnet_vq"):
+        AudioCoding(str(config), str(model))
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -115,5 +127,6 @@ def test_a_state_that_lacks_codebooks_is_refused(codec):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_swap_beside_a_codec_that_names_its_quantizer_is_refused(codec):
-    with swapped("bsq"), pytest.raises(ConfigError, match="leave --swap out"):
-        CODECS[codec](**codec_conf(codec))
+    for family in ("bsq", "rvq"):
+        with swapped(family), pytest.raises(ConfigError, match="leave --swap out"):
+            CODECS[codec](**codec_conf(codec))
