@@ -88,8 +88,8 @@ def check_tensorboard(config):
     wanted = config.get("use_tensorboard", True)
     if wanted and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError(
-            f"tensorboard cannot be imported by {sys.executable}, and ESPnet's training "
-            "writes for it: install it, or set use_tensorboard: false"
+            f"tensorboard cannot be imported by {sys.executable}, and ESPnet's "
+            "training writes for it: install it, or set use_tensorboard: false"
         )
 
 
