@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sb_espnet_vq"
 _BELOW_SIDES = {"", "errors", "ops", "quantizers", "registry"}
 FLOORS = {
     "errors": set(),
+    "import_hooks": set(),
     "ops": {"errors"},
     "quantizers": {"errors", "ops"},
     "registry": {"errors", "quantizers"},
@@ -27,9 +28,9 @@ FLOORS = {
     "nnet": _BELOW_SIDES,
     "lobes": _BELOW_SIDES | {"nnet"},
     "training": _BELOW_SIDES | {"run_lock", "corpora", "evaluation", "nnet", "lobes"},
-    "gan_codec": _BELOW_SIDES,
+    "gan_codec": _BELOW_SIDES | {"import_hooks"},
     "_resources": {"errors"},
-    "launcher": {"errors", "registry"},
+    "launcher": {"errors", "registry", "import_hooks"},
     "run": {"launcher"},
     "bench": _BELOW_SIDES | {"nnet", "lobes", "gan_codec", "corpora", "evaluation"},
     "cli": _BELOW_SIDES | {"testing", "_resources", "bench"},

@@ -48,6 +48,7 @@ def main(arguments):
     check_paths(args.expdir, args.data)
     check_packages()
     config = read_config(args.config)
+    check_tensorboard(config)
     conf = config["codec_conf"]
     if args.quantizer or args.quantizer_conf:
         choose_quantizer(config, args.quantizer, args.quantizer_conf)
@@ -78,6 +79,27 @@ def check_packages():
         raise ConfigError(
             f"{', '.join(missing)} cannot be imported by {sys.executable}; install "
             "sb_espnet_vq with its extra espnet"
+        )
+
+
+def check_tensorboard(config):
+    """Name what ESPnet's training would miss after the data are prepared.
+
+    Arguments
+    ---------
+    config : dict
+        The training configuration.
+
+    Raises
+    ------
+    ConfigError
+        If training is to write for TensorBoard, as is ESPnet's default, without it.
+    """
+    wanted = config.get("use_tensorboard", True)
+    if wanted and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError(
+            f"tensorboard cannot be imported by {sys.executable}, and ESPnet's "
+            "training writes for it: install it, or set use_tensorboard: false"
         )
 
 

@@ -1,12 +1,13 @@
 """ESPnet's codecs with a quantizer by name: `vq_soundstream`, `vq_encodec`, `vq_dac`.
 
 ``python -m sb_espnet_vq.run -m espnet2.bin.gan_codec_train --codec vq_soundstream``
-knows them; so does `sb_espnet_vq.gan_codec.task.VQGANCodecTask`.
+knows them; so does a program that has ``import sb_espnet_vq.gan_codec``.
 """
 
 import copy
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from espnet2.gan_codec.dac.dac import DAC
@@ -14,29 +15,45 @@ from espnet2.gan_codec.encodec.encodec import Encodec
 from espnet2.gan_codec.soundstream.soundstream import SoundStream
 from torch import Tensor
 
-from sb_espnet_vq.errors import ShapeError
+from sb_espnet_vq.errors import ConfigError, ShapeError
+from sb_espnet_vq.gan_codec import config_errors
+from sb_espnet_vq.gan_codec.needs import IMPORT
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
+from sb_espnet_vq.gan_codec.streams import StreamsOfQuantizer
+from sb_espnet_vq.quantizers.options import options_of, plain
 
 __all__ = ["CODECS", "VQDAC", "VQEncodec", "VQSoundStream"]
 
 
-class _QuantizerByName:
+class _QuantizerByName(StreamsOfQuantizer):
     """Mixin before one of ESPnet's codecs: its quantizer is replaced by another.
+
+    Every option that is a mapping takes any, such as one of OmegaConf.
 
     Arguments
     ---------
     quantizer : str
         A registered name.
-    quantizer_conf : dict, optional
+    quantizer_conf : Mapping, optional
         Options of the family, which win over those mapped from
         ``generator_params``.
+    needs_sb_espnet_vq : str
+        What must be imported before ESPnet knows this codec; saved configurations
+        say it to their readers.
     **codec_conf
         ESPnet's own options, with ESPnet's own defaults.
+
+    Raises
+    ------
+    ConfigError
+        If an option cannot be; the error names its key in the YAML.
     """
 
     __signature__: inspect.Signature
     generator: Any
     frame_shift: int
+    # Of the generators, which unpack four values or five from their quantizer.
+    _unpacks_quantization_loss: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -44,37 +61,63 @@ class _QuantizerByName:
         own = [
             inspect.Parameter("quantizer", _KEYWORD, default="rvq"),
             inspect.Parameter("quantizer_conf", _KEYWORD, default={}),
+            inspect.Parameter("needs_sb_espnet_vq", _KEYWORD, default=IMPORT),
         ]
         cls.__signature__ = inspect.Signature([*_stock(cls).values(), *own])
 
-    def __init__(self, quantizer: str = "rvq", quantizer_conf=None, **codec_conf):
-        defaults = {name: each.default for name, each in _stock(type(self)).items()}
+    def __init__(
+        self,
+        quantizer: str = "rvq",
+        quantizer_conf: Mapping[str, Any] | None = None,
+        needs_sb_espnet_vq: str = IMPORT,
+        **codec_conf,
+    ):
+        if needs_sb_espnet_vq != IMPORT:
+            raise ConfigError(
+                "codec_conf.needs_sb_espnet_vq: this configuration is one of another "
+                f"codec, trained with {needs_sb_espnet_vq}; {type(self).__name__} has "
+                f"{IMPORT!r} there"
+            )
+        own = options_of("codec_conf.quantizer_conf", quantizer_conf)
+        defaults = _defaults(type(self))
         # ESPnet writes into the dictionaries that it gets, defaults too.
-        conf = copy.deepcopy({**defaults, **codec_conf})
+        conf = plain(copy.deepcopy({**defaults, **codec_conf}))
+        for name, default in defaults.items():
+            if isinstance(default, Mapping):
+                conf[name] = options_of(f"codec_conf.{name}", conf[name])
         for name in _LOOKED_UP:
             default = defaults["generator_params"][name]
             conf["generator_params"].setdefault(name, copy.copy(default))
-        super().__init__(**conf)
+        others = {name: _defaults(codec) for name, codec in CODECS.items()}
+        with config_errors.of_espnet(conf, others):
+            super().__init__(**conf)
         theirs = self.generator.quantizer
-        ours = CodecQuantizer(
-            dimension=theirs.dimension,
-            codebook_dim=theirs.codebook_dim,
-            n_q=theirs.n_q,
-            bins=theirs.bins,
-            decay=theirs.decay,
-            kmeans_init=theirs.kmeans_init,
-            kmeans_iters=theirs.kmeans_iters,
-            threshold_ema_dead_code=theirs.threshold_ema_dead_code,
-            quantizer_dropout=theirs.quantizer_dropout,
-            quantizer=quantizer,
-            quantizer_conf=copy.deepcopy(quantizer_conf or {}),
-        )
-        if quantizer == "rvq" and not quantizer_conf:
+        if isinstance(theirs, CodecQuantizer):
+            raise ConfigError(
+                f"--swap puts {theirs.quantizer} into the stock codecs, but "
+                f"{type(self).__name__} takes its quantizer from codec_conf.quantizer "
+                f"({quantizer}): leave --swap out and name the quantizer there, or "
+                "name the stock codec"
+            )
+        with config_errors.of_quantizer(quantizer, own):
+            ours = CodecQuantizer(
+                dimension=theirs.dimension,
+                codebook_dim=theirs.codebook_dim,
+                n_q=theirs.n_q,
+                bins=theirs.bins,
+                decay=theirs.decay,
+                kmeans_init=theirs.kmeans_init,
+                kmeans_iters=theirs.kmeans_iters,
+                threshold_ema_dead_code=theirs.threshold_ema_dead_code,
+                quantizer_dropout=theirs.quantizer_dropout,
+                quantizer=quantizer,
+                quantizer_conf=own,
+                quantization_loss=self._unpacks_quantization_loss,
+            )
+        if quantizer == "rvq" and not own:
             # The same seed then gives the same codec as ESPnet's.
             ours.load_state_dict(theirs.state_dict())
         self.generator.quantizer = ours
-        self.num_streams = ours.n_q
-        self.code_size_per_stream = [ours.bins] * ours.n_q
 
     def forward(self, audio: Tensor, forward_generator: bool = True, **kwargs) -> dict:
         """Take a step of the generator or of the discriminator.
@@ -114,6 +157,8 @@ class _QuantizerByName:
         ------
         ShapeError
             If there is no audio.
+        ValueError
+            If the audio is not finite (see `CodecQuantizer.encode`).
         """
         if x.numel() == 0:
             raise ShapeError(f"{type(self).__name__}: there is no audio to encode")
@@ -141,6 +186,10 @@ def _stock(codec: type) -> dict[str, inspect.Parameter]:
     return options
 
 
+def _defaults(codec: type) -> dict[str, Any]:
+    return {name: each.default for name, each in _stock(codec).items()}
+
+
 class VQSoundStream(_QuantizerByName, SoundStream):
     """SoundStream of ESPnet with any registered quantizer.
 
@@ -165,6 +214,8 @@ class VQDAC(_QuantizerByName, DAC):
     Kumar et al. 2023, https://arxiv.org/abs/2306.06546. The rest as in
     `VQSoundStream`.
     """
+
+    _unpacks_quantization_loss = True
 
 
 #: What `--codec` calls them.

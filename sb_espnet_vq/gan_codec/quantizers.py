@@ -1,6 +1,7 @@
 """Any registered quantizer with the interface of ESPnet's codecs."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from sb_espnet_vq.ops.bandwidth import (
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 from sb_espnet_vq.quantizers.checks import other_family
+from sb_espnet_vq.quantizers.options import options_of
 from sb_espnet_vq.quantizers.rvq import RVQ
 from sb_espnet_vq.registry import build, quantizer_options
 
@@ -90,12 +92,21 @@ class CodecQuantizer(nn.Module):
         Revive codes that serve fewer frames a batch than this on average, and
         fewer than a tenth of the mean code; 0 never.
     quantizer_dropout : bool
-        Return five values, as ESPnet's DAC expects. With ``rvq``, keep a random
-        number of codebooks for each utterance in training.
+        With ``rvq``, keep a random number of codebooks for each utterance in
+        training. By default this also returns five values, as ESPnet's class does.
     quantizer : str
         A registered name.
-    quantizer_conf : dict, optional
+    quantizer_conf : Mapping, optional
         Options of the family, which win over what is mapped.
+    quantization_loss : bool, optional
+        Whether ``forward`` returns five values, the last of them the quantization
+        loss, as ESPnet's DAC unpacks them. Default: ``quantizer_dropout``.
+
+    Attributes
+    ----------
+    codebook_dim : int
+        Width of what ``decode`` returns, which ESPnet's embeddings of codes are
+        sized by; the same as ``dimension``.
 
     Raises
     ------
@@ -125,11 +136,16 @@ class CodecQuantizer(nn.Module):
         threshold_ema_dead_code: int = 2,
         quantizer_dropout: bool = False,
         quantizer: str = "rvq",
-        quantizer_conf: dict[str, Any] | None = None,
+        quantizer_conf: Mapping[str, Any] | None = None,
+        quantization_loss: bool | None = None,
     ):
         super().__init__()
         self.quantizer_dropout = quantizer_dropout
+        self.quantization_loss = (
+            quantizer_dropout if quantization_loss is None else quantization_loss
+        )
         self.quantizer = quantizer
+        conf = options_of("quantizer_conf", quantizer_conf)
         mapped = {
             "dim": dimension,
             "codebook_size": bins,
@@ -144,14 +160,18 @@ class CodecQuantizer(nn.Module):
                 "code_dim": codebook_dim,
                 "quantizer_dropout": quantizer_dropout,
             }
-        self.vq = _build(quantizer, mapped, quantizer_conf)
-        given = mapped | (quantizer_conf or {})
-        self.codebook_dim = given.get("code_dim", codebook_dim)
+        if conf.get("dim", dimension) != dimension:
+            raise ConfigError(
+                f"quantizer_conf sets dim to {conf['dim']!r}, but the codec's frames "
+                f"are {dimension!r} wide; leave dim out"
+            )
+        self.vq = _build(quantizer, mapped, conf)
+        given = mapped | conf
         self.decay = given["decay"]
         self.kmeans_init = given["kmeans_init"]
         self.kmeans_iters = given["kmeans_iters"]
         self.threshold_ema_dead_code = given["threshold_ema_dead_code"]
-        self.dimension = self.vq.dim
+        self.dimension = self.codebook_dim = self.vq.dim
         self.bins = self.vq.codebook_size
         self.n_q = self.vq.n_codebooks
         # A codec asks for some codebooks; a family with one has no such argument.
@@ -203,7 +223,7 @@ class CodecQuantizer(nn.Module):
         codes = out.codes.movedim(-1, 0)
         codes = codes if x.dim() == 3 else codes[..., 0]
         bandwidth_used = quantized.new_full((), rate)
-        if not self.quantizer_dropout:
+        if not self.quantization_loss:
             return QuantizedResult(quantized, codes, bandwidth_used, penalty)
         # The commitment's distance, taken at the other end and unweighted.
         in_use = self.training and is_rvq
@@ -229,15 +249,19 @@ class CodecQuantizer(nn.Module):
         Returns
         -------
         torch.Tensor
-            (n - st, B, T) int64.
+            (n - st, B, T) int64, none of them negative.
 
         Raises
         ------
         ShapeError, ConfigError
             As in ``forward``.
+        ValueError
+            If a frame is not finite: it has no code, and ESPnet's tokenizers would
+            add an offset to -1, which gives a code of another codebook.
         """
         levels = self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)
         codes = self.vq.encode(self._frames_last(x), **self._number(levels))
+        self._refuse_missing(codes)
         codes = codes.movedim(-1, 0)[st or 0 :]
         return codes if x.dim() == 3 else codes[..., 0]
 
@@ -293,6 +317,18 @@ class CodecQuantizer(nn.Module):
         """
         return bandwidth_per_codebook(self.bins, sample_rate)
 
+    def _refuse_missing(self, codes: Tensor) -> None:
+        # While tracing there are no values to look at.
+        if torch.compiler.is_compiling() or not bool((codes < 0).any()):
+            return
+        bad = (codes < 0).any(-1)
+        row, frame = (int(each) for each in bad.nonzero()[0])
+        raise ValueError(
+            f"{type(self).__name__}: {int(bad.sum())} of {bad.numel()} frames are NaN "
+            f"or infinite, the first of them frame {frame} of utterance {row}, and "
+            "have no code; leave the recording out, or replace such samples by zeros"
+        )
+
     def _number(self, n_codebooks: int) -> dict[str, Any]:
         return {"n_codebooks": n_codebooks} if self._takes_number else {}
 
@@ -314,9 +350,40 @@ class CodecQuantizer(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
-        if strict:
-            mine = [f"{prefix}{key}" for key in self.state_dict()]
-            errors += other_family(state_dict, f"{prefix}vq.", mine, self.quantizer)
+        errors += state_errors(self, state_dict, prefix, self.quantizer)
+
+
+def state_errors(quantizer: nn.Module, state, prefix: str, name: str) -> list[str]:
+    """Say so where a codec's checkpoint holds the state of another quantizer.
+
+    ESPnet loads without strictness: what does not fit would be left out silently.
+
+    Arguments
+    ---------
+    quantizer : torch.nn.Module
+        The codec's.
+    state : dict
+        The checkpoint's.
+    prefix : str
+        Of the quantizer in it.
+    name : str
+        Of the quantizer, for the message.
+
+    Returns
+    -------
+    list of str
+        An error message, or nothing.
+    """
+    mine = [f"{prefix}{key}" for key in quantizer.state_dict()]
+    if errors := other_family(state, f"{prefix}vq.", mine, name):
+        return errors
+    given = {key for key in state if key.startswith(prefix)}
+    if not given or not (missing := set(mine) - given):
+        return []
+    return [
+        f"the checkpoint was written with another quantizer than {name!r}: it lacks "
+        f"{min(missing)}"
+    ]
 
 
 class _AllCodesRVQ(RVQ):
@@ -333,10 +400,10 @@ class _AllCodesRVQ(RVQ):
         return Quantized(found.value, found.codes, terms, found.counts)
 
 
-def _build(name: str, mapped: dict, conf: dict | None) -> Quantizer:
+def _build(name: str, mapped: dict[str, Any], conf: dict[str, Any]) -> Quantizer:
     known = quantizer_options(name)
     options = {option: value for option, value in mapped.items() if option in known}
-    options |= conf or {}
+    options |= conf
     if name != "rvq":
         return build(name, **options)
     if unknown := sorted(set(options) - set(known)):

@@ -15,11 +15,13 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.launcher.import_hooks import AfterImport, find_elsewhere
+from sb_espnet_vq.import_hooks import AfterImport, find_elsewhere
 
 # The groups are named after the packages of the toolkits that they extend.
 LOBES = "speechbrain.lobes"
 CODECS = "espnet2.gan_codec"
+# This package's side of ESPnet, which extends that module too.
+CODEC_SIDE = "sb_espnet_vq.gan_codec"
 # The module with ESPnet's table of codecs, and the class that all codecs derive from.
 CODEC_TASK = "espnet2.tasks.gan_codec"
 CODEC_BASE = ("espnet2.gan_codec.abs_gan_codec", "AbsGANCodec")
@@ -30,6 +32,7 @@ def install(hook: AfterImport) -> None:
     codecs = PluginFinder(CODECS)
     sys.meta_path[:0] = [PluginFinder(LOBES), codecs]
     hook.call(CODEC_TASK, lambda task: _add_codecs(codecs, task))
+    hook.call(CODEC_TASK, _extend)
 
 
 class PluginFinder(MetaPathFinder):
@@ -142,6 +145,12 @@ def _add_codecs(finder: PluginFinder, task: ModuleType) -> None:
         if table.get(name, found) is not found:
             found = _failing(base, finder.clash(name))
         table[name.lower()] = found
+
+
+def _extend(task: ModuleType) -> None:
+    """Finish what a swap begins while ESPnet's codecs are being imported."""
+    if CODEC_SIDE in sys.modules:
+        sys.modules[CODEC_SIDE].extend(task)
 
 
 def _failing(base: type, error: Exception) -> type:

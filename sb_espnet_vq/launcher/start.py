@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.import_hooks import AfterImport
 from sb_espnet_vq.launcher import entry_points, program
-from sb_espnet_vq.launcher.import_hooks import AfterImport
 from sb_espnet_vq.launcher.swaps import ADAPTERS, FORM, Swap, read_swap, read_swaps
 
 # Tells spawned processes what runs: they see only the program's own arguments.
@@ -85,7 +85,7 @@ def as_command(namespace: dict[str, Any]) -> None:
     except ConfigError as error:
         print(f"{program.LAUNCHER}: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, program.NoSuchModule) else 2)
-    atexit.register(_tell_unused, request.swaps)
+    atexit.register(_tell_unused, request.swaps, request.target)
     sys.argv[:] = [found.file if request.is_module else request.target, *request.rest]
     found.run("__main__", namespace)
 
@@ -179,11 +179,13 @@ def _unpack(text: str) -> Request:
     return Request(target, is_module, [], [read_swap(text) for text in swaps])
 
 
-def _tell_unused(swaps: list[Swap]) -> None:
+def _tell_unused(swaps: list[Swap], target: str) -> None:
     for swap in swaps:
         if swap.module not in sys.modules:
             print(
-                f"{program.LAUNCHER}: --swap {swap.path} changed nothing in this "
-                f"process: {swap.module} was never imported",
+                f"{program.LAUNCHER}: --swap {swap.path}={swap.quantizer} had nothing "
+                f"to replace in {target}: {swap.module} was never imported. This is "
+                "as it should be in a program that builds no model, such as those "
+                "that prepare data",
                 file=sys.stderr,
             )

@@ -7,6 +7,7 @@ adapter of its role with the quantizer bound. Recipes need no edit.
 import copy
 import functools
 import inspect
+import json
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.launcher.import_hooks import AfterImport
+from sb_espnet_vq.import_hooks import AfterImport
 
 # Upstream's class, and the adapter that keeps its constructor and its interface.
 ADAPTERS = {
@@ -33,6 +34,14 @@ ADAPTERS = {
     "espnet2.gan_codec.shared.quantizer.residual_vq.ResidualVectorQuantizer": (
         "sb_espnet_vq.gan_codec.quantizers:CodecQuantizer"
     ),
+}
+# The quantizer that each class is itself: without options it changes no model.
+ORIGINALS = {
+    "speechbrain.nnet.quantisers.RandomProjectionQuantizer": "random_projection",
+    "speechbrain.nnet.quantisers.GumbelVectorQuantizer": "gumbel",
+    "speechbrain.lobes.models.bsq.BinarySphericalQuantizer": "bsq",
+    "speechbrain.lobes.models.PIQ.VQEmbedding": "class_partitioned",
+    "espnet2.gan_codec.shared.quantizer.residual_vq.ResidualVectorQuantizer": "rvq",
 }
 FORM = "UPSTREAM.CLASS.PATH=NAME[,key=value...]"
 
@@ -63,6 +72,26 @@ class Swap:
         """The module that upstream's class lies in."""
         return self.path.rpartition(".")[0]
 
+    @property
+    def canonical(self) -> str:
+        """The swap in one form, however it was spaced and ordered.
+
+        Example
+        -------
+        >>> place = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
+        >>> read_swap(place + "=vq, kmeans_init=yes, decay=9e-1").canonical
+        'speechbrain.nnet.quantisers.RandomProjectionQuantizer=vq,decay=0.9,kmeans_init=true'
+        """
+        pairs = [
+            f"{key}={json.dumps(self.options[key])}" for key in sorted(self.options)
+        ]
+        return f"{self.path}={','.join([self.quantizer, *pairs])}"
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it puts the class's own quantizer in its place, as it is."""
+        return not self.options and self.quantizer == ORIGINALS.get(self.path)
+
     def install(self, hook: AfterImport) -> None:
         """Replace the class once its module has executed."""
         hook.call(self.module, self._replace)
@@ -71,6 +100,8 @@ class Swap:
         home, _, name = ADAPTERS[self.path].partition(":")
         adapter = getattr(import_module(home), name)
         bound = _bind(adapter, self.quantizer, self.options)
+        # By this the toolkit's side records the swap with a run; None changes no model.
+        bound.swap = None if self.is_original else self.canonical  # type: ignore[attr-defined]
         # Pickles name upstream's path, where the process that reads them has it too.
         bound.__module__ = module.__name__
         bound.__name__ = bound.__qualname__ = self.path.rpartition(".")[2]

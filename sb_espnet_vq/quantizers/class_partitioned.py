@@ -236,9 +236,9 @@ def class_ranges(
     counts = torch.bincount(keys, minlength=num_classes)
     if int(counts.min()) == 0:
         raise ConfigError(
-            f"{codebook_size} keys, {shared_keys} of them shared, cannot serve "
-            f"{num_classes} classes: class {int(counts.argmin())} would have none; "
-            "use more keys or fewer shared ones"
+            f"codebook_size {codebook_size} with shared_keys {shared_keys} cannot "
+            f"serve {num_classes} classes: class {int(counts.argmin())} would have "
+            "none; use more keys or fewer shared ones"
         )
     last = counts.cumsum(0)
     return last - counts, last

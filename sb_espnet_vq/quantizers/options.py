@@ -2,6 +2,8 @@
 
 import math
 import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
 
@@ -63,3 +65,43 @@ def true_or_false(name: str, value: bool) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} must be true or false, got {value!r}")
     return value
+
+
+def plain(value: Any) -> Any:
+    """Return a copy in which every mapping is a dict and every sequence a list.
+
+    Configurations of OmegaConf and Hydra look like both and are neither. Tuples stay
+    tuples; what is no container is returned as it is.
+
+    Example
+    -------
+    >>> from types import MappingProxyType
+    >>> plain(MappingProxyType({"ratios": (4, 2), "name": "vq"}))
+    {'ratios': (4, 2), 'name': 'vq'}
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        items = [plain(each) for each in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    return value
+
+
+def options_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a mapping of options as a dict of plain values; None is empty.
+
+    Raises
+    ------
+    ConfigError
+        If it is no mapping.
+
+    Example
+    -------
+    >>> options_of("quantizer_conf", None)
+    {}
+    """
+    if not isinstance(value, Mapping | None):
+        raise ConfigError(
+            f"{name} must be a mapping of options to values, got {type(value).__name__}"
+        )
+    return plain(value or {})

@@ -108,6 +108,8 @@ def infer(speech, out, bandwidth):
 @pytest.mark.parametrize("codec", CODECS)
 def test_trains_and_infers(codec, family, speech, tmp_path):
     train(speech, tmp_path, codec, quantizer=family)
+    saved = (tmp_path / "exp/config.yaml").read_text()
+    assert "needs_sb_espnet_vq: import sb_espnet_vq.gan_codec\n" in saved
     model, _ = task.VQGANCodecTask.build_model_from_file(
         tmp_path / "exp/config.yaml", tmp_path / "exp/latest.pth", "cpu"
     )
@@ -141,6 +143,7 @@ def test_defaults_are_those_of_espnet_and_documented(codec):
     shown = get_default_kwargs(CODECS[codec])
     assert shown["quantizer"] == "rvq" and shown["quantizer_conf"] == {}
     assert shown["generator_params"]["quantizer_bins"] == 1024
+    assert shown["needs_sb_espnet_vq"] == "import sb_espnet_vq.gan_codec"
     # What is shown can be built, and so can the defaults themselves.
     for conf in (shown, {}):
         assert CODECS[codec](**conf).meta_info()["num_streams"] == 8

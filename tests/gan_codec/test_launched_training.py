@@ -58,20 +58,27 @@ def test_a_swap_changes_the_codes_of_stock_soundstream_and_nothing_else(
     stock, stock_weights = train_stock(speech, tmp_path / "stock")
     swap = ("--swap", f"{SWAP}=bsq")
     config, weights = train_stock(speech, tmp_path, *swap)
+    # It says so, for those who read the run back.
+    assert config["codec_conf"].pop("needs_sb_espnet_vq") == " ".join(swap)
     assert config == stock
     ours, theirs = (
         {k: v.shape for k, v in each.items() if not k.startswith(quantizer)}
         for each in (weights, stock_weights)
     )
     assert ours == theirs and weights.keys() != stock_weights.keys()
-    launch(
-        *swap,
+    inference = (
         *("-m", "espnet2.bin.gan_codec_inference"),
         *("--output_dir", tmp_path / "out", "--num_workers", "0"),
         *("--train_config", tmp_path / "exp/config.yaml"),
         *("--model_file", tmp_path / "exp/latest.pth"),
         *("--data_path_and_name_and_type", f"{speech}/wav.scp,audio,sound"),
     )
+    refused = launch(*inference, status=1).stderr
+    assert (
+        f"start the program as `python -m sb_espnet_vq.run {' '.join(swap)}" in refused
+    )
+    assert not (tmp_path / "out/codec/s0.npy").exists()
+    launch(*swap, *inference)
     # One code of bsq a frame, where the stock codec has four.
     assert np.load(tmp_path / "out/codec/s0.npy").shape == (1, 1, 200)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sb_espnet_vq.launcher.import_hooks import AfterImport
+from sb_espnet_vq.import_hooks import AfterImport
 
 LOBE = "class Thing: pass\nprint('imported')\n"
 SAME = """
@@ -178,12 +178,27 @@ def test_a_module_that_is_here_already_is_called_on_at_once(monkeypatch):
     assert seen == [colorsys]
 
 
+def test_several_hooks_may_watch_one_module(bench):
+    bench.write("watched.py", "VALUE = 1")
+    bench.write(
+        "prog.py",
+        "from sb_espnet_vq.import_hooks import AfterImport\n"
+        "for name in 'abc':\n"
+        "    hook = AfterImport()\n"
+        "    hook.call('watched', lambda module, name=name: print(name, module.VALUE))\n"
+        "    hook.install()\n"
+        "import watched\n",
+    )
+    done = bench.python("prog.py")
+    assert (done.stdout, done.stderr) == ("a 1\nb 1\nc 1\n", "")
+
+
 def test_a_hooked_module_looks_as_without_the_hook(bench):
     bench.write("watched.py", "VALUE = 1")
     bench.write(
         "prog.py",
         "import importlib, importlib.util, inspect, sys\n"
-        "from sb_espnet_vq.launcher.import_hooks import AfterImport\n"
+        "from sb_espnet_vq.import_hooks import AfterImport\n"
         "hook = AfterImport()\n"
         "hook.call('watched', lambda m: print('called', m.VALUE))\n"
         "hook.install()\n"

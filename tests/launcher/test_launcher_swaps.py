@@ -10,8 +10,8 @@ from importlib import import_module
 import pytest
 
 from sb_espnet_vq import ConfigError
+from sb_espnet_vq.import_hooks import AfterImport
 from sb_espnet_vq.launcher import swaps
-from sb_espnet_vq.launcher.import_hooks import AfterImport
 from sb_espnet_vq.launcher.swaps import ADAPTERS, read_swap, read_swaps
 
 TARGET = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"

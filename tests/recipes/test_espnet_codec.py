@@ -1,7 +1,7 @@
 """The ESPnet codec recipe from audio files to figures, tiny."""
 
 import copy
-import importlib
+import importlib.util
 import json
 import math
 import os
@@ -430,6 +430,25 @@ def test_configurations_that_cannot_train_are_refused(
     with pytest.raises(ConfigError, match=reason):
         scripts.configure.main([str(path), str(tmp_path / "exp")])
     assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_tensorboard": True}], ids=str)
+def test_tensorboard_is_missed_before_data_are_prepared(
+    scripts, tmp_path, changes, monkeypatch
+):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name: None if name == "tensorboard" else found(name),
+    )
+    path = tmp_path / "config.yaml"
+    # Without the option ESPnet writes for it.
+    asked = {key: TINY[key] for key in TINY if key != "use_tensorboard"} | changes
+    path.write_text(yaml.safe_dump(asked))
+    with pytest.raises(ConfigError, match="install it, or set use_tensorboard: false"):
+        scripts.configure.main([str(path), str(tmp_path / "exp")])
+    write_config(tmp_path)
+    scripts.configure.main([str(path), str(tmp_path / "exp")])
 
 
 @pytest.mark.parametrize(

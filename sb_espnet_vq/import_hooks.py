@@ -64,9 +64,13 @@ def find_elsewhere(
     path: Sequence[str] | None,
     target: ModuleType | None = None,
 ) -> ModuleSpec | None:
-    """Return what Python's other finders make of a module's name."""
-    for other in sys.meta_path:
-        if other is not finder and hasattr(other, "find_spec"):
+    """Return what the finders that come after this one make of a module's name.
+
+    Those before it have been asked already, and may be asking now.
+    """
+    finders = list(sys.meta_path)
+    for other in finders[finders.index(finder) + 1 :]:
+        if hasattr(other, "find_spec"):
             spec = other.find_spec(fullname, path, target)
             if spec is not None:
                 return spec

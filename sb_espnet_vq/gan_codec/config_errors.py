@@ -1,0 +1,124 @@
+"""Errors of a codec's construction that name the key of the YAML."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sb_espnet_vq.errors import ConfigError
+
+#: Where ESPnet's configurations say what a family calls by another name.
+GENERATOR_KEYS = {
+    "dim": "hidden_dim",
+    "codebook_size": "quantizer_bins",
+    "n_codebooks": "quantizer_n_q",
+    "decay": "quantizer_decay",
+    "kmeans_init": "quantizer_kmeans_init",
+    "kmeans_iters": "quantizer_kmeans_iters",
+    "threshold_ema_dead_code": "quantizer_threshold_ema_dead_code",
+    "code_dim": "codebook_dim",
+    "quantizer_dropout": "quantizer_dropout",
+}
+# Python's error for an argument that a class does not have, and typeguard's for one of
+# a wrong type: ESPnet's constructors pass whole sections of the YAML on as arguments.
+_UNKNOWN = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+_WRONG_TYPE = re.compile(r'argument "(\w+)"')
+
+
+@contextmanager
+def of_espnet(conf: Mapping[str, Any], defaults: Mapping[str, Mapping]) -> Iterator:
+    """Name the key where one of ESPnet's classes does not take what stands there.
+
+    Arguments
+    ---------
+    conf : Mapping
+        ``codec_conf``.
+    defaults : Mapping
+        Name of each codec and its options, to tell whose option a key is.
+
+    Raises
+    ------
+    ConfigError
+        In the place of what ESPnet or Python raised for it.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        if unknown := _UNKNOWN.search(text):
+            owner, key = unknown.groups()
+            paths = list(_paths(conf, key))
+            if paths:
+                raise ConfigError(
+                    f"{_shown(paths)}: ESPnet's {owner} has no option {key!r}; "
+                    f"{_remedy(paths[0], defaults)}"
+                ) from error
+        elif wrong := _WRONG_TYPE.search(text):
+            if paths := list(_paths(conf, wrong[1])):
+                raise ConfigError(f"{_shown(paths)}: {text}") from error
+        raise
+
+
+@contextmanager
+def of_quantizer(quantizer: str, conf: Mapping[str, Any]) -> Iterator:
+    """Name the key where the quantizer cannot have what stands there.
+
+    Arguments
+    ---------
+    quantizer : str
+        Its name.
+    conf : Mapping
+        ``quantizer_conf``.
+
+    Raises
+    ------
+    ConfigError
+        That of the quantizer, with the key before it.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(_quantizer_text(quantizer, conf, str(error))) from error
+
+
+def _quantizer_text(quantizer: str, conf: Mapping[str, Any], text: str) -> str:
+    """Put the key before an error: that of the first option which it names."""
+    for word in re.findall(r"\w+", text):
+        if word in conf:
+            return f"codec_conf.quantizer_conf.{word}: {text}"
+        if word in GENERATOR_KEYS:
+            key = GENERATOR_KEYS[word]
+            return (
+                f"codec_conf.generator_params.{key}: {text}. Change it there, or set "
+                f"codec_conf.quantizer_conf.{word}, which wins over it"
+            )
+    return f"codec_conf.quantizer ({quantizer}): {text}"
+
+
+def _paths(conf: Any, key: str, above: tuple[str, ...] = ()) -> Iterator[tuple]:
+    """Yield every place of a key in nested mappings."""
+    if not isinstance(conf, Mapping):
+        return
+    for name, value in conf.items():
+        if name == key:
+            yield (*above, name)
+        yield from _paths(value, key, (*above, name))
+
+
+def _remedy(path: tuple[str, ...], defaults: Mapping[str, Mapping]) -> str:
+    owners = [name for name, conf in defaults.items() if _has(conf, path)]
+    if owners:
+        return f"{' and '.join(owners)} has it: name that codec, or take the key out"
+    return "take the key out"
+
+
+def _has(conf: Any, path: tuple[str, ...]) -> bool:
+    for name in path:
+        if not isinstance(conf, Mapping) or name not in conf:
+            return False
+        conf = conf[name]
+    return True
+
+
+def _shown(paths: list[tuple[str, ...]]) -> str:
+    return " or ".join(".".join(("codec_conf", *path)) for path in paths)

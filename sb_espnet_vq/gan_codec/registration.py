@@ -1,0 +1,60 @@
+"""What `import sb_espnet_vq.gan_codec` does to ESPnet's modules, each once."""
+
+import functools
+from types import ModuleType
+
+from sb_espnet_vq.gan_codec.needs import record_needs
+from sb_espnet_vq.gan_codec.quantizers import state_errors
+from sb_espnet_vq.gan_codec.streams import StreamsOfQuantizer
+
+
+def extend_task(task: ModuleType) -> None:
+    """Register the codecs, and record in runs what they need.
+
+    Arguments
+    ---------
+    task : module
+        ``espnet2.tasks.gan_codec``.
+    """
+    if not hasattr(task, "GANCodecTask") or hasattr(task, "_sb_espnet_vq"):
+        # It is being imported, and the launcher comes back here; or it is done.
+        return
+    from espnet2.gan_codec.shared.quantizer import residual_vq
+
+    from sb_espnet_vq.gan_codec.codecs import CODECS
+
+    task.codec_choices.classes.update(CODECS)
+    record_needs(task.GANCodecTask, residual_vq, CODECS)
+    task._sb_espnet_vq = True  # type: ignore[attr-defined]
+
+
+def ask_quantizers(codecs: ModuleType) -> None:
+    """Let every codec of ESPnet tell the sizes of a quantizer of this package.
+
+    Arguments
+    ---------
+    codecs : module
+        ``espnet2.gan_codec.abs_gan_codec``.
+    """
+    for name in ("num_streams", "code_size_per_stream"):
+        setattr(codecs.AbsGANCodec, name, getattr(StreamsOfQuantizer, name))
+
+
+def guard_quantizer(quantizers: ModuleType) -> None:
+    """Let ESPnet's quantizer refuse the state of another, which it would skip.
+
+    Arguments
+    ---------
+    quantizers : module
+        ``espnet2.gan_codec.shared.quantizer.residual_vq``.
+    """
+    stock = quantizers.ResidualVectorQuantizer
+    load = stock._load_from_state_dict
+
+    @functools.wraps(load)
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        load(self, state_dict, prefix, *rest)
+        errors = rest[-1]
+        errors += state_errors(self, state_dict, prefix, type(self).__name__)
+
+    stock._load_from_state_dict = _load_from_state_dict
