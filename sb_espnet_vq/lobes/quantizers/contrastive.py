@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.lobes.quantizers.options import family_options
+from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
 from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.estimators import attach_loss
@@ -45,7 +45,8 @@ class ContrastiveQuantizer(nn.Module):
         Width of what comes out.
     quantizer : str
         A registered name. `gumbel` is the drop-in class itself: its numbers are
-        upstream's, and the step of ``update_temp`` is saved besides.
+        upstream's, and so are its checkpoints; the step of ``update_temp`` is saved
+        in their metadata.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -54,12 +55,9 @@ class ContrastiveQuantizer(nn.Module):
     ConfigError
         If the name or an option is unknown or out of range.
 
-    Buffers
-    -------
-    step : () int64, what ``update_temp`` was last told; with `gumbel` alone.
-
     Example
     -------
+    >>> import torch
     >>> arguments = 128, 64, (2.0, 0.25, 0.999995), 2, 50
     >>> quantiser = ContrastiveQuantizer(*arguments, quantizer="entropy_vq")
     >>> output = quantiser(torch.rand(10, 12, 128))
@@ -68,7 +66,6 @@ class ContrastiveQuantizer(nn.Module):
     """
 
     quantizer: Any
-    step: Tensor
     project_out: nn.Module
 
     def __init__(
@@ -83,6 +80,7 @@ class ContrastiveQuantizer(nn.Module):
         quantizer_conf: Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        self.step = 0
         self.vq_dim = positive_int("vq_dim", vq_dim)
         mapped: dict[str, Any] = {
             "dim": input_dim,
@@ -102,7 +100,10 @@ class ContrastiveQuantizer(nn.Module):
                 options["n_codebooks"],
                 vq_dim,
             )
-            self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+            keep_upstream_names(self)
+            # Upstream's checkpoints have no place for the step but beside the names.
+            self.register_state_dict_post_hook(_save_step)
+            self.register_load_state_dict_pre_hook(_load_step)
             return
         self.quantizer = build(quantizer, **options)
         if vq_dim != input_dim:
@@ -110,8 +111,7 @@ class ContrastiveQuantizer(nn.Module):
 
     def update_temp(self, steps: int) -> None:
         """Set the temperature for training step ``steps``, where there is one."""
-        if "step" in self._buffers:
-            self.step.fill_(steps)
+        self.step = steps
         if isinstance(self.quantizer, GumbelVQ):
             self.quantizer.update_temp(steps)
 
@@ -164,7 +164,15 @@ class ContrastiveQuantizer(nn.Module):
             wide = project(self.project_out, quantized.flatten(0, -2))
         return wide.to(quantized.dtype).view(*quantized.shape[:-1], self.vq_dim)
 
-    def _load_from_state_dict(self, *args, **kwargs):
-        super()._load_from_state_dict(*args, **kwargs)
-        if "step" in self._buffers:
-            self.quantizer.update_temp(int(self.step))
+
+def _save_step(module: Any, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
+    metadata["step"] = module.step
+
+
+def _load_step(
+    module: Any, state: dict[str, Any], prefix: str, metadata: dict[str, Any], *_
+) -> None:
+    # Earlier versions saved it under a name of its own.
+    step = state.pop(f"{prefix}step", metadata.get("step"))
+    if step is not None:
+        module.update_temp(int(step))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
 from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
+from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
 from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
@@ -44,7 +45,7 @@ class DictionaryQuantizer(nn.Module):
         A registered name. `class_partitioned` is the drop-in class itself, with
         upstream's numbers, as long as ``quantizer_conf`` names no loss weights: those
         terms are what PIQ's trainer makes of the two outputs. With loss weights the
-        family's own losses move its keys.
+        family's own losses move its keys. Its checkpoints are upstream's either way.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -99,6 +100,8 @@ class DictionaryQuantizer(nn.Module):
         else:
             self.quantizer = build(quantizer, **options)
             num_classes = self.quantizer.num_classes
+        if is_class_partitioned:
+            keep_upstream_names(self)
         self.needs_labels = activate_class_partitioning and num_classes is not None
         self.learns_by_gradient = any(True for _ in self.quantizer.parameters())
 
