@@ -1,10 +1,11 @@
 """The contrastive role: quantized targets and their diversity, as in wav2vec 2.0."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
 from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
@@ -22,8 +23,12 @@ class ContrastiveQuantizer(nn.Module):
     """Any quantizer in the place of SpeechBrain's `GumbelVectorQuantizer`.
 
     `W2VTargetQuantiser` takes it as its ``quantiser``. A family's loss, which this
-    role has no place for, rides on the gradient of ``x`` with weight 1 (`attach_loss`
-    says what that means under a gradient scaler).
+    role has no place for, is attached to ``x``: its gradient joins in the backward
+    pass, with weight 1 beside the trainer's loss. ``scale_loss`` does to it what the
+    trainer does to its own. By default that is what a SpeechBrain Brain does, which
+    finds the adapter among its modules: it divides by ``grad_accumulation_factor``
+    and applies its gradient scaler. In a loop of your own that scales its loss, set it
+    to a function that does the same.
 
     Where ``vq_dim`` differs from ``input_dim``, families other than `gumbel` get a
     learnt linear layer without bias behind them. Not in front: a layer there could
@@ -81,6 +86,7 @@ class ContrastiveQuantizer(nn.Module):
     ):
         super().__init__()
         self.step = 0
+        self.scale_loss: Callable[[Tensor], Tensor] = BrainScale()
         self.vq_dim = positive_int("vq_dim", vq_dim)
         mapped: dict[str, Any] = {
             "dim": input_dim,
@@ -150,7 +156,7 @@ class ContrastiveQuantizer(nn.Module):
         n_codebooks = self.quantizer.n_codebooks
         perplexity = out.stats["perplexity"] * n_codebooks
         return {
-            "x": self._outward(attach_loss(out.quantized, out.loss)),
+            "x": self._outward(attach_loss(out.quantized, self.scale_loss(out.loss))),
             "num_vars": self.quantizer.codebook_size * n_codebooks,
             "temp": temperature,
             "code_perplexity": perplexity,

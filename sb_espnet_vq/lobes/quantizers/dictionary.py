@@ -1,6 +1,6 @@
 """The dictionary role: keys in the place of vectors, as PIQ looks them up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
+from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
 from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.devices import eager_on_cpu
@@ -22,9 +23,10 @@ _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
 class DictionaryQuantizer(nn.Module):
     """Any quantizer in the place of SpeechBrain's `VQEmbedding`.
 
-    A family's loss, which this role has no place for, rides on the gradient of the
-    first output of ``straight_through`` with weight 1 (`attach_loss` says what that
-    means under a gradient scaler). Thus `entropy_vq` moves its codebook; `vq` and
+    A family's loss, which this role has no place for, is attached to the first output
+    of ``straight_through``: its gradient joins in the backward pass, with weight 1
+    beside the trainer's loss. ``scale_loss`` does to it what the trainer does to its
+    own; see `ContrastiveQuantizer`. Thus `entropy_vq` moves its codebook; `vq` and
     `rvq` move theirs by averages in ``straight_through`` in training. A family's
     commitment_weight is 0 unless ``quantizer_conf`` says otherwise, since PIQ's
     trainer has that term itself.
@@ -78,6 +80,7 @@ class DictionaryQuantizer(nn.Module):
     ):
         super().__init__()
         self.activate_class_partitioning = activate_class_partitioning
+        self.scale_loss: Callable[[Tensor], Tensor] = BrainScale()
         mapped = {
             "dim": positive_int("D", D),
             "codebook_size": positive_int("K", K),
@@ -168,7 +171,7 @@ class DictionaryQuantizer(nn.Module):
             decoded = self.quantizer.decode(out.codes)
             # The value of the lookup, since training may have moved the codebook.
             bar = straight_through(decoded, bar.to(decoded.dtype)).to(bar.dtype)
-        value = attach_loss(out.quantized, out.loss)
+        value = attach_loss(out.quantized, self.scale_loss(out.loss))
         return value.movedim(-1, 1), bar.movedim(-1, 1)
 
     def _labels(self, labels: Tensor | None) -> Tensor | None:
