@@ -7,6 +7,7 @@ adapter of its role with the quantizer bound. Recipes need no edit.
 import copy
 import functools
 import inspect
+import json
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -34,7 +35,18 @@ ADAPTERS = {
         "sb_espnet_vq.gan_codec.quantizers:CodecQuantizer"
     ),
 }
+# The quantizer that each class is itself: without options it changes no model.
+ORIGINALS = {
+    "speechbrain.nnet.quantisers.RandomProjectionQuantizer": "random_projection",
+    "speechbrain.nnet.quantisers.GumbelVectorQuantizer": "gumbel",
+    "speechbrain.lobes.models.bsq.BinarySphericalQuantizer": "bsq",
+    "speechbrain.lobes.models.PIQ.VQEmbedding": "class_partitioned",
+    "espnet2.gan_codec.shared.quantizer.residual_vq.ResidualVectorQuantizer": "rvq",
+}
 FORM = "UPSTREAM.CLASS.PATH=NAME[,key=value...]"
+
+# The classes swapped in that this process has built.
+_built: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,23 @@ class Swap:
         """The module that upstream's class lies in."""
         return self.path.rpartition(".")[0]
 
+    @property
+    def canonical(self) -> str:
+        """The swap in one form, however it was spaced and ordered."""
+        pairs = [
+            f"{key}={json.dumps(self.options[key])}" for key in sorted(self.options)
+        ]
+        return f"{self.path}={','.join([self.quantizer, *pairs])}"
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it puts the class's own quantizer in its place, as it is."""
+        return not self.options and self.quantizer == ORIGINALS.get(self.path)
+
+    def was_built(self) -> bool:
+        """Whether the program has built the class that was swapped in."""
+        return self.path in _built
+
     def install(self, hook: AfterImport) -> None:
         """Replace the class once its module has executed."""
         hook.call(self.module, self._replace)
@@ -70,18 +99,20 @@ class Swap:
     def _replace(self, module: ModuleType) -> None:
         home, _, name = ADAPTERS[self.path].partition(":")
         adapter = getattr(import_module(home), name)
-        bound = _bind(adapter, self.quantizer, self.options)
+        bound = _bind(adapter, self)
         # Pickles name upstream's path, where the process that reads them has it too.
         bound.__module__ = module.__name__
         bound.__name__ = bound.__qualname__ = self.path.rpartition(".")[2]
         setattr(module, bound.__name__, bound)
 
 
-def _bind(adapter: type, quantizer: str, options: dict[str, Any]) -> type:
+def _bind(adapter: type, swap: Swap) -> type:
     @functools.wraps(inspect.getattr_static(adapter, "__init__"))
     def init(self, *args, **kwargs):
         # Built many times perhaps: none may change the options of the next.
-        own = {"quantizer": quantizer, "quantizer_conf": copy.deepcopy(options)}
+        options = copy.deepcopy(swap.options)
+        own = {"quantizer": swap.quantizer, "quantizer_conf": options}
+        _built.add(swap.path)
         super(bound, self).__init__(*args, **{**own, **kwargs})
 
     bound: Any = type(adapter.__name__, (adapter,), {"__init__": init})
