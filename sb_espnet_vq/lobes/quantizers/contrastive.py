@@ -9,8 +9,10 @@ from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
 from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
+from sb_espnet_vq.ops.collectives import sum_over_ranks
 from sb_espnet_vq.ops.entropy import entropy
-from sb_espnet_vq.ops.estimators import attach_loss
+from sb_espnet_vq.ops.estimators import attach_loss, straight_through
+from sb_espnet_vq.ops.usage import code_counts
 from sb_espnet_vq.quantizers.gumbel import GumbelVQ
 from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.quantizers.precision import full_precision, project
@@ -136,12 +138,15 @@ class ContrastiveQuantizer(nn.Module):
         dict
             ``x`` (B, T, vq_dim); ``num_vars``, codes of all codebooks; ``temp``, 0
             for families that choose without a temperature; ``code_perplexity``, that
-            of the codes, and ``prob_perplex``, that of the mean probability of each
-            code, with gradient, both summed over codebooks and over the frames of
-            all ranks in training. Families without such probabilities (`vq`, `rvq`,
-            `class_partitioned`, `random_projection`, and `bsq` at entropy_weight 0)
-            give the perplexity of codes for both, which has no gradient: a diversity
-            loss made of it trains nothing there.
+            of the codes, and ``prob_perplex``, both summed over codebooks and over
+            the frames of all ranks in training. ``prob_perplex`` is that of the mean
+            of the distributions that codes are drawn from, with gradient: of the
+            probabilities with `gumbel`; with `entropy_vq` and `bsq`, which draw
+            nothing, that of the codes again, and only its gradient goes by their soft
+            assignment. Families without one (`vq`, `rvq`, `class_partitioned`,
+            `random_projection`, and `bsq` at entropy_weight 0) give the perplexity of
+            codes for both, which has no gradient: a diversity loss made of it trains
+            nothing there.
 
         Raises
         ------
@@ -161,9 +166,25 @@ class ContrastiveQuantizer(nn.Module):
             "temp": temperature,
             "code_perplexity": perplexity,
             "prob_perplex": (
-                perplexity if usage is None else entropy(usage, 1e-7).exp().sum()
+                perplexity
+                if usage is None
+                else entropy(self._chosen(out.codes, usage), 1e-7).exp().sum()
             ),
         }
+
+    def _chosen(self, codes: Tensor, usage: Tensor) -> Tensor:
+        """Return how often each code was chosen, with the gradient of ``usage``.
+
+        These families take the best code and draw none: a soft assignment may be even
+        while few codes serve all frames, and a loss made of it would be content.
+        """
+        flat = codes.flatten(0, -2)
+        counts = code_counts(
+            flat.clamp(min=0), (flat >= 0).to(usage.dtype), usage.shape[1]
+        )
+        if self.training:
+            counts = sum_over_ranks(counts)
+        return straight_through(usage, counts / counts.sum(1, True).clamp(min=1))
 
     def _outward(self, quantized: Tensor) -> Tensor:
         with full_precision(quantized):
