@@ -198,8 +198,11 @@ class BSQ(Quantizer):
 def _bits(size: int, dim: int) -> int:
     bits = positive_int("codebook_size", size).bit_length() - 1
     if size != 2**bits or not 1 <= bits <= _MAX_BITS:
+        near = sorted({2 ** max(1, min(n, _MAX_BITS)) for n in (bits, bits + 1)})
+        options = " or ".join(f"codebook_size={n}" for n in near)
         raise ConfigError(
-            f"bsq needs a codebook_size that is a power of two up to 2**{_MAX_BITS} "
-            f"(default 2**dim, here 2**{dim}), got about 2**{bits}"
+            f"bsq has 2**bits codes, with 1 to {_MAX_BITS} bits: a codebook_size of "
+            f"{size} is no power of two in that range. Add {options} to its options, "
+            f"or leave it out for one bit a dim, here {dim}"
         )
     return bits
