@@ -47,6 +47,16 @@ def test_yaml_of_the_espnet_page_builds():
     assert instantiate(by_target, _convert_="all").num_streams == 4
 
 
+def test_yaml_of_the_speechbrain_page_builds():
+    sizes = "extractor_dim: 16\nfinal_dim: 8\n"
+    wav2vec2, piq = blocks(ROOT / "docs/speechbrain.md", "yaml")
+    target = load_hyperpyyaml(io.StringIO(sizes + wav2vec2))["target_quantiser"]
+    assert target.quantiser.quantizer.loss_weights["commitment"] == 1.0
+    assert target(torch.randn(2, 5, 16))[0].shape == (2, 5, 8)
+    psi = load_hyperpyyaml(io.StringIO(piq))["psi_model"]
+    assert type(psi.codebook.quantizer).__name__ == "VQ"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):

@@ -34,7 +34,8 @@ def evaluate(brain, datasets, untrained):
     if not if_main_process():
         return None
     counts = count_labels(brain, make_loader(datasets["train"], hparams))
-    parameters = sum(p.numel() for p in hparams["model"].parameters())
+    trained = (hparams[name] for name in ("CNN", "wrapper", "linear"))
+    parameters = sum(p.numel() for part in trained for p in part.parameters())
     return {
         "utterances": {part: len(data) for part, data in datasets.items()},
         "minutes": {part: minutes(data) for part, data in datasets.items()},

@@ -22,7 +22,7 @@ class Networks(NamedTuple):
     """The parts of the model, trained or not, wrapped for several processes or not."""
 
     front_end: torch.nn.Module
-    encoder: torch.nn.Module
+    latent_encoder: torch.nn.Module
     feat_proj: torch.nn.Module
     target_quantiser: torch.nn.Module
 
@@ -156,7 +156,7 @@ class Wav2Vec2Brain(ResumableBrain):
         negatives = sample_negatives(
             mask, [f"{key}/negatives" for key in keys], self.hparams.num_negatives
         )
-        embeddings = self.encode(latents, networks.encoder, mask)
+        embeddings = self.encode(latents, networks.latent_encoder, mask)
         targets, meta = self.quantize(latents, networks.target_quantiser)
         logits = contrastive_logits(
             networks.feat_proj(embeddings),
@@ -267,8 +267,10 @@ class Wav2Vec2Brain(ResumableBrain):
 
     def on_fit_start(self):
         """Restore the latest checkpoint; else gather statistics for the front end."""
+        fresh = self.checkpointer is None or not self.checkpointer.list_checkpoints()
         super().on_fit_start()
-        unwrap(self.modules.front_end).gather(self.plain_train_batches)
+        if fresh:
+            unwrap(self.modules.front_end).gather(self.plain_train_batches)
 
     def on_fit_batch_start(self, batch, should_step):
         """Set the learning rate and the quantizer's temperature by the step number."""

@@ -45,7 +45,7 @@ def evaluate(brain, datasets, untrained):
     return {
         "utterances": {part: len(data) for part, data in datasets.items()},
         "minutes": {part: minutes(data) for part, data in datasets.items()},
-        "parameters": sum(p.numel() for p in hparams["model"].parameters()),
+        "parameters": sum(p.numel() for part in untrained for p in part.parameters()),
         "steps": epochs[-1]["step"],
         "best_epoch": brain.hparams.record.epochs[-1]["epoch"],
         "negatives": hparams["num_negatives"],
@@ -139,7 +139,9 @@ def represent(brain, untrained, batch):
         for module in networks:
             module.eval()
         latents = brain.latents(batch, networks)
-        hidden = layer_output(brain, latents, networks.encoder, hparams["probe_layer"])
+        hidden = layer_output(
+            brain, latents, networks.latent_encoder, hparams["probe_layer"]
+        )
         frames[name] = hidden, latents.lengths.clamp(min=1)
     return frames
 

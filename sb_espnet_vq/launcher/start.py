@@ -9,7 +9,7 @@ from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.import_hooks import AfterImport
-from sb_espnet_vq.launcher import entry_points, program
+from sb_espnet_vq.launcher import brains, entry_points, program
 from sb_espnet_vq.launcher.swaps import ADAPTERS, FORM, Swap, read_swap, read_swaps
 
 # Tells spawned processes what runs: they see only the program's own arguments.
@@ -151,6 +151,7 @@ def _install(swaps: list[Swap]) -> None:
     hook = AfterImport()
     for swap in swaps:
         swap.install(hook)
+    brains.install(hook, swaps)
     entry_points.install(hook)
     hook.install()
 

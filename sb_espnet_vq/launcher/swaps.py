@@ -45,6 +45,9 @@ ORIGINALS = {
 }
 FORM = "UPSTREAM.CLASS.PATH=NAME[,key=value...]"
 
+# The classes swapped in that this process has built.
+_built: set[str] = set()
+
 
 @dataclass(frozen=True)
 class Swap:
@@ -92,6 +95,10 @@ class Swap:
         """Whether it puts the class's own quantizer in its place, as it is."""
         return not self.options and self.quantizer == ORIGINALS.get(self.path)
 
+    def was_built(self) -> bool:
+        """Whether the program has built the class that was swapped in."""
+        return self.path in _built
+
     def install(self, hook: AfterImport) -> None:
         """Replace the class once its module has executed."""
         hook.call(self.module, self._replace)
@@ -99,20 +106,22 @@ class Swap:
     def _replace(self, module: ModuleType) -> None:
         home, _, name = ADAPTERS[self.path].partition(":")
         adapter = getattr(import_module(home), name)
-        bound = _bind(adapter, self.quantizer, self.options)
+        bound: Any = _bind(adapter, self)
         # By this the toolkit's side records the swap with a run; None changes no model.
-        bound.swap = None if self.is_original else self.canonical  # type: ignore[attr-defined]
+        bound.swap = None if self.is_original else self.canonical
         # Pickles name upstream's path, where the process that reads them has it too.
         bound.__module__ = module.__name__
         bound.__name__ = bound.__qualname__ = self.path.rpartition(".")[2]
         setattr(module, bound.__name__, bound)
 
 
-def _bind(adapter: type, quantizer: str, options: dict[str, Any]) -> type:
+def _bind(adapter: type, swap: Swap) -> type:
     @functools.wraps(inspect.getattr_static(adapter, "__init__"))
     def init(self, *args, **kwargs):
         # Built many times perhaps: none may change the options of the next.
-        own = {"quantizer": quantizer, "quantizer_conf": copy.deepcopy(options)}
+        options = copy.deepcopy(swap.options)
+        own = {"quantizer": swap.quantizer, "quantizer_conf": options}
+        _built.add(swap.path)
         super(bound, self).__init__(*args, **{**own, **kwargs})
 
     bound: Any = type(adapter.__name__, (adapter,), {"__init__": init})

@@ -92,6 +92,34 @@ class WholeCheckpointer(Checkpointer):
             logger.log(verbosity, "Saved checkpoint %s", final.path)
         return final
 
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Restore all registered objects.
+
+        Arguments
+        ---------
+        checkpoint : Checkpoint
+            As `find_checkpoint` returns it.
+
+        Raises
+        ------
+        CheckpointError
+            It lacks the file of an object. Nothing has changed then.
+        """
+        needed = [
+            name
+            for name in self.recoverables
+            if not (self.optional_recoverables.get(name) or "dataloader" in name)
+        ]
+        missing = sorted(set(needed) - set(checkpoint.paramfiles))
+        if missing and not self.allow_partial_load:
+            files = ", ".join(f"{name}{PARAMFILE_EXT}" for name in missing)
+            raise CheckpointError(
+                f"{checkpoint.path} has no {files}: it was written by another version "
+                "of the recipe, or with another configuration. Go on with that one, "
+                "or give another output_folder to start anew"
+            )
+        super().load_checkpoint(checkpoint)
+
     def _new_checkpoint_dirpath(self) -> Path:
         final = super()._new_checkpoint_dirpath()
         return final.with_name(f"{SAVING}-{final.name}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.errors import ConfigError, ShapeError
 from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.ops.bandwidth import bandwidth_per_codebook, codebooks_for_bandwidth
 from sb_espnet_vq.quantizers.base import Quantizer
@@ -77,6 +77,8 @@ class Codec(nn.Module):
     >>> codes = codec.eval().encode(torch.randn(2, 810), bandwidth=3.2)
     >>> codes.shape, codec.decode(codes).shape
     (torch.Size([2, 41, 2]), torch.Size([2, 820]))
+    >>> codec.decode(codes, samples=torch.tensor([810, 810])).shape
+    torch.Size([2, 810])
     """
 
     quantizer: Quantizer
@@ -216,17 +218,47 @@ class Codec(nn.Module):
         Arguments
         ---------
         codes : torch.Tensor
-            (B, T, K) integers; the first K codebooks, -1 where there is no frame.
+            (B, T, K) integers; the first K codebooks, -1 after an utterance's end.
         samples : torch.Tensor, optional
-            (B,) int64, real samples of each row; by default whole frames.
+            (B,) int64, real samples of each row, as ``encode`` was given them. Codes
+            stand for whole frames: without it, audio ends with a row's last frame.
 
         Returns
         -------
         torch.Tensor
-            (B, T * hop) float32.
+            (B, L) float32, 0 after an utterance's end; L is that of the longest row,
+            or T * hop without ``samples``. A batch gives what its rows give alone.
+
+        Raises
+        ------
+        ShapeError
+            If codes have another shape or dtype, or ``samples`` does not fit them.
+        ValueError
+            If a code is out of range (eager mode on a CPU; else NaN).
         """
         frames = self.quantizer.decode(codes)
-        return self._to_audio(frames, samples, codes.shape[1] * self.hop)
+        length = codes.shape[1] * self.hop
+        if samples is None:
+            steps = torch.arange(1, codes.shape[1] + 1, device=codes.device)
+            last = (steps * (codes >= 0).any(-1)).amax(1)
+            return self._to_audio(frames, last * self.hop, length)
+        longest = self._longest(samples, codes.shape[0], length)
+        return self._to_audio(frames, samples, longest)
+
+    @staticmethod
+    def _longest(samples: Tensor, rows: int, most: int) -> int:
+        if samples.shape != (rows,):
+            raise ShapeError(
+                f"samples must be ({rows},), one number for each row of codes; got "
+                f"{tuple(samples.shape)}"
+            )
+        longest = int(samples.max())
+        if int(samples.min()) < 0 or longest > most:
+            raise ShapeError(
+                f"samples must lie in [0, {most}], what the codes stand for; got "
+                f"{samples.tolist()}"
+            )
+        return longest
 
     def _per_codebook(self) -> float:
         return bandwidth_per_codebook(self.quantizer.codebook_size, self.frame_rate)

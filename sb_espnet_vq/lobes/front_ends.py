@@ -12,9 +12,42 @@ from torch import nn
 
 from sb_espnet_vq.lobes.batches import SpeechBatch
 from sb_espnet_vq.lobes.normalization import CorpusNormalization
+from sb_espnet_vq.quantizers.options import positive_int
 
 # Enough speech for the mean and deviation of each channel.
 START_BATCHES = 4
+
+
+class StackFrames(nn.Module):
+    """Puts frames side by side, ``stack`` at a time, with zeros after the last.
+
+    A front end for an encoder that flattens what follows the second axis, as
+    SpeechBrain's transformers do.
+
+    Arguments
+    ---------
+    stack : int
+        Frames in a step.
+
+    Raises
+    ------
+    ConfigError
+        If ``stack`` is no integer of at least 1.
+
+    Example
+    -------
+    >>> StackFrames(4)(torch.ones(2, 9, 80)).shape
+    torch.Size([2, 3, 4, 80])
+    """
+
+    def __init__(self, stack: int):
+        super().__init__()
+        self.stack = positive_int("stack", stack)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Stack (B, T, D) frames: (B, ceil(T / stack), stack, D)."""
+        whole = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
+        return whole.unflatten(1, (-1, self.stack))
 
 
 class LogMelFrontEnd(nn.Module):
@@ -51,11 +84,11 @@ class LogMelFrontEnd(nn.Module):
         self.compute_features = compute_features
         self.normalize = CorpusNormalization(n_mels)
         self.hop = hop
-        self.stack = stack
+        self.stack_frames = StackFrames(stack)
 
     def lengths(self, samples: torch.Tensor) -> torch.Tensor:
         """Latent frames that are wholly real: (B,) of (B,) samples, both int64."""
-        return (samples // self.hop + 1) // self.stack
+        return (samples // self.hop + 1) // self.stack_frames.stack
 
     def forward(self, signals: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         """Turn signals into latent frames.
@@ -73,8 +106,7 @@ class LogMelFrontEnd(nn.Module):
             (B, T, n_mels * stack); what is beyond `lengths` means nothing.
         """
         frames = self.normalize(self.compute_features(signals))
-        frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
-        return frames.unflatten(1, (-1, self.stack)).flatten(2)
+        return self.stack_frames(frames).flatten(2)
 
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
         """Take the statistics for the normalisation from a corpus, if not done yet.
@@ -109,10 +141,6 @@ class WaveformFrontEnd(nn.Module):
         https://arxiv.org/abs/1602.07868, section 3). Without it, all frames of an
         extractor that has learnt nothing are much alike, and get the same few codes.
 
-    Buffers
-    -------
-    started : () bool, whether that has been done.
-
     Example
     -------
     >>> from speechbrain.lobes.models.wav2vec import W2VLatentExtractor
@@ -123,12 +151,11 @@ class WaveformFrontEnd(nn.Module):
     (tensor([23,  0]), torch.Size([2, 23, 8]))
     """
 
-    started: torch.Tensor
-
     def __init__(self, extractor: Any, start_from_data: bool = False):
         super().__init__()
         self.extractor = extractor
-        self.register_buffer("started", torch.tensor(not start_from_data))
+        # Not in the state, which is that of the extractor: a loaded one has started.
+        self.started = not start_from_data
         self.fewest = 1
         layers = zip(extractor.kernel_sizes, extractor.strides, strict=True)
         for kernel, stride in reversed(list(layers)):
@@ -179,10 +206,14 @@ class WaveformFrontEnd(nn.Module):
         normalize.gather(map(self._real_frames, islice(batches, START_BATCHES)))
         norm.weight.div_(normalize.std)
         norm.bias.sub_(normalize.mean).div_(normalize.std)
-        self.started.fill_(True)
+        self.started = True
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self.started = True
 
     def _real_frames(self, batch: SpeechBatch) -> torch.Tensor:
-        device = self.started.device
+        device = self.extractor.norm.weight.device
         samples = batch.samples.to(device)
         frames = self(batch.signals.to(device), samples)
         steps = torch.arange(frames.shape[1], device=device)

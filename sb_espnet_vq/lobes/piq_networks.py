@@ -4,7 +4,7 @@ Paissan et al. 2023, "Posthoc Interpretation via Quantization",
 https://arxiv.org/abs/2303.12659.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
+from sb_espnet_vq.lobes.quantizers.dictionary import DictionaryQuantizer
 
 _Size = int | tuple[int, int]
 
@@ -182,11 +183,16 @@ class VectorQuantizedPSI_Audio(nn.Module):
         Whether the adapter also halves both axes before the dictionary and doubles
         them after it. Without an adapter there is nothing to halve: the
         representation goes to the dictionary as it is.
+    quantizer : str
+        A registered name. The default has upstream's numbers; any other is put in its
+        place by `DictionaryQuantizer`.
+    quantizer_conf : dict, optional
+        Options of the quantizer.
 
     Raises
     ------
     ConfigError
-        If a class would have no key.
+        If a class would have no key, or the name or an option is unknown.
 
     Example
     -------
@@ -206,11 +212,20 @@ class VectorQuantizedPSI_Audio(nn.Module):
         shared_keys: int = 0,
         use_adapter: bool = True,
         adapter_reduce_dim: bool = True,
+        *,
+        quantizer: str = "class_partitioned",
+        quantizer_conf: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        self.codebook = VQEmbedding(
-            K, dim, numclasses, activate_class_partitioning, shared_keys
-        )
+        sizes = K, dim, numclasses, activate_class_partitioning, shared_keys
+        self.codebook: Any
+        if quantizer == "class_partitioned" and not quantizer_conf:
+            # Upstream's own, which opens all keys where there are no labels.
+            self.codebook = VQEmbedding(*sizes)
+        else:
+            self.codebook = DictionaryQuantizer(
+                *sizes, quantizer=quantizer, quantizer_conf=quantizer_conf
+            )
         self.use_adapter = use_adapter
         self.adapter_reduce_dim = use_adapter and adapter_reduce_dim
         if use_adapter:

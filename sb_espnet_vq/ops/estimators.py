@@ -166,9 +166,9 @@ def attach_loss(value: Tensor, loss: Tensor) -> Tensor:
     """Return ``value`` bit for bit; a backward pass through it adds that of ``loss``.
 
     For a place that has no use for a second loss: whatever is made of the value, the
-    gradient is that of its own loss plus ``loss``. The weight is 1 and not that of
-    what follows, which cannot be known here; a gradient scaler multiplies the
-    trainer's loss and not this one.
+    gradient is that of its own loss plus ``loss``. What the trainer multiplies its own
+    loss by, such as the factor of a gradient scaler, cannot be known here: the caller
+    multiplies ``loss`` by it.
 
     Arguments
     ---------

@@ -1,7 +1,5 @@
 """`bsq`: the signs of a vector on the sphere."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +68,7 @@ class BSQ(Quantizer):
         inv_temperature: float = 100.0,
     ):
         size = 2 ** positive_int("dim", dim) if codebook_size is None else codebook_size
-        bits = _bits(size)
+        bits = _bits(size, dim)
         super().__init__(dim, size)
         self.bits = bits
         if entropy_weight is None:
@@ -198,13 +196,14 @@ class BSQ(Quantizer):
         return 2 ** torch.arange(self.bits - 1, -1, -1, device=like.device)
 
 
-def _bits(size: int) -> int:
-    bits = math.log2(positive_int("codebook_size", size))
-    nearest = min(max(round(bits), 1), _MAX_BITS)
-    if size != 2**nearest:
-        shown = size if bits <= _MAX_BITS else f"about 2**{bits:.0f}"
+def _bits(size: int, dim: int) -> int:
+    bits = positive_int("codebook_size", size).bit_length() - 1
+    if size != 2**bits or not 1 <= bits <= _MAX_BITS:
+        near = sorted({2 ** max(1, min(n, _MAX_BITS)) for n in (bits, bits + 1)})
+        options = " or ".join(f"codebook_size={n}" for n in near)
         raise ConfigError(
-            f"bsq needs a codebook_size that is a power of two up to 2**{_MAX_BITS} "
-            f"(default: 2**dim), got {shown}; the nearest is {2**nearest}"
+            f"bsq needs a codebook_size that is a power of two up to 2**{_MAX_BITS}, "
+            f"got {size}; add {options} to its options, or leave it out for one bit a "
+            f"dim, here {dim}"
         )
-    return nearest
+    return bits

@@ -76,7 +76,11 @@ def _parameters(name):
 )
 def test_constructors_are_upstreams(name):
     mine, theirs = _parameters(name)
-    assert mine == theirs
+    assert mine[: len(theirs)] == theirs
+    # What is ours alone can be given by name only.
+    added = {(name, kind) for name, kind, _ in mine[len(theirs) :]}
+    only = inspect.Parameter.KEYWORD_ONLY
+    assert added <= {("quantizer", only), ("quantizer_conf", only)}
 
 
 @pytest.mark.parametrize("name", ["forward", "straight_through"])
@@ -648,3 +652,17 @@ def test_both_values_have_memory_of_their_own():
     before = bar.clone()
     passed.relu_()
     assert torch.equal(bar, before)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_an_interpreter_takes_a_quantizer_by_name(name):
+    kind = getattr(ours, name)
+    psi = kind(dim=4, K=16, quantizer="vq", quantizer_conf={"decay": 0.9}).train()
+    labels = torch.tensor([0, 2])
+    spectrogram, hcat, keys = psi(torch.randn(2, 4, 4, 4), labels)
+    assert hcat.shape == keys.shape == (2, 4, 2, 2) and spectrogram.shape[:2] == (2, 1)
+    assert psi.codebook.quantizer.codebook_size == 16
+    fresh = kind(dim=4, K=16, quantizer="vq")
+    fresh.load_state_dict(psi.state_dict())
+    with pytest.raises(ConfigError, match="unknown quantizer 'vqq'"):
+        kind(dim=4, K=16, quantizer="vqq")

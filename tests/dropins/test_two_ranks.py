@@ -6,6 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from sb_espnet_vq.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
+from sb_espnet_vq.lobes.models.bsq import BinarySphericalQuantizer
 from sb_espnet_vq.nnet.quantisers import (
     GumbelVectorQuantizer,
     RandomProjectionQuantizer,
@@ -31,6 +32,7 @@ def train_on_rank(rank: int, folder: str) -> None:
         rvq(half.transpose(1, 2), 50)
     out = gumbel(half)
     saved = {
+        "bsq loss": BinarySphericalQuantizer(8)(half)[2],
         "P": projection.P,
         "CB": projection.CB,
         "labels": labels,
@@ -51,7 +53,7 @@ def ranks(tmp_path_factory):
 def test_both_hold_the_same_projection_and_codebooks(ranks):
     first, second = ranks
     for name in first:
-        if name != "labels":
+        if name not in ("labels", "bsq loss"):
             assert torch.equal(first[name], second[name]), name
 
 
@@ -71,3 +73,15 @@ def test_perplexities_are_those_of_the_whole_batch(ranks):
     out = gumbel(torch.randn(4, 30, 8))
     expected = torch.stack([out["code_perplexity"], out["prob_perplex"]])
     torch.testing.assert_close(ranks[0]["perplexities"], expected.detach())
+
+
+def test_the_loss_of_bsq_is_that_of_the_whole_batch(ranks):
+    torch.manual_seed(7)
+    GumbelVectorQuantizer(8, 10, (2.0, 0.5, 0.9), 2, 8)
+    batch = torch.randn(4, 30, 8)
+    whole = BinarySphericalQuantizer(8)(batch)[2]
+    # DDP takes the mean over ranks.
+    mean = (ranks[0]["bsq loss"] + ranks[1]["bsq loss"]) / 2
+    torch.testing.assert_close(mean, whole)
+    halves = [BinarySphericalQuantizer(8)(half)[2] for half in batch.split(2)]
+    assert abs(sum(halves) / 2 - whole) > 1e-3

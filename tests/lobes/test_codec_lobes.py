@@ -101,6 +101,41 @@ def test_codes_decode_to_the_audio_of_forward_with_every_family(name, audio):
     assert not out.signals[1, 433:].any()
 
 
+@pytest.mark.parametrize("name", sb_espnet_vq.list_quantizers())
+def test_decoded_audio_is_as_long_as_what_was_encoded(name):
+    model = codec(name).eval()
+    for length in (1, HOP - 1, HOP, HOP + 1, 79):
+        signals, samples = torch.randn(2, length), torch.tensor([length, length])
+        expected = model(signals).signals
+        decoded = model.decode(model.encode(signals), samples)
+        assert decoded.shape == expected.shape == (2, length)
+        torch.testing.assert_close(decoded, expected)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_batch_of_codes_decodes_as_its_rows_alone(audio, told):
+    model = codec().eval()
+    samples = torch.tensor([815, 433, 20])
+    codes = model.encode(audio, samples)
+    together = model.decode(codes, samples if told else None)
+    for row, count in enumerate(samples.tolist()):
+        own = codes[row : row + 1, : -(-count // HOP)]
+        alone = model.decode(own, samples[row : row + 1] if told else None)[0]
+        assert len(alone) == (count if told else own.shape[1] * HOP)
+        torch.testing.assert_close(together[row, : len(alone)], alone)
+        assert not together[row, len(alone) :].any()
+
+
+def test_lengths_that_do_not_fit_the_codes_are_refused(audio):
+    model = codec().eval()
+    codes = model.encode(audio)
+    with pytest.raises(ShapeError, match=r"samples must be \(3,\).*got \(2,\)"):
+        model.decode(codes, torch.tensor([1, 2]))
+    for wrong in ([821, 1, 1], [-1, 1, 1]):
+        with pytest.raises(ShapeError, match=r"must lie in \[0, 820\]"):
+            model.decode(codes, torch.tensor(wrong))
+
+
 def test_a_bandwidth_buys_as_many_codebooks_as_fit(audio):
     model = codec().eval()
     assert (model.frame_rate, model.bitrate(), model.bitrate(1)) == (400.0, 6.4, 1.6)

@@ -59,6 +59,34 @@ def load_recipe():
     return load
 
 
+@pytest.fixture
+def transfer(tmp_path_factory):
+    """Load modules as SpeechBrain's recipes load pretrained ones: what it warned of."""
+    import logging
+
+    parameter_transfer = pytest.importorskip("speechbrain.utils.parameter_transfer")
+
+    def load(run, modules):
+        newest = max((run / "save").glob("CKPT*"))
+        warnings: list[str] = []
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: warnings.append(record.getMessage())
+        logging.getLogger().addHandler(handler)
+        try:
+            pretrainer = parameter_transfer.Pretrainer(
+                collect_in=str(tmp_path_factory.mktemp("collected")),
+                loadables=modules,
+                paths={name: str(newest / f"{name}.ckpt") for name in modules},
+            )
+            pretrainer.collect_files()
+            pretrainer.load_collected()
+        finally:
+            logging.getLogger().removeHandler(handler)
+        return warnings
+
+    return load
+
+
 @pytest.fixture(scope="session")
 def two_ranks():
     """Run a recipe's train.py on two processes: ``run(folder, arguments)``."""

@@ -1,6 +1,7 @@
 """The BEST-RQ recipe from audio files to figures, tiny; killed and resumed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from sb_espnet_vq.corpora import CorpusError
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.lobes.checkpoints import CheckpointError
 
 pytest.importorskip("speechbrain")
 pytest.importorskip("soundfile")
@@ -92,6 +94,61 @@ def test_a_killed_run_resumes_to_the_same_figures(
     # And again: nothing is left to train, the figures stay.
     recipe.main(arguments(corpus, tmp_path))
     assert figures(tmp_path) == figures(uninterrupted)
+
+
+def test_fine_tuning_in_speechbrain_loads_the_checkpoint(
+    recipe, uninterrupted, transfer
+):
+    from speechbrain.lobes.features import Fbank
+    from speechbrain.lobes.models.transformer.TransformerASR import (
+        EncoderWrapper,
+        TransformerASR,
+    )
+    from speechbrain.processing.features import InputNormalization
+
+    from sb_espnet_vq.lobes.front_ends import StackFrames
+
+    # As in SpeechBrain's train_sb_BEST-RQ.yaml, with these sizes.
+    transformer = TransformerASR(
+        tgt_vocab=29,
+        input_size=40,
+        d_model=16,
+        nhead=2,
+        num_encoder_layers=1,
+        num_decoder_layers=0,
+        d_ffn=16,
+        encoder_module="conformer",
+        kernel_size=3,
+        attention_type="RelPosMHAXL",
+        normalize_before=True,
+        causal=False,
+    )
+    front_end, encoder = StackFrames(4), EncoderWrapper(transformer)
+    normalize = InputNormalization(norm_type="global", update_until_epoch=0)
+    names = {
+        "model": torch.nn.ModuleList([front_end, encoder]),
+        "normalize": normalize,
+    }
+    assert transfer(uninterrupted, names) == []
+    assert normalize.count > 0 and normalize.glob_mean.shape == (10,)
+    names["model"].eval()
+    for samples in range(8000, 8640, 160):
+        features = Fbank(n_mels=10, n_fft=400)(torch.randn(2, samples))
+        out = encoder(front_end(normalize(features)), torch.ones(2))
+        assert out.shape == (2, -(-features.shape[1] // 4), 16)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(
+    recipe, corpus, uninterrupted, tmp_path
+):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    for path in (tmp_path / "run" / "save").glob("CKPT*/linear.ckpt"):
+        path.unlink()
+        meta = path.with_name("CKPT.yaml")
+        lines = [x for x in meta.read_text().splitlines() if "files: " not in x]
+        meta.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CheckpointError, match=r"has no linear.ckpt.*another version"):
+        recipe.main(arguments(corpus, tmp_path / "run"))
 
 
 def test_padding_and_the_rest_of_the_batch_change_no_features(recipe, corpus, tmp_path):

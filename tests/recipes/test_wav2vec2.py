@@ -115,10 +115,35 @@ def test_a_killed_run_resumes_to_the_same_figures(
 
 
 def test_the_temperature_is_in_the_checkpoint(uninterrupted):
-    path = max((uninterrupted / "save").glob("CKPT*/model.ckpt"))
+    path = max((uninterrupted / "save").glob("CKPT*/target_quantiser.ckpt"))
     state = torch.load(path, weights_only=True)
-    (step,) = (value for name, value in state.items() if name.endswith("step"))
+    (step,) = (each["step"] for each in state._metadata.values() if "step" in each)
     assert step == 13
+
+
+def test_fine_tuning_in_speechbrain_loads_the_checkpoint(
+    recipe, corpus, tmp_path, transfer
+):
+    from speechbrain.lobes.models import wav2vec
+    from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
+
+    options = {"manifest": corpus / "manifest.csv", "output_folder": tmp_path}
+    options |= WAVEFORM
+    recipe.main(command("fsdd_waveform.yaml", options | {"number_of_epochs": 1}))
+    # As in SpeechBrain's train_sb_wav2vec.yaml, with these sizes.
+    extractor = wav2vec.W2VLatentExtractor([8] * 6, [11] + [3] * 5, [5] + [2] * 5)
+    layers = ConformerEncoder(
+        1, 16, 16, 2, 3, activation=torch.nn.GELU, attention_type="regularMHA"
+    )
+    wrapper = wav2vec.EncoderWrapper(8, 16, layers)
+    names = {"latent_extractor": extractor, "latent_encoder": wrapper}
+    assert transfer(tmp_path, names) == []
+    for name, module in names.items():
+        path = max((tmp_path / "save").glob(f"CKPT*/{name}.ckpt"))
+        saved = torch.load(path, weights_only=True)
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, saved[key]), key
+    assert extractor.eval()(torch.randn(2, 4000)).shape[-1] == 8
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 import torch
 from roles import ROLES, answer, batch, load, tensors, train
 
-from sb_espnet_vq import list_quantizers
+from sb_espnet_vq import ConfigError, list_quantizers
+from sb_espnet_vq.lobes import quantizers
 
 CELLS = [(r, f) for r in ROLES for f in list_quantizers()]
 every_cell = pytest.mark.parametrize(("role", "family"), CELLS)
@@ -82,6 +83,30 @@ def test_eval_is_deterministic_and_changes_nothing(role, family):
     same(answer(role, module, batch()), first)
     for name, value in tensors(module):
         assert torch.equal(value, before[name]), name
+
+
+# Sizes of SpeechBrain's own configurations.
+STOCK = {
+    "target": (quantizers.TargetQuantizer, (320, 16, 8192)),
+    "contrastive": (
+        quantizers.ContrastiveQuantizer,
+        (512, 320, (2.0, 0.25, 0.999995), 2, 256),
+    ),
+    "bottleneck": (quantizers.BottleneckQuantizer, (13,)),
+    "dictionary": (quantizers.DictionaryQuantizer, (1024, 256, 50)),
+}
+
+
+@every_cell
+def test_every_family_has_the_sizes_of_speechbrains_recipes(role, family):
+    adapter, sizes = STOCK[role]
+    if (role, family) != ("contrastive", "bsq"):
+        adapter(*sizes, quantizer=family)
+        return
+    with pytest.raises(ConfigError, match=r"size of 320 is no.*=256 or .*_size=512 to"):
+        adapter(*sizes, quantizer=family)
+    conf = {"codebook_size": 512}
+    assert adapter(*sizes, quantizer=family, quantizer_conf=conf)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
@@ -28,7 +29,8 @@ class BottleneckQuantizer(nn.Module):
     diversity_gamma : float
         Weight of evenness against confidence within it, for `bsq`.
     quantizer : str
-        A registered name. The default gives upstream's numbers.
+        A registered name. The default gives upstream's numbers, and its checkpoints
+        are upstream's.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -37,6 +39,11 @@ class BottleneckQuantizer(nn.Module):
     ConfigError
         If the name or an option is unknown or out of range, or if a family that
         keeps its codes in a table would need more than 2**24 of them.
+
+    Buffers
+    -------
+    mask : (code_dim,) int64, the value of each bit, kept for upstream's checkpoints;
+    with `bsq` alone.
 
     Example
     -------
@@ -74,6 +81,9 @@ class BottleneckQuantizer(nn.Module):
                 f"table of {quantizer!r}; give codebook_size in quantizer_conf"
             )
         self.quantizer = build(quantizer, **options)
+        if type(self.quantizer) is BSQ and self.quantizer.bits == code_dim:
+            self.register_buffer("mask", 2 ** torch.arange(code_dim - 1, -1, -1))
+            self.register_load_state_dict_pre_hook(_fill_in_mask)
         parameters = inspect.signature(self.quantizer.forward).parameters
         self._takes_temperature = "inv_temperature" in parameters
 
@@ -116,3 +126,8 @@ class BottleneckQuantizer(nn.Module):
             options["inv_temperature"] = inv_temperature
         out = self.quantizer(x, mask=mask, **options)
         return out.quantized, squeeze_codes(out.codes), out.loss
+
+
+def _fill_in_mask(module: Any, state: dict[str, Any], prefix: str, *_) -> None:
+    # Earlier versions saved none; it says nothing that code_dim does not.
+    state.setdefault(f"{prefix}mask", module.mask)

@@ -1,15 +1,18 @@
 """The contrastive role: quantized targets and their diversity, as in wav2vec 2.0."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
 from sb_espnet_vq.lobes.quantizers.options import family_options
+from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
+from sb_espnet_vq.ops.collectives import sum_over_ranks
 from sb_espnet_vq.ops.entropy import entropy
-from sb_espnet_vq.ops.estimators import attach_loss
+from sb_espnet_vq.ops.estimators import attach_loss, straight_through
+from sb_espnet_vq.ops.usage import code_counts
 from sb_espnet_vq.quantizers.gumbel import GumbelVQ
 from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.quantizers.precision import full_precision, project
@@ -22,8 +25,12 @@ class ContrastiveQuantizer(nn.Module):
     """Any quantizer in the place of SpeechBrain's `GumbelVectorQuantizer`.
 
     `W2VTargetQuantiser` takes it as its ``quantiser``. A family's loss, which this
-    role has no place for, rides on the gradient of ``x`` with weight 1 (`attach_loss`
-    says what that means under a gradient scaler).
+    role has no place for, is attached to ``x``: its gradient joins in the backward
+    pass, with weight 1 beside the trainer's loss. ``scale_loss`` does to it what the
+    trainer does to its own. By default that is what a SpeechBrain Brain does, which
+    finds the adapter among its modules: it divides by ``grad_accumulation_factor``
+    and applies its gradient scaler. In a loop of your own that scales its loss, set it
+    to a function that does the same.
 
     Where ``vq_dim`` differs from ``input_dim``, families other than `gumbel` get a
     learnt linear layer without bias behind them. Not in front: a layer there could
@@ -45,7 +52,8 @@ class ContrastiveQuantizer(nn.Module):
         Width of what comes out.
     quantizer : str
         A registered name. `gumbel` is the drop-in class itself: its numbers are
-        upstream's, and the step of ``update_temp`` is saved besides.
+        upstream's, and so are its checkpoints; the step of ``update_temp`` is saved
+        in their metadata.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -54,12 +62,9 @@ class ContrastiveQuantizer(nn.Module):
     ConfigError
         If the name or an option is unknown or out of range.
 
-    Buffers
-    -------
-    step : () int64, what ``update_temp`` was last told; with `gumbel` alone.
-
     Example
     -------
+    >>> import torch
     >>> arguments = 128, 64, (2.0, 0.25, 0.999995), 2, 50
     >>> quantiser = ContrastiveQuantizer(*arguments, quantizer="entropy_vq")
     >>> output = quantiser(torch.rand(10, 12, 128))
@@ -68,7 +73,6 @@ class ContrastiveQuantizer(nn.Module):
     """
 
     quantizer: Any
-    step: Tensor
     project_out: nn.Module
 
     def __init__(
@@ -83,6 +87,8 @@ class ContrastiveQuantizer(nn.Module):
         quantizer_conf: Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        self.step = 0
+        self.scale_loss: Callable[[Tensor], Tensor] = BrainScale()
         self.vq_dim = positive_int("vq_dim", vq_dim)
         mapped: dict[str, Any] = {
             "dim": input_dim,
@@ -102,7 +108,10 @@ class ContrastiveQuantizer(nn.Module):
                 options["n_codebooks"],
                 vq_dim,
             )
-            self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+            keep_upstream_names(self)
+            # Upstream's checkpoints have no place for the step but beside the names.
+            self.register_state_dict_post_hook(_save_step)
+            self.register_load_state_dict_pre_hook(_load_step)
             return
         self.quantizer = build(quantizer, **options)
         if vq_dim != input_dim:
@@ -110,8 +119,7 @@ class ContrastiveQuantizer(nn.Module):
 
     def update_temp(self, steps: int) -> None:
         """Set the temperature for training step ``steps``, where there is one."""
-        if "step" in self._buffers:
-            self.step.fill_(steps)
+        self.step = steps
         if isinstance(self.quantizer, GumbelVQ):
             self.quantizer.update_temp(steps)
 
@@ -130,12 +138,15 @@ class ContrastiveQuantizer(nn.Module):
         dict
             ``x`` (B, T, vq_dim); ``num_vars``, codes of all codebooks; ``temp``, 0
             for families that choose without a temperature; ``code_perplexity``, that
-            of the codes, and ``prob_perplex``, that of the mean probability of each
-            code, with gradient, both summed over codebooks and over the frames of
-            all ranks in training. Families without such probabilities (`vq`, `rvq`,
-            `class_partitioned`, `random_projection`, and `bsq` at entropy_weight 0)
-            give the perplexity of codes for both, which has no gradient: a diversity
-            loss made of it trains nothing there.
+            of the codes, and ``prob_perplex``, both summed over codebooks and over
+            the frames of all ranks in training. ``prob_perplex`` is that of the mean
+            of the distributions that codes are drawn from, with gradient: of the
+            probabilities with `gumbel`; with `entropy_vq` and `bsq`, which draw
+            nothing, that of the codes again, and only its gradient goes by their soft
+            assignment. Families without one (`vq`, `rvq`, `class_partitioned`,
+            `random_projection`, and `bsq` at entropy_weight 0) give the perplexity of
+            codes for both, which has no gradient: a diversity loss made of it trains
+            nothing there.
 
         Raises
         ------
@@ -150,21 +161,45 @@ class ContrastiveQuantizer(nn.Module):
         n_codebooks = self.quantizer.n_codebooks
         perplexity = out.stats["perplexity"] * n_codebooks
         return {
-            "x": self._outward(attach_loss(out.quantized, out.loss)),
+            "x": self._outward(attach_loss(out.quantized, self.scale_loss(out.loss))),
             "num_vars": self.quantizer.codebook_size * n_codebooks,
             "temp": temperature,
             "code_perplexity": perplexity,
             "prob_perplex": (
-                perplexity if usage is None else entropy(usage, 1e-7).exp().sum()
+                perplexity
+                if usage is None
+                else entropy(self._chosen(out.codes, usage), 1e-7).exp().sum()
             ),
         }
+
+    def _chosen(self, codes: Tensor, usage: Tensor) -> Tensor:
+        """Return how often each code was chosen, with the gradient of ``usage``.
+
+        These families take the best code and draw none: a soft assignment may be even
+        while few codes serve all frames, and a loss made of it would be content.
+        """
+        flat = codes.flatten(0, -2)
+        counts = code_counts(
+            flat.clamp(min=0), (flat >= 0).to(usage.dtype), usage.shape[1]
+        )
+        if self.training:
+            counts = sum_over_ranks(counts)
+        return straight_through(usage, counts / counts.sum(1, True).clamp(min=1))
 
     def _outward(self, quantized: Tensor) -> Tensor:
         with full_precision(quantized):
             wide = project(self.project_out, quantized.flatten(0, -2))
         return wide.to(quantized.dtype).view(*quantized.shape[:-1], self.vq_dim)
 
-    def _load_from_state_dict(self, *args, **kwargs):
-        super()._load_from_state_dict(*args, **kwargs)
-        if "step" in self._buffers:
-            self.quantizer.update_temp(int(self.step))
+
+def _save_step(module: Any, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
+    metadata["step"] = module.step
+
+
+def _load_step(
+    module: Any, state: dict[str, Any], prefix: str, metadata: dict[str, Any], *_
+) -> None:
+    # Earlier versions saved it under a name of its own.
+    step = state.pop(f"{prefix}step", metadata.get("step"))
+    if step is not None:
+        module.update_temp(int(step))

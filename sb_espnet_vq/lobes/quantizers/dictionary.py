@@ -1,6 +1,6 @@
 """The dictionary role: keys in the place of vectors, as PIQ looks them up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
+from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
 from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
+from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
 from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
@@ -21,9 +23,10 @@ _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
 class DictionaryQuantizer(nn.Module):
     """Any quantizer in the place of SpeechBrain's `VQEmbedding`.
 
-    A family's loss, which this role has no place for, rides on the gradient of the
-    first output of ``straight_through`` with weight 1 (`attach_loss` says what that
-    means under a gradient scaler). Thus `entropy_vq` moves its codebook; `vq` and
+    A family's loss, which this role has no place for, is attached to the first output
+    of ``straight_through``: its gradient joins in the backward pass, with weight 1
+    beside the trainer's loss. ``scale_loss`` does to it what the trainer does to its
+    own; see `ContrastiveQuantizer`. Thus `entropy_vq` moves its codebook; `vq` and
     `rvq` move theirs by averages in ``straight_through`` in training. A family's
     commitment_weight is 0 unless ``quantizer_conf`` says otherwise, since PIQ's
     trainer has that term itself.
@@ -44,7 +47,7 @@ class DictionaryQuantizer(nn.Module):
         A registered name. `class_partitioned` is the drop-in class itself, with
         upstream's numbers, as long as ``quantizer_conf`` names no loss weights: those
         terms are what PIQ's trainer makes of the two outputs. With loss weights the
-        family's own losses move its keys.
+        family's own losses move its keys. Its checkpoints are upstream's either way.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -77,6 +80,7 @@ class DictionaryQuantizer(nn.Module):
     ):
         super().__init__()
         self.activate_class_partitioning = activate_class_partitioning
+        self.scale_loss: Callable[[Tensor], Tensor] = BrainScale()
         mapped = {
             "dim": positive_int("D", D),
             "codebook_size": positive_int("K", K),
@@ -99,6 +103,8 @@ class DictionaryQuantizer(nn.Module):
         else:
             self.quantizer = build(quantizer, **options)
             num_classes = self.quantizer.num_classes
+        if is_class_partitioned:
+            keep_upstream_names(self)
         self.needs_labels = activate_class_partitioning and num_classes is not None
         self.learns_by_gradient = any(True for _ in self.quantizer.parameters())
 
@@ -165,7 +171,7 @@ class DictionaryQuantizer(nn.Module):
             decoded = self.quantizer.decode(out.codes)
             # The value of the lookup, since training may have moved the codebook.
             bar = straight_through(decoded, bar.to(decoded.dtype)).to(bar.dtype)
-        value = attach_loss(out.quantized, out.loss)
+        value = attach_loss(out.quantized, self.scale_loss(out.loss))
         return value.movedim(-1, 1), bar.movedim(-1, 1)
 
     def _labels(self, labels: Tensor | None) -> Tensor | None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.lobes.quantizers.options import family_options
+from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
 from sb_espnet_vq.quantizers.random_projection import RandomProjection
 from sb_espnet_vq.registry import build
@@ -32,7 +33,8 @@ class TargetQuantizer(nn.Module):
     cb_vocab : int
         Number of labels.
     quantizer : str
-        A registered name. The default gives upstream's labels for a seed.
+        A registered name. The default gives upstream's labels for a seed, and its
+        checkpoints are upstream's.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -67,8 +69,11 @@ class TargetQuantizer(nn.Module):
         }
         options = family_options(quantizer, mapped, quantizer_conf)
         self.quantizer = build(quantizer, **options)
+        # One by one: frozen as a whole, the quantizer would not follow averages either.
         for parameter in self.quantizer.parameters():
-            parameter.requires_grad = False
+            parameter.requires_grad_(False)
+        if type(self.quantizer) is RandomProjection:
+            keep_upstream_names(self)
         self._ranks_agree = False
 
     @torch.no_grad()

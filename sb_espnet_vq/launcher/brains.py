@@ -1,0 +1,112 @@
+"""What a SpeechBrain Brain does about swaps when it starts.
+
+It refuses to resume what was trained with others, leaves its own in the run folder, and
+says which of them change nothing.
+"""
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sb_espnet_vq.import_hooks import AfterImport
+from sb_espnet_vq.launcher.swaps import Swap
+
+logger = logging.getLogger("sb_espnet_vq.run")
+
+# Beside the checkpoints, one line for each swap.
+RECORD = "swaps.txt"
+
+
+def install(hook: AfterImport, swaps: Sequence[Swap]) -> None:
+    """Watch Brains from the moment that SpeechBrain is imported.
+
+    Arguments
+    ---------
+    hook : AfterImport
+        Calls back after imports.
+    swaps : sequence of Swap
+        Those of this run, perhaps none.
+    """
+    hook.call("speechbrain.core", lambda core: _watch(core, swaps))
+
+
+def _watch(core: ModuleType, swaps: Sequence[Swap]) -> None:
+    # Recipes override what these two call, but hardly these.
+    for name in ("fit", "evaluate"):
+        setattr(core.Brain, name, _checked(getattr(core.Brain, name), swaps))
+
+
+def _checked(method: Any, swaps: Sequence[Swap]) -> Any:
+    @functools.wraps(method)
+    def start(brain, *args, **kwargs):
+        if brain.checkpointer is not None:
+            _refuse_other_swaps(brain.checkpointer, swaps)
+        if swaps and _is_main_process():
+            _leave_traces(brain, swaps)
+        return method(brain, *args, **kwargs)
+
+    return start
+
+
+def _refuse_other_swaps(checkpointer: Any, swaps: Sequence[Swap]) -> None:
+    folder = Path(checkpointer.checkpoints_dir)
+    if not checkpointer.list_checkpoints():
+        return
+    record = folder / RECORD
+    before = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    now = _lines(swaps)
+    if before != now:
+        sys.exit(
+            f"sb_espnet_vq.run: the checkpoints in {folder} were trained with "
+            f"{_spoken(before)}, this run has {_spoken(now)}; start it with the same, "
+            "or give another output folder"
+        )
+
+
+def _leave_traces(brain: Any, swaps: Sequence[Swap]) -> None:
+    for swap in swaps:
+        logger.info("--swap %s", swap.canonical)
+        if not swap.was_built():
+            logger.warning(
+                "--swap %s changes nothing in this run: nothing has built a %s yet",
+                swap.text,
+                swap.path,
+            )
+    if brain.checkpointer is not None:
+        folder = Path(brain.checkpointer.checkpoints_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / RECORD, "".join(f"{line}\n" for line in _lines(swaps)))
+    output = getattr(getattr(brain, "hparams", None), "output_folder", None)
+    saved = Path(output, "hyperparams.yaml") if output else None
+    if saved is not None and saved.is_file():
+        _head(saved, "".join(f"# --swap {swap.canonical}\n" for swap in swaps))
+
+
+def _lines(swaps: Sequence[Swap]) -> list[str]:
+    """Return the swaps that make another model of a checkpoint."""
+    return sorted(swap.canonical for swap in swaps if not swap.is_original)
+
+
+def _spoken(lines: Sequence[str]) -> str:
+    return " ".join(f"--swap {line}" for line in lines) or "no swap"
+
+
+def _head(path: Path, lines: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    if not text.startswith(lines):
+        _write(path, lines + text)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _is_main_process() -> bool:
+    return bool(sys.modules["speechbrain.utils.distributed"].if_main_process())

@@ -1,0 +1,70 @@
+"""The factor of a Brain's loss, for a loss that the Brain does not see.
+
+A SpeechBrain Brain divides its loss by the micro-batches of a step and multiplies it by
+the factor of its gradient scaler. A loss that an adapter attaches to its output has to
+be scaled alike to keep its weight.
+"""
+
+import functools
+import weakref
+from typing import Any
+
+from torch import Tensor
+
+
+class BrainScale:
+    """Scales a loss as the Brain that trains the module scales its own.
+
+    Every Brain that is built after the first of these looks for those of its modules.
+    Without a Brain the loss stays as it is. Copies and pickles belong to no Brain.
+
+    Example
+    -------
+    >>> import torch
+    >>> BrainScale()(torch.tensor(3.0))
+    tensor(3.)
+    """
+
+    def __init__(self) -> None:
+        self._brain: Any = _nobody
+        _watch_brains()
+
+    def follow(self, brain: Any) -> None:
+        """Scale as this Brain does from now on."""
+        self._brain = weakref.ref(brain)
+
+    def __call__(self, loss: Tensor) -> Tensor:
+        """Return the loss times the Brain's factor."""
+        brain = self._brain()
+        if brain is None:
+            return loss
+        return brain.scaler.scale(loss / brain.grad_accumulation_factor)
+
+    def __reduce__(self) -> tuple:
+        return BrainScale, ()
+
+
+def _nobody() -> None:
+    return None
+
+
+def _watch_brains() -> None:
+    """Make Brains look for adapters among their modules when they are built."""
+    try:
+        from speechbrain.core import Brain
+    except ImportError:
+        return
+    build = Brain.__init__
+    if hasattr(build, "tells_adapters"):
+        return
+
+    @functools.wraps(build)
+    def init(self, *args, **kwargs):
+        build(self, *args, **kwargs)
+        for module in self.modules.modules():
+            scale = getattr(module, "scale_loss", None)
+            if isinstance(scale, BrainScale):
+                scale.follow(self)
+
+    init.tells_adapters = True  # type: ignore[attr-defined]
+    Brain.__init__ = init

@@ -1,0 +1,45 @@
+"""Checkpoints of an adapter under the names of the class that it stands in for."""
+
+from typing import Any
+
+from torch import nn
+
+_INNER = "quantizer."
+
+
+def keep_upstream_names(adapter: nn.Module) -> None:
+    """Save the state of ``adapter.quantizer`` without the prefix ``quantizer.``.
+
+    For an adapter whose quantizer is the class's own: a checkpoint of the original
+    class then loads strictly, and one of the adapter loads into the original class.
+    Names with the prefix are still read.
+
+    Arguments
+    ---------
+    adapter : torch.nn.Module
+        Has its quantizer as ``quantizer``.
+
+    Example
+    -------
+    >>> adapter = nn.Module()
+    >>> adapter.quantizer = nn.Linear(2, 1, bias=False)
+    >>> keep_upstream_names(adapter)
+    >>> list(adapter.state_dict())
+    ['weight']
+    >>> adapter.load_state_dict(nn.Linear(2, 1, bias=False).state_dict())
+    <All keys matched successfully>
+    """
+    adapter.register_state_dict_post_hook(_drop_prefix)
+    adapter.register_load_state_dict_pre_hook(_add_prefix)
+
+
+def _drop_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_) -> None:
+    inner = prefix + _INNER
+    for name in [name for name in state if name.startswith(inner)]:
+        state[prefix + name.removeprefix(inner)] = state.pop(name)
+
+
+def _add_prefix(module: Any, state: dict[str, Any], prefix: str, *_) -> None:
+    for name in module.quantizer.state_dict():
+        if prefix + name in state:
+            state[prefix + _INNER + name] = state.pop(prefix + name)
