@@ -3,6 +3,7 @@
 import ast
 import io
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_yaml_of_the_speechbrain_page_builds():
     assert target(torch.randn(2, 5, 16))[0].shape == (2, 5, 8)
     psi = load_hyperpyyaml(io.StringIO(piq))["psi_model"]
     assert type(psi.codebook.quantizer).__name__ == "VQ"
+
+
+def test_example_of_the_export_page_runs(tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="runs the exported file")
+    pytest.importorskip("onnxscript", reason="torch's exporter needs it")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(ROOT / "docs/export.md", "python")
+    scope: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, scope)
+    session = onnxruntime.InferenceSession("encode.onnx")
+    x = torch.randn(3, 7, 13)
+    (codes,) = session.run(None, {"x": x.numpy()})
+    assert torch.equal(torch.from_numpy(codes), scope["encode"](x))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from sb_espnet_vq import ConfigError, ShapeError, build, list_quantizers
 from sb_espnet_vq.bench.memory import extra_peak_bytes
+from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
 from sb_espnet_vq.ops.estimators import gumbel_noise
 from sb_espnet_vq.quantizers.class_partitioned import class_of_keys
 from sb_espnet_vq.quantizers.precision import full_precision
@@ -731,6 +732,7 @@ def test_short_products_are_not_used(precision, monkeypatch):
     assert after == before and set(seen) == {"ieee"}
 
 
+ONE_GROUP = {"gumbel": {"n_codebooks": 1}}
 HOUR = 3600 * 75
 WIDE = {
     "bsq": {"codebook_size": 2**16},
@@ -765,6 +767,28 @@ def test_an_hour_is_encoded_in_little_memory(name, labelled, hour):
     extra = extra_peak_bytes("cpu", lambda: found.append(encode(x)))
     allowed = 64 * 2**20 + 3 * found[0].nbytes
     assert extra < allowed, f"{extra / 2**20:.0f} MiB"
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak cannot be reset"
+)
+@pytest.mark.parametrize("name", ["entropy_vq", "gumbel", "GumbelVectorQuantizer"])
+def test_training_with_many_codes_takes_little_memory(name):
+    """Less than one table of scores, of which a step without tiles holds several."""
+    if name == "GumbelVectorQuantizer":
+        q = GumbelVectorQuantizer(16, 8192, (2.0, 0.5, 0.9), 1, 16)
+    else:
+        q = build(name, dim=16, codebook_size=8192, **ONE_GROUP.get(name, {}))
+    x = normal(4, 750, 16).requires_grad_()
+
+    def step():
+        out = q(x)
+        terms = out.values() if isinstance(out, dict) else out
+        learnt = [each for each in terms if getattr(each, "requires_grad", False)]
+        sum(each.sum() for each in learnt).backward()
+
+    extra, table = extra_peak_bytes("cpu", step), 3000 * 8192 * 4
+    assert extra < table, f"{extra / 2**20:.0f} of {table / 2**20:.0f} MiB"
 
 
 @pytest.mark.parametrize(("name", "labelled"), LONG)

@@ -114,28 +114,32 @@ class GumbelVectorQuantizer(GumbelVQ):
         shared = self.training and world_size() > 1
         with full_precision(x):
             frames, bad = self._frames(x, mask, None, shared)
-            logits = self.logits(frames.x)
-            value, _ = self.choose(logits)
+            choose = self._drawn if self.training else self._likeliest
+            value, likeliest, probs = choose(frames)
             nothing = torch.where(bad, torch.nan, 0.0)[:, None]
             value = torch.where(frames.valid[:, None], value, nothing)
             return {
                 "num_vars": self.num_vars * self.groups,
                 "temp": self.curr_temp,
-                "code_perplexity": self._code_perplexity(frames, logits),
-                "prob_perplex": self._prob_perplexity(frames, logits),
+                "code_perplexity": self._code_perplexity(frames, likeliest),
+                "prob_perplex": entropy(frames.mean_of_sum(probs), 1e-7).exp().sum(),
                 "x": value.to(x.dtype).view(*x.shape[:-1], self.vq_dim),
             }
 
-    @torch.no_grad()
-    def _code_perplexity(self, frames: Frames, logits: Tensor) -> Tensor:
+    def _drawn(self, frames: Frames):
+        drawn = self.draw(frames.x, frame_weight=frames.weight)
+        return self._outward(drawn.entries), drawn.likeliest, drawn.probs
+
+    def _likeliest(self, frames: Frames):
+        logits = self.logits(frames.x)
         codes = logits.argmax(-1)
+        probs = frames.weight @ logits.softmax(-1).flatten(1)
+        return self._decode(codes), codes, probs.view(self.groups, -1)
+
+    @torch.no_grad()
+    def _code_perplexity(self, frames: Frames, codes: Tensor) -> Tensor:
         counts = code_counts(codes, frames.weight, self.num_vars)
         return entropy(frames.mean_of_sum(counts), 1e-7).exp().sum()
-
-    def _prob_perplexity(self, frames: Frames, logits: Tensor) -> Tensor:
-        probs = logits.softmax(-1).flatten(1)
-        mean = frames.mean_of_sum(frames.weight @ probs)
-        return entropy(mean.view(self.groups, -1), 1e-7).exp().sum()
 
 
 class RandomProjectionQuantizer(RandomProjection):

@@ -272,16 +272,22 @@ def sample_entries(probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
     >>> y.item(), probs.grad
     (3.0, tensor([[[1., 3.]]]))
     """
+    if torch.jit.is_tracing():
+        # A function of our own could not be saved. What is added is 0.
+        moved = torch.einsum("nkv,kvd->nkd", probs - probs.detach(), tables.detach())
+        return gather_entries(tables, codes) + moved
     return _SampleEntries.apply(probs, tables, codes)
 
 
-def gumbel_noise(x: Tensor) -> Tensor:
+def gumbel_noise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw standard Gumbel noise, -log(E) with E exponential.
 
     Arguments
     ---------
     x : torch.Tensor
         Tensor whose shape, dtype and device are taken.
+    generator : torch.Generator, optional
+        Default: torch's own of the device.
 
     Returns
     -------
@@ -294,4 +300,4 @@ def gumbel_noise(x: Tensor) -> Tensor:
     torch.Size([3, 4])
     """
     drawn = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return drawn.exponential_().log_().neg_()
+    return drawn.exponential_(generator=generator).log_().neg_()

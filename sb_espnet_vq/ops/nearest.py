@@ -30,6 +30,33 @@ def tile_rows(x: Tensor, width: int) -> int:
     return max(1, scores // max(1, width))
 
 
+def tiles(x: Tensor, width: int, fewest: int = 1) -> list[slice]:
+    """Cut the rows of ``x`` into tiles; while tracing there is one.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, ...), whose device counts.
+    width : int
+        Scores in a row.
+    fewest : int
+        The fewest rows of a tile, whatever they hold.
+
+    Returns
+    -------
+    list of slice
+
+    Example
+    -------
+    >>> tiles(torch.zeros(5, 1), 2**20, fewest=3)
+    [slice(0, 3, None), slice(3, 6, None)]
+    """
+    if tracing():
+        return [slice(None)]
+    rows = max(tile_rows(x, width), fewest)
+    return [slice(start, start + rows) for start in range(0, len(x), rows)]
+
+
 def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
     """Find for each row the codebook entry at the smallest Euclidean distance.
 

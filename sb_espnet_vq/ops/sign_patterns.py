@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb_espnet_vq.ops.devices import tracing
-from sb_espnet_vq.ops.nearest import tile_rows
+from sb_espnet_vq.ops.nearest import tiles
 
 
 def sign_pattern_probs(positive: Tensor, negative: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ def pattern_product(logits: Tensor, weight: Tensor) -> Tensor:
 
     Example
     -------
-    >>> torch.jit.script(pattern_product)(torch.zeros(4, 2), torch.ones(4))
+    >>> pattern_product(torch.zeros(4, 2), torch.ones(4))
     tensor([1., 1., 1., 1.])
     """
     positive, negative = torch.sigmoid(logits).t(), torch.sigmoid(-logits).t()
@@ -161,7 +160,4 @@ def _widths(logits: Tensor) -> tuple[int, int]:
 
 
 def _tiles(logits: Tensor) -> list[slice]:
-    if tracing():
-        return [slice(None)]
-    rows = tile_rows(logits, sum(_widths(logits)))
-    return [slice(start, start + rows) for start in range(0, len(logits), rows)]
+    return tiles(logits, sum(_widths(logits)))

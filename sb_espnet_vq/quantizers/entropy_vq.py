@@ -8,7 +8,7 @@ from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import nearest_code
-from sb_espnet_vq.ops.scores import scores
+from sb_espnet_vq.ops.soft_assignment import assign
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 from sb_espnet_vq.quantizers.options import in_range
 from sb_espnet_vq.quantizers.precision import table_dtype
@@ -80,9 +80,9 @@ class EntropyVQ(Quantizer):
 
     def _quantize(self, frames: Frames) -> Quantized:
         table = self.codebook.weight.to(frames.x.dtype)
-        codes = nearest_code(frames.x, table)
+        codes, assigned = assign(frames.x, table, frames.weight, self.temperature)
+        usage = frames.mean_of_sum(assigned)
         chosen = F.embedding(codes, table)
-        usage = self._mean_assignment(frames, table)
         terms = {
             "commitment": frames.mean_square(frames.x, chosen.detach()),
             "codebook": frames.mean_square(frames.x.detach(), chosen),
@@ -91,12 +91,6 @@ class EntropyVQ(Quantizer):
         codes = codes[:, None]
         value = straight_through(frames.x, self._decode(codes))
         return Quantized(value, codes, terms, usage=usage[None])
-
-    def _mean_assignment(self, frames: Frames, table: Tensor) -> Tensor:
-        # ||x||^2 is the same for all codes, so softmax does not see it.
-        bias = table.square().sum(1) * -0.5
-        logits = scores(frames.x, table, bias) * (2 / self.temperature)
-        return frames.mean_of_sum(frames.weight @ logits.softmax(1))
 
     def _search(self, frames: Frames) -> Tensor:
         table = self.codebook.weight.to(frames.x.dtype)

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.devices import tracing
-from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_entries
+from sb_espnet_vq.ops.estimators import gather_entries
 from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.gumbel import Drawn, draw_entries
 from sb_espnet_vq.ops.nearest import tile_rows
 from sb_espnet_vq.quantizers.base import Quantized
 from sb_espnet_vq.quantizers.options import in_range
@@ -121,35 +122,40 @@ class GumbelVQ(SeveralCodebooks):
         logits = project(self.weight_proj, x)
         return logits.view(x.shape[0], self.n_codebooks, self.codebook_size)
 
-    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw (in training) or take the likeliest entries.
+    def draw(
+        self, x: Tensor, levels: int | None = None, frame_weight: Tensor | None = None
+    ) -> Drawn:
+        """Draw entries of the first groups, as in training.
 
         Arguments
         ---------
-        logits : torch.Tensor
-            (N, K, codebook_size) of the first K groups.
+        x : torch.Tensor
+            (N, dim).
+        levels : int, optional
+            How many groups to use. Default: all.
+        frame_weight : torch.Tensor, optional
+            (N,) as in `draw_entries`.
 
         Returns
         -------
-        value : torch.Tensor
-            (N, dim); a group left out contributes 0.
-        codes : torch.Tensor
-            (N, K) int64.
+        Drawn
         """
-        tables = self._tables()[: logits.shape[1]]
-        if not self.training:
-            codes = logits.argmax(-1)
-            return self._outward(gather_entries(tables, codes)), codes
-        noisy = gumbel_noise(logits).add_(logits)
-        probs = (noisy / self.temperature()).softmax(-1).to(tables.dtype)
-        codes = noisy.detach().argmax(-1)
-        return self._outward(sample_entries(probs, tables, codes)), codes
+        tables = self._tables()
+        layer = self.weight_proj
+        linear = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+        if levels is not None and levels < self.n_codebooks:
+            rows = levels * self.codebook_size
+            tables, linear = tables[:levels], (linear[0][:rows], linear[1][:rows])
+        return draw_entries(x, linear, tables, self.temperature(), frame_weight)
 
     def _quantize(self, frames: Frames, levels: int | None = None) -> Quantized:
-        value, codes = self.choose(self.logits(frames.x)[:, :levels])
+        if not self.training:
+            codes = self._search(frames, levels)
+            return Quantized(self._decode(codes), codes, {})
+        drawn = self.draw(frames.x, levels)
         if self.learning:
             self.step.add_(frames.n_valid > 0)
-        return Quantized(value, codes, {})
+        return Quantized(self._outward(drawn.entries), drawn.codes, {})
 
     def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
         x = frames.x.detach()

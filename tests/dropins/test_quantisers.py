@@ -7,6 +7,7 @@ from speechbrain.nnet import quantisers as upstream
 
 from sb_espnet_vq import ConfigError, ShapeError
 from sb_espnet_vq.nnet import quantisers as ours
+from sb_espnet_vq.ops import gumbel, nearest
 
 TEMPERATURES = (2.0, 0.25, 0.999995)
 
@@ -82,10 +83,16 @@ class TestGumbel:
     def test_state_and_start_equal(self, config):
         same_state(*both("GumbelVectorQuantizer", *config))
 
-    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize(
+        ("training", "in_tiles"), [(True, False), (True, True), (False, False)]
+    )
     @pytest.mark.parametrize("config", CONFIGS)
-    def test_outputs_and_gradients_equal(self, config, training):
+    def test_outputs_and_gradients_equal(self, config, training, in_tiles, monkeypatch):
         """The noise is drawn in upstream's order, so even training agrees."""
+        if in_tiles:
+            monkeypatch.setattr(gumbel, "_KEPT_SCORES", 0)
+            monkeypatch.setattr(gumbel, "_FEWEST_ROWS", 7)
+            monkeypatch.setitem(nearest._TILE_SCORES, "cpu", 1)
         results = []
         for quantiser in both("GumbelVectorQuantizer", *config):
             quantiser.train(training)

@@ -253,7 +253,7 @@ def test_a_script_leaves_out_padding():
 
 
 def test_many_frames_are_scripted_in_tiles():
-    """The scores of these frames would be 1 GiB at once."""
+    """Three tiles of them, the last one shorter."""
     torch.manual_seed(0)
     quantiser = importlib.import_module(
         "sb_espnet_vq.nnet.quantisers"

@@ -1,0 +1,182 @@
+"""Entries drawn by the Gumbel-softmax, in tiles where there are many scores.
+
+Scores, noise and probabilities of all frames outweigh everything else in a training
+step. Where they are many only a tile of them is held: the backward pass computes the
+scores again and draws the same noise again, from the state of the generator before.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.ops.devices import tracing
+from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_entries
+from sb_espnet_vq.ops.nearest import tile_rows, tiles
+from sb_espnet_vq.ops.scores import scores
+
+# Scores for which it is cheaper to keep what was computed: 16 MiB a table.
+_KEPT_SCORES = 2**22
+# A tile this short would pass over the gradient of the weights too often.
+_FEWEST_ROWS = 64
+
+
+class Drawn(NamedTuple):
+    """What `draw_entries` returns.
+
+    Arguments
+    ---------
+    entries : torch.Tensor
+        (N, K, D) drawn entries.
+    codes : torch.Tensor
+        (N, K) int64, their numbers.
+    likeliest : torch.Tensor, optional
+        (N, K) int64, what would have been taken without noise.
+    probs : torch.Tensor, optional
+        (K, V) weighted sum over frames of the probabilities without noise.
+    """
+
+    entries: Tensor
+    codes: Tensor
+    likeliest: Tensor | None = None
+    probs: Tensor | None = None
+
+
+def draw_entries(
+    x: Tensor,
+    linear: tuple[Tensor, Tensor],
+    tables: Tensor,
+    temperature: Tensor | float,
+    frame_weight: Tensor | None = None,
+) -> Drawn:
+    """Draw an entry of each table from a linear layer's scores of each frame.
+
+    The gradient to the scores is that of the expected entry (Jang et al. 2017,
+    straight-through Gumbel-softmax, section 2.2), that to the tables is of the drawn
+    entries alone. Noise is drawn frame by frame, however it is tiled.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, D') float.
+    linear : tuple of torch.Tensor
+        Weight (K * V, D') and bias (K * V,) in the dtype of ``x``.
+    tables : torch.Tensor
+        (K, V, D).
+    temperature : torch.Tensor or float
+        Positive scalar without gradient.
+    frame_weight : torch.Tensor, optional
+        (N,) weight of each frame in ``probs``; no gradient goes to it.
+
+    Returns
+    -------
+    Drawn
+        With ``likeliest`` and ``probs`` where there is a ``frame_weight``.
+
+    Example
+    -------
+    >>> sure = torch.tensor([[50.0], [-50.0]]), torch.zeros(2)
+    >>> tables = torch.tensor([[[7.0], [8.0]]])
+    >>> drawn = draw_entries(torch.tensor([[9.0]]), sure, tables, 1.0, torch.ones(1))
+    >>> drawn.entries, drawn.probs
+    (tensor([[[7.]]]), tensor([[1., 0.]]))
+    """
+    if _keeps(x, linear[0]):
+        return _drawn_at_once(x, linear, tables, temperature, frame_weight)
+    drawn = _DrawEntries.apply(
+        x, *linear, tables, temperature, frame_weight, _generator_state(x.device)
+    )
+    return Drawn(*drawn[: 2 if frame_weight is None else 4])
+
+
+def _keeps(x: Tensor, weight: Tensor) -> bool:
+    if tracing() or x.device.type not in ("cpu", "cuda"):
+        return True
+    kept = max(_KEPT_SCORES // len(weight), tile_rows(x, len(weight)))
+    return len(x) <= kept
+
+
+def _drawn_at_once(x, linear, tables, temperature, frame_weight) -> Drawn:
+    weight, bias = linear
+    logits = _logits(x, weight, bias, tables)
+    noisy = gumbel_noise(logits).add_(logits)
+    probs = (noisy / temperature).softmax(-1).to(tables.dtype)
+    codes = noisy.detach().argmax(-1)
+    entries = sample_entries(probs, tables, codes)
+    if frame_weight is None:
+        return Drawn(entries, codes)
+    mean = frame_weight @ logits.softmax(-1).flatten(1)
+    return Drawn(
+        entries, codes, logits.detach().argmax(-1), mean.view(tables.shape[:2])
+    )
+
+
+def _logits(x: Tensor, weight: Tensor, bias: Tensor, tables: Tensor) -> Tensor:
+    return scores(x, weight, bias).view(-1, *tables.shape[:2])
+
+
+class _DrawEntries(torch.autograd.Function):
+    @staticmethod
+    def forward(x, weight, bias, tables, temperature, frame_weight, state):
+        lead = len(x), len(tables)
+        codes = x.new_empty(lead, dtype=torch.int64)
+        likeliest = torch.zeros_like(codes)
+        total = x.new_zeros(len(weight))
+        for tile in _tiles(x, weight):
+            logits = _logits(x[tile], weight, bias, tables)
+            codes[tile] = gumbel_noise(logits).add_(logits).argmax(-1)
+            if frame_weight is not None:
+                likeliest[tile] = logits.argmax(-1)
+                total += frame_weight[tile] @ logits.softmax(-1).flatten(1)
+        entries = gather_entries(tables, codes)
+        return entries, codes, likeliest, total.view(tables.shape[:2])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        x, weight, bias, tables, ctx.temperature, frame_weight, ctx.state = inputs
+        _, codes, likeliest, _ = output
+        ctx.save_for_backward(x, weight, bias, tables, frame_weight, codes)
+        ctx.mark_non_differentiable(codes, likeliest)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor):
+        x, weight, bias, tables, frame_weight, codes = ctx.saved_tensors
+        of_entries, _, _, of_probs = grads
+        generator = torch.Generator(x.device)
+        generator.set_state(ctx.state)
+        grad_x = torch.empty_like(x)
+        grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        for tile in _tiles(x, weight):
+            logits = _logits(x[tile], weight, bias, tables)
+            noisy = gumbel_noise(logits, generator).add_(logits) / ctx.temperature
+            slope = torch.einsum("nkd,kvd->nkv", of_entries[tile], tables)
+            moved = _through_softmax(noisy, slope.to(noisy.dtype)) / ctx.temperature
+            if frame_weight is not None:
+                clean = _through_softmax(logits, of_probs)
+                moved = moved + clean * frame_weight[tile, None, None]
+            moved = moved.flatten(1)
+            grad_x[tile] = scores(moved, weight.t())
+            grad_weight += scores(moved.t(), x[tile].t())
+            grad_bias += moved.sum(0)
+        rows = codes + torch.arange(len(tables), device=x.device) * tables.shape[1]
+        grad_tables = torch.zeros_like(tables).flatten(0, 1)
+        grad_tables.index_add_(0, rows.flatten(), of_entries.flatten(0, 1))
+        grad_tables = grad_tables.view_as(tables)
+        return grad_x, grad_weight, grad_bias, grad_tables, None, None, None
+
+
+def _through_softmax(logits: Tensor, slope: Tensor) -> Tensor:
+    """Return the gradient to logits, given that to their softmax."""
+    probs = logits.softmax(-1)
+    return probs * (slope - (probs * slope).sum(-1, keepdim=True))
+
+
+def _tiles(x: Tensor, weight: Tensor) -> list[slice]:
+    return tiles(x, len(weight), _FEWEST_ROWS)
+
+
+def _generator_state(device: torch.device) -> Tensor:
+    # Neither waits for a device: a GPU's generator is a number on the host.
+    if device.type == "cpu":
+        return torch.get_rng_state()
+    return torch.cuda.get_rng_state(device)
