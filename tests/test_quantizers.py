@@ -103,6 +103,41 @@ def test_entries_that_are_held_stay(name):
     assert not torch.equal(books[0].embed[held], before[0]["embed"][held])
 
 
+LEARNT_TABLES = {
+    "entropy_vq": lambda q: q.codebook.weight[None],
+    "class_partitioned": lambda q: q.embedding.weight[None],
+    "gumbel": lambda q: q.vars.unflatten(1, (2, -1))[0],
+}
+
+
+@pytest.mark.parametrize("name", LEARNT_TABLES)
+def test_entries_that_learn_by_gradient_are_held(name):
+    q, table = build(name, dim=8, codebook_size=16), LEARNT_TABLES[name]
+    held = torch.arange(16).expand(q.n_codebooks, 16) % 3 == 0
+    q.hold(held)
+    before = table(q).detach().clone()
+    optimizer = torch.optim.Adam(q.parameters(), lr=0.1)
+    for seed in range(3):
+        out = q.train()(normal(2, 200, 8, seed=seed))
+        optimizer.zero_grad()
+        (out.loss + out.quantized.square().sum()).backward()
+        optimizer.step()
+    assert torch.equal(table(q)[held], before[held])
+    moved = (table(q)[~held] != before[~held]).any(-1)
+    assert bool(moved.any())
+
+
+@pytest.mark.parametrize("name", sorted({*list_quantizers()} - {"random_projection"}))
+def test_frozen_from_the_outset(name):
+    q = build(name, dim=8, codebook_size=16, frozen=True)
+    assert q.frozen and not any(p.requires_grad for p in q.parameters())
+    before = {key: value.clone() for key, value in q.state_dict().items()}
+    q.train()(normal(2, 50, 8))
+    assert all(torch.equal(q.state_dict()[key], before[key]) for key in before)
+    with pytest.raises(ConfigError, match="frozen must be true or false"):
+        build(name, dim=8, codebook_size=16, frozen="no")
+
+
 def test_entries_can_be_held_from_the_start():
     q = build("vq", dim=8, codebook_size=48)
     held = torch.arange(48) < 20

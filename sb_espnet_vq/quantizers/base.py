@@ -292,7 +292,9 @@ class Quantizer(nn.Module, ABC):
         entries : torch.Tensor, optional
             (n_codebooks, codebook_size) bool, True for vectors to keep; or
             (codebook_size,), for all codebooks alike. None lets all learn. It is
-            not part of the state: set it again after a model was built anew.
+            not part of the state: set it again after a model was built anew. Of
+            codebooks that are parameters the gradient is then 0, so leave them out
+            of weight decay.
 
         Raises
         ------

@@ -9,7 +9,7 @@ from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.sign_patterns import summed_pattern_probs
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer, QuantizerOutput
-from sb_espnet_vq.quantizers.options import in_range, positive_int
+from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
 
 _MAX_BITS = 62
@@ -44,6 +44,8 @@ class BSQ(Quantizer):
         Weight of evenness against confidence within the entropy term.
     inv_temperature : float
         Of the soft assignment, > 0; higher is harder.
+    frozen : bool
+        Learn nothing in training; gradients reach the frames all the same.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class BSQ(Quantizer):
         entropy_weight: float | None = None,
         diversity_gamma: float = 1.0,
         inv_temperature: float = 100.0,
+        frozen: bool = False,
     ):
         size = 2 ** positive_int("dim", dim) if codebook_size is None else codebook_size
         bits = _bits(size, dim)
@@ -94,6 +97,8 @@ class BSQ(Quantizer):
         self.project_out = (
             nn.Identity() if same else nn.Linear(self.bits, dim, bias=False)
         )
+        if true_or_false("frozen", frozen):
+            self.requires_grad_(False)
 
     def on_sphere(self, x: Tensor) -> Tensor:
         """Return the normalised codes-to-be (N, bits) of frames (N, dim)."""

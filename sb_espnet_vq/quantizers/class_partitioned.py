@@ -11,7 +11,8 @@ from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import nearest_allowed_code, nearest_code
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
-from sb_espnet_vq.quantizers.options import in_range, positive_int
+from sb_espnet_vq.quantizers.held import without_held
+from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import table_dtype
 
 
@@ -39,6 +40,8 @@ class ClassPartitionedVQ(Quantizer):
         Weight of the mean squared distance of frames to their (fixed) keys.
     codebook_weight : float
         Weight of the mean squared distance of keys to their (fixed) frames.
+    frozen : bool
+        Learn nothing in training; gradients reach the frames all the same.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class ClassPartitionedVQ(Quantizer):
 
     first_key: Tensor
     last_key: Tensor
+    held: Tensor | None
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class ClassPartitionedVQ(Quantizer):
         shared_keys: int = 0,
         commitment_weight: float = 0.25,
         codebook_weight: float = 1.0,
+        frozen: bool = False,
     ):
         super().__init__(dim, codebook_size)
         self.num_classes = positive_int("num_classes", num_classes)
@@ -86,10 +91,16 @@ class ClassPartitionedVQ(Quantizer):
         self.register_buffer("first_key", first, persistent=False)
         self.register_buffer("last_key", last, persistent=False)
         self._widest = int((last - first).max())
+        self.register_buffer("held", None, persistent=False)
+        if true_or_false("frozen", frozen):
+            self.requires_grad_(False)
+
+    def _hold(self, entries: Tensor | None) -> None:
+        self.held = None if entries is None else entries[0].clone()
 
     def _quantize(self, frames: Frames) -> Quantized:
         codes = self._search(frames)
-        table = self.embedding.weight.to(frames.x.dtype)
+        table = without_held(self.embedding.weight, self.held).to(frames.x.dtype)
         chosen = F.embedding(codes[:, 0], table)
         terms = {
             "commitment": frames.mean_square(frames.x, chosen.detach()),

@@ -10,7 +10,8 @@ from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import nearest_code
 from sb_espnet_vq.ops.soft_assignment import assign
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
-from sb_espnet_vq.quantizers.options import in_range
+from sb_espnet_vq.quantizers.held import without_held
+from sb_espnet_vq.quantizers.options import in_range, true_or_false
 from sb_espnet_vq.quantizers.precision import table_dtype
 
 
@@ -38,6 +39,8 @@ class EntropyVQ(Quantizer):
         only the entropy term moves the codebook.
     entropy_weight : float
         Weight of the entropy term.
+    frozen : bool
+        Learn nothing in training; gradients reach the frames all the same.
 
     Raises
     ------
@@ -55,6 +58,8 @@ class EntropyVQ(Quantizer):
 
     gives_usage = True
 
+    held: Tensor | None
+
     def __init__(
         self,
         dim: int,
@@ -63,6 +68,7 @@ class EntropyVQ(Quantizer):
         commitment_weight: float = 0.25,
         codebook_weight: float = 1.0,
         entropy_weight: float = 0.1,
+        frozen: bool = False,
     ):
         super().__init__(dim, codebook_size)
         self.temperature = in_range("temperature", temperature, 1e-6, float("inf"))
@@ -77,9 +83,15 @@ class EntropyVQ(Quantizer):
         self.codebook = nn.Embedding(codebook_size, dim)
         bound = 1 / codebook_size
         nn.init.uniform_(self.codebook.weight, -bound, bound)
+        self.register_buffer("held", None, persistent=False)
+        if true_or_false("frozen", frozen):
+            self.requires_grad_(False)
+
+    def _hold(self, entries: Tensor | None) -> None:
+        self.held = None if entries is None else entries[0].clone()
 
     def _quantize(self, frames: Frames) -> Quantized:
-        table = self.codebook.weight.to(frames.x.dtype)
+        table = without_held(self.codebook.weight, self.held).to(frames.x.dtype)
         codes, assigned = assign(frames.x, table, frames.weight, self.temperature)
         usage = frames.mean_of_sum(assigned)
         chosen = F.embedding(codes, table)

@@ -13,7 +13,8 @@ from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.gumbel import Drawn, draw_entries
 from sb_espnet_vq.ops.nearest import tile_rows
 from sb_espnet_vq.quantizers.base import Quantized
-from sb_espnet_vq.quantizers.options import in_range
+from sb_espnet_vq.quantizers.held import without_held
+from sb_espnet_vq.quantizers.options import in_range, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
 from sb_espnet_vq.quantizers.several import SeveralCodebooks
 
@@ -39,6 +40,9 @@ class GumbelVQ(SeveralCodebooks):
     temperature : tuple of float
         (start, stop, decay): training forward number s, counted from 0, runs at
         max(start * decay**s, stop).
+    frozen : bool
+        Learn nothing in training, where the temperature stays too; codes are drawn
+        and gradients reach the frames all the same.
 
     Raises
     ------
@@ -62,6 +66,7 @@ class GumbelVQ(SeveralCodebooks):
     draws_codes = True
 
     step: Tensor
+    held: Tensor | None
     project_out: nn.Module
 
     def __init__(
@@ -70,16 +75,20 @@ class GumbelVQ(SeveralCodebooks):
         codebook_size: int = 320,
         n_codebooks: int = 2,
         temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995),
+        frozen: bool = False,
     ):
         super().__init__(dim, codebook_size, n_codebooks)
         self._build(dim, temperature)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        if true_or_false("frozen", frozen):
+            self.requires_grad_(False)
 
     def _build(self, out_dim: int, temperature: tuple[float, float, float]) -> None:
         self.max_temp, self.min_temp, self.temp_decay = _schedule(temperature)
         n_entries = self.n_codebooks * self.codebook_size
         width = -(-out_dim // self.n_codebooks)
         # Drawn in upstream's order, so that a seed gives upstream's weights.
+        self.register_buffer("held", None, persistent=False)
         self.vars = nn.Parameter(torch.empty(1, n_entries, width))
         nn.init.uniform_(self.vars)
         self.weight_proj = nn.Linear(self.dim, n_entries)
@@ -148,6 +157,9 @@ class GumbelVQ(SeveralCodebooks):
             tables, linear = tables[:levels], (linear[0][:rows], linear[1][:rows])
         return draw_entries(x, linear, tables, self.temperature(), frame_weight)
 
+    def _hold(self, entries: Tensor | None) -> None:
+        self.held = None if entries is None else entries.clone()
+
     def _quantize(self, frames: Frames, levels: int | None = None) -> Quantized:
         if not self.training:
             codes = self._search(frames, levels)
@@ -172,7 +184,7 @@ class GumbelVQ(SeveralCodebooks):
 
     def _tables(self) -> Tensor:
         tables = self.vars.view(self.n_codebooks, self.codebook_size, -1)
-        return tables.to(table_dtype(tables))
+        return without_held(tables, self.held).to(table_dtype(tables))
 
     def _outward(self, entries: Tensor) -> Tensor:
         missing = self.n_codebooks - entries.shape[1]
