@@ -11,13 +11,22 @@ from sb_espnet_vq.ops.devices import eager_on_cpu
 # Scores looked at together by `first_argmax`, and the fewest rows worth it.
 _BLOCK = 64
 _MIN_BLOCKS = 8
+# oneDNN rounds the last entries of a table otherwise than the rest, unless their number
+# is a multiple of this (on processors with AVX2 but without AVX-512).
+_ENTRIES = 16
 
 
 class _OneDNNScores(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
+        # Equal entries must score alike wherever they are, for the first to win.
+        size = len(table)
+        if more := -size % _ENTRIES:
+            table = F.pad(table, (0, 0, 0, more))
+            bias = bias if bias is None else F.pad(bias, (0, more))
         # What Inductor calls for a linear layer; no public function leads there.
-        return torch.ops.mkldnn._linear_pointwise(x, table, bias, "none", [], "")
+        out = torch.ops.mkldnn._linear_pointwise(x, table, bias, "none", [], "")
+        return out[:, :size].contiguous() if more else out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
