@@ -145,6 +145,7 @@ def _modules_after(code: str) -> set[str]:
         "import sb_espnet_vq",
         "import sb_espnet_vq; sb_espnet_vq.build('vq', dim=2, codebook_size=4)",
         "from sb_espnet_vq import *",
+        "import sb_espnet_vq.gan_codec",
     ],
 )
 def test_importing_the_package_loads_torch_alone(code):

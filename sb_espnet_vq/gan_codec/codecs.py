@@ -99,7 +99,8 @@ class _QuantizerByName(StreamsOfQuantizer):
                 f"({quantizer}): leave --swap out and name the quantizer there, or "
                 "name the stock codec"
             )
-        with config_errors.of_quantizer(quantizer, own):
+        place = f"codec_conf.quantizer ({quantizer})"
+        with config_errors.of_quantizer(place, "codec_conf.quantizer_conf.{}", own):
             ours = CodecQuantizer(
                 dimension=theirs.dimension,
                 codebook_dim=theirs.codebook_dim,

@@ -1,7 +1,7 @@
 """Errors of a codec's construction that name the key of the YAML."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,15 +60,17 @@ def of_espnet(conf: Mapping[str, Any], defaults: Mapping[str, Mapping]) -> Itera
 
 
 @contextmanager
-def of_quantizer(quantizer: str, conf: Mapping[str, Any]) -> Iterator:
+def of_quantizer(place: str, options: str, conf: Collection[str]) -> Iterator:
     """Name the key where the quantizer cannot have what stands there.
 
     Arguments
     ---------
-    quantizer : str
-        Its name.
-    conf : Mapping
-        ``quantizer_conf``.
+    place : str
+        Where its name stands.
+    options : str
+        Where its own options stand, with ``{}`` for the name of one.
+    conf : collection of str
+        Names of those that are given.
 
     Raises
     ------
@@ -78,21 +80,22 @@ def of_quantizer(quantizer: str, conf: Mapping[str, Any]) -> Iterator:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(_quantizer_text(quantizer, conf, str(error))) from error
+        text = _with_key(str(error), place, options, conf)
+        raise ConfigError(text) from error
 
 
-def _quantizer_text(quantizer: str, conf: Mapping[str, Any], text: str) -> str:
+def _with_key(text: str, place: str, options: str, conf: Collection[str]) -> str:
     """Put the key before an error: that of the first option which it names."""
     for word in re.findall(r"\w+", text):
         if word in conf:
-            return f"codec_conf.quantizer_conf.{word}: {text}"
+            return f"{options.format(word)}: {text}"
         if word in GENERATOR_KEYS:
             key = GENERATOR_KEYS[word]
             return (
                 f"codec_conf.generator_params.{key}: {text}. Change it there, or set "
-                f"codec_conf.quantizer_conf.{word}, which wins over it"
+                f"{options.format(word)}, which wins over it"
             )
-    return f"codec_conf.quantizer ({quantizer}): {text}"
+    return f"{place}: {text}"
 
 
 def _paths(conf: Any, key: str, above: tuple[str, ...] = ()) -> Iterator[tuple]:

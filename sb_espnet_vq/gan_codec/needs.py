@@ -8,12 +8,14 @@ as an unknown option, whose name and value say what to do.
 """
 
 import functools
+import re
 from argparse import Namespace
 from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.gan_codec.config_errors import of_quantizer
 
 KEY = "needs_sb_espnet_vq"
 #: What registers the codecs of this package.
@@ -58,9 +60,13 @@ def record_needs(task: Any, quantizers: ModuleType, ours: Collection[str]) -> No
             )
         conf = {name: value for name, value in args.codec_conf.items() if name != KEY}
         args.codec_conf = conf
-        model = stock(cls, args)
-        if needs:
-            args.codec_conf = {**conf, KEY: needs}
+        if not needs:
+            return stock(cls, args)
+        # The options of a swap stand in its text, where an error names them.
+        given = re.findall(r",(\w+)=", needs)
+        with of_quantizer(needs, needs.partition(",")[0] + ",{}=...", given):
+            model = stock(cls, args)
+        args.codec_conf = {**conf, KEY: needs}
         return model
 
     task.build_model = classmethod(build_model)

@@ -36,13 +36,15 @@ def swapped(quantizer):
         yield
 
 
-def save(folder, codec, **conf):
+def save(folder, codec, generator=None, **conf):
     """Write config.yaml and model.pth of an untrained codec; return both paths."""
     torch.manual_seed(0)
     named = codec if codec.startswith("vq_") else f"vq_{codec}"
+    codec_options = codec_conf(named, **conf)
+    codec_options["generator_params"] |= generator or {}
     args = Namespace(
         codec=codec,
-        codec_conf=codec_conf(named, **conf),
+        codec_conf=codec_options,
         model_conf={},
         use_preprocessor=True,
         iterator_type="sequence",

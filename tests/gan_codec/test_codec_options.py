@@ -7,6 +7,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from saved_codecs import PLACE, save, swapped
 from tiny_codecs import codec_conf
 
 from sb_espnet_vq import ConfigError, build, list_quantizers
@@ -195,6 +196,16 @@ def test_an_error_names_the_key_of_the_yaml(conf, words):
     with pytest.raises(ConfigError) as caught:
         CODECS["vq_soundstream"](**conf)
     assert str(caught.value).startswith(words)
+
+
+def test_an_error_under_a_swap_names_the_key_too(tmp_path):
+    for swap, words in {
+        "bsq": "codec_conf.generator_params.quantizer_bins: bsq needs .* or set "
+        f"--swap {PLACE}=bsq,codebook_size=..., which wins",
+        "bsq,codebook_size=12": f"--swap {PLACE}=bsq,codebook_size=...: bsq needs",
+    }.items():
+        with swapped(swap), pytest.raises(ConfigError, match=words):
+            save(tmp_path, "soundstream", generator={"quantizer_bins": 1000})
 
 
 def test_a_codecs_other_errors_stay_as_they_are():

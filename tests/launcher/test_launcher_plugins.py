@@ -185,8 +185,7 @@ def test_several_hooks_may_watch_one_module(bench):
         "from sb_espnet_vq.import_hooks import AfterImport\n"
         "for name in 'abc':\n"
         "    hook = AfterImport()\n"
-        "    say = lambda module, name=name: print(name, module.VALUE)\n"
-        "    hook.call('watched', say)\n"
+        "    hook.call('watched', lambda m, name=name: print(name, m.VALUE))\n"
         "    hook.install()\n"
         "import watched\n",
     )
