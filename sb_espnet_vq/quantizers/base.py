@@ -5,10 +5,10 @@ from itertools import chain
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
+from sb_espnet_vq.ops.collectives import world_size
 from sb_espnet_vq.ops.devices import eager_on_cpu, tracing
 from sb_espnet_vq.ops.estimators import keep_in_graph
 from sb_espnet_vq.ops.frames import Frames, flat_frames
@@ -22,9 +22,9 @@ from sb_espnet_vq.quantizers.checks import (
     check_placement,
     signed_codes,
 )
+from sb_espnet_vq.quantizers.learning import LearningModule
 from sb_espnet_vq.quantizers.options import positive_int
-from sb_espnet_vq.quantizers.precision import full_precision, widen_buffers
-from sb_espnet_vq.quantizers.recompute import BufferHistory
+from sb_espnet_vq.quantizers.precision import full_precision
 
 # Above this many codes, usage is taken from the codes of one rank, since a count
 # for each entry would outweigh the batch.
@@ -80,7 +80,7 @@ class Quantized(NamedTuple):
     usage: Tensor | None = None
 
 
-class Quantizer(nn.Module, ABC):
+class Quantizer(LearningModule, ABC):
     """Base of all quantizers: ``forward``, ``encode`` and ``decode``.
 
     A family implements ``_quantize`` (frames to values, codes and loss terms),
@@ -112,8 +112,6 @@ class Quantizer(nn.Module, ABC):
     num_classes: int | None = None
     #: Whether ``_quantize`` finds the mean usage of codes, with gradient.
     gives_usage: bool = False
-    #: Whether training changes nothing: see ``requires_grad_``.
-    frozen: bool = False
 
     def __init__(self, dim: int, codebook_size: int, n_codebooks: int = 1):
         super().__init__()
@@ -121,34 +119,6 @@ class Quantizer(nn.Module, ABC):
         self.codebook_size = positive_int("codebook_size", codebook_size)
         self.n_codebooks = positive_int("n_codebooks", n_codebooks)
         self.loss_weights = {}
-        self._ranks_agree = False
-        self._history = BufferHistory()
-        self.register_load_state_dict_post_hook(_after_loading)
-
-    @property
-    def learning(self) -> bool:
-        """Whether a forward may change buffers: in training mode and not frozen."""
-        return self.training and not self.frozen
-
-    def requires_grad_(self, requires_grad: bool = True):
-        """Freeze the quantizer, or let it learn again.
-
-        Frozen, it behaves in training as before (it draws codes where it draws
-        codes, and gradients reach ``x``), but neither parameters nor moving
-        averages change, and dead codes stay dead.
-
-        Arguments
-        ---------
-        requires_grad : bool
-            False freezes.
-
-        Returns
-        -------
-        Quantizer
-            Itself.
-        """
-        self.frozen = not requires_grad
-        return super().requires_grad_(requires_grad)
 
     @abstractmethod
     def _quantize(self, frames: Frames) -> Quantized:
@@ -330,9 +300,7 @@ class Quantizer(nn.Module, ABC):
         like the loss they are NaN where a frame is not finite.
         """
         self._check_input(x, mask, labels)
-        if not self.learning or tracing():
-            return self._run(x, mask, labels, options)
-        with self._history.run(self, x):
+        with self.updates(x):
             return self._run(x, mask, labels, options)
 
     def _run(self, x, mask, labels, options) -> tuple[QuantizerOutput, Quantized]:
@@ -417,27 +385,6 @@ class Quantizer(nn.Module, ABC):
         perplexity, used = usage_of_counts(counts)
         return {"perplexity": perplexity, "used_codes": used}
 
-    @torch.no_grad()
-    def _agree_over_ranks(self) -> None:
-        """Give every rank the buffers of rank 0, once.
-
-        Trainers wrap a module in DDP, which would do so, only if it has
-        parameters; and random starts differ unless the user seeds all ranks alike.
-        """
-        if self._ranks_agree:
-            return
-        for buffer in self.buffers():
-            copy_from_first_rank_(buffer)
-        self._ranks_agree = True
-
-    def _apply(self, *args, **kwargs):
-        before = {id(m): dict(m._buffers) for m in self.modules()}
-        super()._apply(*args, **kwargs)
-        # Averages move by less than a half-precision number can tell, and tables
-        # that are rounded give other codes.
-        widen_buffers(self, before)
-        return self
-
     def _check_input(self, x, mask, labels) -> None:
         name = type(self).__name__
         self._check_placement(x=x, mask=mask, labels=labels)
@@ -451,10 +398,6 @@ class Quantizer(nn.Module, ABC):
         mine = next(chain(self.parameters(), self.buffers()), None)
         device = None if mine is None else mine.device
         check_placement(type(self).__name__, device, **tensors)
-
-
-def _after_loading(module: nn.Module, keys: object) -> None:
-    widen_buffers(module, {})
 
 
 def _halves(x: Tensor | None, axis: int) -> tuple[Tensor | None, ...]:
