@@ -15,6 +15,7 @@ from sb_espnet_vq.ops.bandwidth import (
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 from sb_espnet_vq.quantizers.checks import other_family
+from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import options_of
 from sb_espnet_vq.quantizers.rvq import RVQ
 from sb_espnet_vq.registry import build, quantizer_options
@@ -63,7 +64,7 @@ class DropoutQuantizedResult(NamedTuple):
     quantization_loss: Tensor
 
 
-class CodecQuantizer(nn.Module):
+class CodecQuantizer(FreezableModule):
     """A quantizer by name, in the place of ESPnet's ResidualVectorQuantizer.
 
     ``dimension`` is the family's ``dim`` and ``bins`` its ``codebook_size``. ``n_q``,

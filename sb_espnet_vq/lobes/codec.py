@@ -14,6 +14,7 @@ from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.ops.bandwidth import bandwidth_per_codebook, codebooks_for_bandwidth
 from sb_espnet_vq.quantizers.base import Quantizer
 from sb_espnet_vq.quantizers.checks import other_family
+from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.registry import build
 
 
@@ -38,7 +39,7 @@ class CodecOutput(NamedTuple):
     stats: dict[str, Tensor]
 
 
-class Codec(nn.Module):
+class Codec(FreezableModule):
     """Audio to codes and back, at the bandwidth that is asked for.
 
     Arguments

@@ -11,6 +11,17 @@ from sb_espnet_vq.quantizers.precision import widen_buffers
 from sb_espnet_vq.quantizers.recompute import BufferHistory
 
 
+class FreezableModule(nn.Module):
+    """A module around quantizers, which ``requires_grad_`` freezes with it."""
+
+    def requires_grad_(self, requires_grad: bool = True):
+        """Freeze what is inside, moving averages too, or let it learn again."""
+        # torch's own goes through parameters, of which a codebook may have none.
+        for child in self.children():
+            child.requires_grad_(requires_grad)
+        return super().requires_grad_(requires_grad)
+
+
 class LearningModule(nn.Module):
     """Freezing, casts, activation checkpointing and ranks, for buffers that learn.
 

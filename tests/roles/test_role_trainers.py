@@ -70,6 +70,19 @@ def test_checkpointing_changes_nothing(role, family, reentrant):
         torch.testing.assert_close(results[0][name], value, msg=name)
 
 
+@every_cell
+def test_frozen_it_learns_nothing(role, family):
+    pipeline = Pipeline(role, family).train()
+    train(pipeline, pipeline, 1)
+    # SpeechBrain's wrapper knows of parameters only.
+    adapter = getattr(pipeline.module, "quantiser", pipeline.module)
+    adapter.requires_grad_(False)
+    before = dict(roles.tensors(adapter))
+    train(pipeline, pipeline, 2)
+    after = dict(roles.tensors(adapter))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
 def run_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(

@@ -14,6 +14,7 @@ from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
 from sb_espnet_vq.ops.usage import code_counts
 from sb_espnet_vq.quantizers.gumbel import GumbelVQ
+from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.quantizers.precision import full_precision, project
 from sb_espnet_vq.registry import build, find_quantizer
@@ -21,7 +22,7 @@ from sb_espnet_vq.registry import build, find_quantizer
 _DROP_IN_OPTIONS = {"dim", "codebook_size", "n_codebooks", "temperature"}
 
 
-class ContrastiveQuantizer(nn.Module):
+class ContrastiveQuantizer(FreezableModule):
     """Any quantizer in the place of SpeechBrain's `GumbelVectorQuantizer`.
 
     `W2VTargetQuantiser` takes it as its ``quantiser``. A family's loss, which this

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
@@ -14,13 +14,14 @@ from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
 from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
+from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.registry import build, find_quantizer
 
 _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
 
 
-class DictionaryQuantizer(nn.Module):
+class DictionaryQuantizer(FreezableModule):
     """Any quantizer in the place of SpeechBrain's `VQEmbedding`.
 
     A family's loss, which this role has no place for, is attached to the first output

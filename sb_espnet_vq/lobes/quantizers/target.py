@@ -5,16 +5,17 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
+from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.random_projection import RandomProjection
 from sb_espnet_vq.registry import build
 
 
-class TargetQuantizer(nn.Module):
+class TargetQuantizer(FreezableModule):
     """Any quantizer in the place of SpeechBrain's `RandomProjectionQuantizer`.
 
     It gives labels and no gradient. Loss terms have no place here: what a family
