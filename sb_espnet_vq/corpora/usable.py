@@ -25,7 +25,8 @@ RATES = (1000, 768_000)  # Hz
 LOUDEST = 2.0**31
 # Coefficients of the filter that resamples, 256 MiB.
 MOST_COEFFICIENTS = 2**26
-BLOCK = 65536
+# Frames read at a time: where one is enough it should be small.
+BLOCK, FLOAT_BLOCK = 2048, 65536
 SHOWN = 10
 
 
@@ -128,7 +129,8 @@ def _why_unusable_samples(path: str | Path) -> str | None:
     try:
         with soundfile.SoundFile(path) as sound:
             everything = sound.subtype in ("FLOAT", "DOUBLE")
-            for block in sound.blocks(BLOCK, dtype="float32", always_2d=True):
+            size = FLOAT_BLOCK if everything else BLOCK
+            for block in sound.blocks(size, dtype="float32", always_2d=True):
                 # As it will be read: what cancels out between channels is silence.
                 mono = block.mean(1)
                 loudest = float(numpy.abs(mono).max(initial=0.0))

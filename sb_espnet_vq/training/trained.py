@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sb_espnet_vq.lobes.checkpoints import CheckpointError, WholeCheckpointer
 from sb_espnet_vq.training.start import load_hparams
 
@@ -32,14 +34,25 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
     Raises
     ------
     CheckpointError
-        If there is no such run or checkpoint.
+        If there is no such run or checkpoint, or no such module in it.
     """
     file, save = Path(folder, "hyperparams.yaml"), Path(folder, "save")
     if not file.is_file() or not save.is_dir():
         raise CheckpointError(f"{folder}: no run of a recipe; it has {file.name}, save")
     # Its own checkpointer would make the folder that the run was given at the time.
-    module = load_hparams(str(file), {"checkpointer": None})[name]
-    checkpointer = WholeCheckpointer(save, {name: module})
-    if checkpointer.recover_if_possible(min_key=min_key) is None:
+    hparams = load_hparams(str(file), {"checkpointer": None})
+    checkpointer = WholeCheckpointer(save)
+    best = checkpointer.find_checkpoint(min_key=min_key)
+    if best is None:
         raise CheckpointError(f"{save}: no checkpoint with a figure {min_key!r}")
+    saved = sorted(
+        key for key in best.paramfiles if isinstance(hparams.get(key), torch.nn.Module)
+    )
+    if name not in saved:
+        raise CheckpointError(
+            f"{best.path}: no module {name!r} was saved; there are {', '.join(saved)}"
+        )
+    module = hparams[name]
+    checkpointer.add_recoverable(name, module)
+    checkpointer.recover_if_possible(min_key=min_key)
     return module.eval()
