@@ -118,7 +118,7 @@ def loss_of(brain, batches):
 
 
 def train(brain, datasets):
-    """Train, and note what the first step left: weights, loss."""
+    """Train, and note what the first step left: weights, buffers, loss."""
     noted = {}
     end = brain.on_fit_batch_end
 
@@ -127,6 +127,7 @@ def train(brain, datasets):
         if brain.optimizer_step == 1 and not noted:
             noted["loss"] = loss_of(brain, brain.plain_train_batches)
             noted["weights"] = weights(brain)
+            noted["buffers"] = copy.deepcopy(dict(brain.modules.named_buffers()))
 
     brain.on_fit_batch_end = noting
     # Checkpoints are not what is tested.
@@ -160,10 +161,37 @@ def moved_by_more_than_decay(brain, before):
 def test_it_learns(load_recipe, corpus, tmp_path, case):
     brain, datasets = build(load_recipe, corpus, tmp_path, case)
     before = train(brain, datasets)
-    after = loss_of(brain, brain.plain_train_batches)
-    print(case[0], before["loss"], after)
     moved = moved_by_more_than_decay(brain, before["weights"])
     # Of a codec, the discriminator waits for its turn.
     waits = [name for name in before["weights"] if name.startswith("discriminator")]
     assert len(moved) > 0.8 * (len(before["weights"]) - len(waits))
-    assert after < before["loss"]
+    # What the weights have learnt: codebooks that are moving averages, and change
+    # between batches, are as they were.
+    for name, buffer in brain.modules.named_buffers():
+        buffer.copy_(before["buffers"][name])
+    assert loss_of(brain, brain.plain_train_batches) < before["loss"]
+
+
+@pytest.mark.parametrize("norm", [0, -1])
+@pytest.mark.parametrize(
+    "case",
+    [CASES[0], CASES[2], CASES[5], CASES[7], CASES[8]],
+    ids=lambda case: f"{case[0]}-{case[2]}",
+)
+def test_a_norm_of_0_clips_nothing(load_recipe, corpus, tmp_path, case, norm):
+    """In every Brain; a codec's discriminator has a step of its own."""
+    more = (
+        {"adversarial_weight": 1.0, "adversarial_start": 0} if case[0][0] == "c" else {}
+    )
+    brain, datasets = build(
+        load_recipe, corpus, tmp_path, case, max_grad_norm=norm, **more
+    )
+    before = train(brain, datasets)
+    assert len(moved_by_more_than_decay(brain, before["weights"])) > 0.8 * len(
+        before["weights"]
+    )
+    for name, buffer in brain.modules.named_buffers():
+        buffer.copy_(before["buffers"][name])
+    if not more:
+        # Nor does a gradient change its sign.
+        assert loss_of(brain, brain.plain_train_batches) < before["loss"]
