@@ -151,8 +151,8 @@ def draw(explanation, title, path, hparams):
     ]
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     figure.suptitle(
-        f"{title}: the classifier hears “{explanation.label}” "
-        f"({percent(explanation.probability)})\n"
+        plots.literal(f"{title}: the classifier hears “{explanation.label}” ")
+        + f"({percent(explanation.probability)})\n"
         f"from the interpretation alone: {percent(explanation.kept)}; from the rest "
         f"without it: {percent(explanation.left)}",
         fontweight="bold",

@@ -47,7 +47,7 @@ def codec_class(name, path):
     listed = ", ".join(sorted(known)) or "none, so sb_espnet_vq is not installed"
     if stock:
         listed += f"; of ESPnet {', '.join(sorted(stock))}"
-    near = difflib.get_close_matches(name, [*known, *stock], 1)
+    near = difflib.get_close_matches(name, [*known, *stock], 1, 0.8)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise ConfigError(f"{path}: no codec {name!r}{hint}; known are {listed}")
 

@@ -202,6 +202,26 @@ def draw_spectrogram(axes: Any, signal: Any, sample_rate: int, title: str) -> No
     axes.figure.colorbar(image, ax=axes, label="magnitude (dB)")
 
 
+def literal(text: str) -> str:
+    """Have matplotlib draw a text as it is, not as a formula between two `$`.
+
+    Arguments
+    ---------
+    text : str
+        Such as the name of a file or of a class.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> print(literal("$5 or $6"))
+    \\$5 or \\$6
+    """
+    return text.replace("$", r"\$")
+
+
 def new_figure(panels: int, title: str = "") -> tuple[Any, list[Any]]:
     """A figure of panels, two in a row.
 
@@ -222,7 +242,7 @@ def new_figure(panels: int, title: str = "") -> tuple[Any, list[Any]]:
 
     rows = (panels + 1) // 2
     figure = Figure(figsize=(12, 4.2 * rows), layout="constrained")
-    figure.suptitle(title, fontweight="bold")
+    figure.suptitle(literal(title), fontweight="bold")
     axes = figure.subplots(rows, 2, squeeze=False).ravel().tolist()
     for spare in axes[panels:]:
         spare.axis("off")

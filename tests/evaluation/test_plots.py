@@ -56,6 +56,15 @@ def test_a_run_of_one_epoch_and_an_unused_codebook_can_be_drawn(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 0
 
 
+@pytest.mark.parametrize("name", ["$x$", "$\\bad$ $", "a$b"])
+def test_a_name_with_dollars_is_no_formula(tmp_path, name):
+    plots = pytest.importorskip("sb_espnet_vq.evaluation.plots")
+    pytest.importorskip("matplotlib")
+    figure, _ = plots.new_figure(2, f"{name}, test speech")
+    plots.save_figure(figure, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
 def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")

@@ -112,6 +112,15 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
     assert not list(tmp_path.iterdir())
     with pytest.raises(CheckpointError, match="no run of a recipe"):
         load_trained(tmp_path, "codec")
+    # A key of the YAML that is a part of what was saved, and one that is none.
+    for name in ("encoder", "code"):
+        with pytest.raises(
+            CheckpointError,
+            match=f"no module '{name}' was saved; there are codec, disc",
+        ):
+            load_trained(uninterrupted, name, min_key="mel")
+    with pytest.raises(CheckpointError, match="no checkpoint with a figure 'nats'"):
+        load_trained(uninterrupted, "codec", min_key="nats")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The ESPnet codec recipe from audio files to figures, tiny."""
 
+import copy
 import importlib
 import json
 import math
@@ -21,6 +22,7 @@ from sb_espnet_vq.corpora import CorpusError, Utterance
 from sb_espnet_vq.corpora.audio import AudioInfo
 from sb_espnet_vq.gan_codec.codecs import CODECS
 from sb_espnet_vq.gan_codec.task import VQGANCodecTask
+from sb_espnet_vq.run_lock import lock_folder
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "espnet_codec"
@@ -234,6 +236,93 @@ def test_a_stopped_run_leaves_no_process(corpus, tmp_path):
     assert not left
 
 
+FAILING = """#!/bin/bash
+# A Python whose training fails, as soon as the watcher of its log is at work.
+case "$*" in *gan_codec_train*) sleep 0.5; echo out of memory; exit 3 ;; esac
+exec '{python}' "$@"
+"""
+
+
+@pytest.fixture
+def prepared(corpus, tmp_path):
+    """A folder in which training can begin, and a Python that cannot train."""
+    for part in ("train", "valid"):
+        shapes = tmp_path / "out/exp/shapes" / part
+        shapes.mkdir(parents=True)
+        (shapes / "audio_shape").touch()
+    python = tmp_path / "python"
+    python.write_text(FAILING.format(python=sys.executable))
+    python.chmod(0o755)
+    words = ["--output_folder", "out", "--stage", "3", "--python", python]
+    return [corpus / "tiny.yaml", *words]
+
+
+def test_a_training_that_fails_leaves_no_process(prepared, tmp_path):
+    """Who reads what it prints would wait for ever for the end."""
+    done = subprocess.run(
+        ["bash", RECIPE / "run.sh", *map(str, prepared)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "out of memory" in done.stdout
+    assert "this is the end of out/exp/train.log" in done.stdout
+    assert not [line for line in running() if str(tmp_path) in line]
+
+
+HOLDER = """
+import sys, time
+from sb_espnet_vq.run_lock import lock_folder
+lock_folder(*sys.argv[1:])
+print("locked", flush=True)
+time.sleep(600)
+"""
+
+
+def hold(*words):
+    command = [sys.executable, "-c", HOLDER, *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_a_second_run_is_refused_until_the_first_has_ended(prepared, tmp_path):
+    first = hold(tmp_path / "out/exp")
+    try:
+        shown = run(*prepared, at=tmp_path, status=2)
+    finally:
+        first.kill()
+    assert f"another run is using this folder: process {first.pid} on" in shown
+    assert not (tmp_path / "out/exp/train.yaml").exists()
+    first.wait()
+    # Killed, it stands in nobody's way: this one comes as far as training.
+    assert "out of memory" in run(*prepared, at=tmp_path, status=1)
+
+
+def test_data_that_a_run_reads_are_not_made_anew(scripts, tmp_path):
+    folder = sounds(tmp_path / "in", 1)
+    data = prepare(scripts, tmp_path, data_folder=folder, join_seconds=0.5)
+    # This process lets go of them.
+    lock_folder(tmp_path / "elsewhere")
+    first = hold(tmp_path, ".data.lock")
+    try:
+        # The same data are at hand.
+        prepare(scripts, tmp_path, data_folder=folder, join_seconds=0.5)
+        with pytest.raises(ConfigError, match=f"process {first.pid} on"):
+            prepare(scripts, tmp_path, data_folder=folder, join_seconds=0.6)
+    finally:
+        first.kill()
+        first.wait()
+    assert len(list(data.glob("*/wav/*.wav"))) == 6
+
+
 def running():
     """The working folder and command line of every process."""
     for process in Path("/proc").glob("[0-9]*"):
@@ -250,6 +339,19 @@ WRONG = [
     (["--stage", "two"], "--stage takes a whole number, not 'two'"),
     (["--held_out", "half"], "--held_out takes two shares"),
     (["tiny.yaml", "more"], "more is no option"),
+    (["--stage", "0"], "--stage takes a number from 1 to 6, not 0"),
+    (["--stop_stage", "7"], "--stop_stage takes a number from 1 to 6, not 7"),
+    (["--stage=4", "--stop_stage=3"], "--stop_stage 3 is before --stage 4"),
+    (["--nj", "0"], "--nj takes a number above 0"),
+    (["--nj", "-1"], "--nj takes a whole number, not '-1'"),
+    (["--ngpu", "one"], "--ngpu takes a whole number, not 'one'"),
+    (["--join_seconds", "-1"], "--join_seconds takes a number, not '-1'"),
+    (["--peak", "1.5"], "--peak takes a number from 0 to 1, not 1.5"),
+    (["--held_out", "0.5 0.5"], "--held_out takes two shares above 0 that add up"),
+    (["--held_out", "0 0.5"], "--held_out takes two shares above 0 that add up"),
+    (["--output_folder", "a,b", "--expdir", "exp"], "a,b/data: ESPnet's options take"),
+    # The last of an option given twice wins.
+    (["--nj", "2", "--nj", "none"], "--nj takes a whole number, not 'none'"),
     # One of those that the configuration is checked for, below.
     (["none.yaml"], "none.yaml: no such training configuration"),
 ]
@@ -288,6 +390,12 @@ def write_config(folder, **changes):
     return path
 
 
+def generator(**options):
+    conf = copy.deepcopy(TINY["codec_conf"])
+    conf["generator_params"] |= options
+    return {"codec_conf": conf}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -297,6 +405,21 @@ def write_config(folder, **changes):
         ({"codec": "vq_none"}, "no codec 'vq_none'; known are .*vq_dac"),
         ({"codec_conf": {}}, "codec_conf needs sampling_rate"),
         ({"codec": None}, "has codec and codec_conf"),
+        ({"codec": "soundstreem"}, r"no codec 'soundstreem' \(did you mean .*soundstr"),
+        (
+            {"codec": "hificodec"},
+            "no codec 'hificodec'; known are .*of ESPnet dac, enc",
+        ),
+        ({"codec": "funcodec"}, "cannot build codec funcodec from this codec_conf"),
+        # As FunCodec's own configuration has them.
+        (
+            generator(encdec_ratios=[[4, 1], [2, 1]]),
+            "encdec_ratios must be a list of wh",
+        ),
+        (generator(encdec_ratios=8), "encdec_ratios must be a list of whole numbers"),
+        (generator(encdec_ratios=[4, 0]), "encdec_ratios must be a list of whole num"),
+        (generator(encdec_n_filters="many"), "cannot build codec vq_soundstream"),
+        (generator(hidden=8), "cannot build codec vq_soundstream .*'hidden'"),
     ],
     ids=str,
 )
@@ -370,6 +493,18 @@ def test_an_empty_file_is_named(scripts, corpus, tmp_path):
     # In a folder it is left out.
     data = prepare(scripts, tmp_path, data_folder=folder, join_seconds=0.5)
     assert len(list(data.glob("*/wav/*.wav"))) == 5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_recording_that_is_not_finite_is_left_out(scripts, tmp_path, value, caplog):
+    folder = sounds(tmp_path / "in", 1)
+    wave, _ = soundfile.read(folder / "s3.wav")
+    wave[4000] = value
+    soundfile.write(folder / "s3.wav", wave, RATE, "FLOAT")
+    data = prepare(scripts, tmp_path, data_folder=folder, join_seconds=0.5)
+    assert "s3.wav: it has samples that are NaN or infinite" in caplog.text
+    written = {path.stem: path for path in data.glob("*/wav/*.wav")}
+    assert sorted(written) == ["s0", "s1", "s2", "s4", "s5"]
 
 
 def test_data_are_made_again_when_their_source_changes(scripts, tmp_path):
