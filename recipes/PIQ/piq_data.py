@@ -33,15 +33,6 @@ def check_settings(hparams):
     hparams : dict
         From the YAML.
     """
-    if not 0 < hparams["mask_threshold"] < 1:
-        raise ConfigError(
-            "mask_threshold must be above 0 and below 1 (a share of the loudest), not "
-            f"{hparams['mask_threshold']}"
-        )
-    weights = [name for name in hparams if name.endswith("_weight")]
-    for name in weights:
-        if not hparams[name] >= 0:
-            raise ConfigError(f"{name} must not be below 0, not {hparams[name]}")
     path = _settings_path(hparams)
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))

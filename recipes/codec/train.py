@@ -6,7 +6,6 @@
 """
 
 import copy
-import math
 
 from codec_brain import CodecBrain
 from codec_evaluate import evaluate
@@ -50,14 +49,6 @@ def check_settings(hparams):
         From the YAML.
     """
     codec = hparams["codec"]
-    bandwidths = hparams["bandwidths"]
-    if not isinstance(bandwidths, list) or not bandwidths:
-        raise ConfigError(f"bandwidths must be a list of kbit/s, not {bandwidths!r}")
-    for bandwidth in bandwidths:
-        if isinstance(bandwidth, bool) or not isinstance(bandwidth, int | float):
-            raise ConfigError(f"bandwidths must be numbers (kbit/s), not {bandwidth!r}")
-        if not 0 < bandwidth < math.inf:
-            raise ConfigError(f"bandwidths must be above 0 kbit/s, not {bandwidth}")
     if hparams["segment_seconds"] * hparams["sample_rate"] < codec.hop:
         raise ConfigError(
             f"segment_seconds {hparams['segment_seconds']} is shorter than a frame of "

@@ -49,22 +49,6 @@ def check_settings(hparams):
     hparams : dict
         From the YAML.
     """
-    for name in ("mask_length", "num_negatives"):
-        if not (isinstance(hparams[name], int) and hparams[name] >= 1):
-            raise ConfigError(f"{name} must be 1 or more, not {hparams[name]!r}")
-    if not 0 < hparams["mask_prob"] <= 1:
-        raise ConfigError(
-            "mask_prob, the chance of a frame to start a masked span, must be above 0 "
-            f"and at most 1, not {hparams['mask_prob']}"
-        )
-    if not hparams["logit_temperature"] > 0:
-        raise ConfigError(
-            f"logit_temperature must be above 0, not {hparams['logit_temperature']}"
-        )
-    if hparams["diversity_weight"] < 0:
-        raise ConfigError(
-            f"diversity_weight must not be negative: {hparams['diversity_weight']}"
-        )
     if "stack" in hparams:
         width = ("n_mels * stack", hparams["n_mels"] * hparams["stack"])
     else:

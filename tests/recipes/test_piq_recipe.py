@@ -354,8 +354,11 @@ def test_every_configuration_builds_in_its_full_size(recipe, tmp_path, file):
         ({"n_fft": 100}, "n_fft must be a multiple of 64"),
         ({"hop_length": 200}, "hop_length 200 must be below win_length 128"),
         ({"codebook_size": 1}, "key"),
-        ({"mask_threshold": 1.5}, "mask_threshold must be above 0 and below 1"),
-        ({"fidelity_weight": -1.0}, "fidelity_weight must not be below 0"),
+        (
+            {"mask_threshold": 1.5},
+            "mask_threshold must be a number above 0 and below 1",
+        ),
+        ({"fidelity_weight": -1.0}, "fidelity_weight must be a number of at least 0"),
         ({"n_classes": 3}, "has 2 classes .*give --n_classes 2"),
         ({"train_folds": "[1]", "test_folds": "[2]"}, "has no column fold"),
         ({"manifest": "missing.csv"}, "missing.csv: no such manifest"),

@@ -281,11 +281,14 @@ def test_the_other_configurations_take_a_step(recipe, corpus, tmp_path, yaml, op
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ({"num_negatives": 0}, "num_negatives must be 1 or more"),
-        ({"mask_length": 2.5}, "mask_length must be 1 or more, not 2.5"),
-        ({"mask_prob": 0}, "mask_prob, .* must be above 0"),
-        ({"logit_temperature": 0}, "logit_temperature must be above 0"),
-        ({"diversity_weight": -1}, "diversity_weight must not be negative"),
+        (
+            {"num_negatives": 0},
+            "num_negatives must be a whole number of at least 1, not 0",
+        ),
+        ({"mask_length": 2.5}, "mask_length must be a whole number .* not 2.5"),
+        ({"mask_prob": 0}, "mask_prob must be a number above 0 and at most 1"),
+        ({"logit_temperature": 0}, "logit_temperature must be a number above 0"),
+        ({"diversity_weight": -1}, "diversity_weight must be a number of at least 0"),
         ({"probe_layer": 2}, "probe_layer must be 1 ... 1"),
         ({"latent_dim": 30}, "latent_dim must be n_mels . stack = 20"),
         ({"quantizer": "gumble"}, "gumble"),
