@@ -146,6 +146,25 @@ def test_fine_tuning_in_speechbrain_loads_the_checkpoint(
     assert extractor.eval()(torch.randn(2, 4000)).shape[-1] == 8
 
 
+def test_a_resumed_extractor_is_not_started_from_data_again(
+    recipe, corpus, tmp_path, monkeypatch
+):
+    options = {"manifest": corpus / "manifest.csv", "output_folder": tmp_path}
+    options |= WAVEFORM
+    recipe.main(command("fsdd_waveform.yaml", options | {"number_of_epochs": 1}))
+    path = max((tmp_path / "save").glob("CKPT*/latent_extractor.ckpt"))
+    saved = torch.load(path, weights_only=True)
+    begin, seen = recipe.Wav2Vec2Brain.on_fit_start, []
+
+    def look(brain):
+        begin(brain)
+        seen.append(brain.hparams.latent_extractor.norm.weight.detach().clone())
+
+    monkeypatch.setattr(recipe.Wav2Vec2Brain, "on_fit_start", look)
+    recipe.main(command("fsdd_waveform.yaml", options | {"number_of_epochs": 2}))
+    assert torch.equal(seen[0], saved["norm.weight"])
+
+
 @pytest.fixture
 def brain(recipe, corpus, tmp_path):
     from speechbrain import parse_arguments
