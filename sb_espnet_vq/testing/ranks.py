@@ -33,7 +33,7 @@ _PARTS = {
     "only padding on rank 1": 2,
     "only padding on rank 0": 2,
     "a module made before the process group": 3,
-    "compiled after the first step": 2,
+    "compiled from the first step": 2,
 }
 _COLLECTIVE_TIMEOUT = 60.0
 _TIMEOUT = 240.0
@@ -93,7 +93,7 @@ def _train_part(name, options, scenario, rank, ranks, q=None) -> dict:
             dist.broadcast(parameter.data, 0)
     steps, call = [], q.train()
     for step in range(_STEPS):
-        if step == 1 and ranks > 1 and scenario.startswith("compiled"):
+        if step == 0 and ranks > 1 and scenario.startswith("compiled"):
             call = compiled(q)
         steps.append(_step(q, call, scenario, rank, ranks, step))
     state = {k: v.detach().clone() for k, v in q.named_buffers()}
