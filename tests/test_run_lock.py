@@ -16,18 +16,17 @@ pytest.importorskip("fcntl")
 
 ROOT = Path(__file__).parents[1]
 HOLDER = """
-import sys, time
+import os, sys, time
 from sb_espnet_vq.run_lock import lock_folder
 lock_folder(sys.argv[1])
 {more}
-print("locked", flush=True)
+os.write(1, b"locked\\n")  # whole, since a worker may write too
 time.sleep(600)
 """
 # As a loader's worker, which outlives a killed run for seconds.
 WORKER = """
-import os
 if not os.fork():
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())
     time.sleep(600)
 """
 

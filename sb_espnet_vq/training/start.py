@@ -76,8 +76,8 @@ def begin(
 
 def _read_command_line(arguments: list[str]) -> tuple[str, Any, Hparams]:
     """As SpeechBrain's own parser, with overrides as a mapping."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        sb.parse_arguments(arguments or ["--help"])
+    if not arguments or not {"-h", "--help"}.isdisjoint(arguments):
+        sb.parse_arguments(["--help"])  # exits
     file, *rest = arguments
     if file.startswith("-"):
         raise ConfigError(f"the hparams file stands before all options, not {file}")

@@ -418,8 +418,8 @@ def generator(**options):
         ),
         (generator(encdec_ratios=8), "encdec_ratios must be a list of whole numbers"),
         (generator(encdec_ratios=[4, 0]), "encdec_ratios must be a list of whole num"),
-        (generator(encdec_n_filters="many"), "cannot build codec vq_soundstream"),
-        (generator(hidden=8), "cannot build codec vq_soundstream .*'hidden'"),
+        (generator(encdec_n_filters="many"), "encdec_n_filters: argument .*of int"),
+        (generator(hidden=8), "generator_params.hidden: .* has no option 'hidden'"),
     ],
     ids=str,
 )
