@@ -1,5 +1,7 @@
 """What depends on where a tensor is, and on whether operations are recorded."""
 
+import weakref
+
 import torch
 from torch import Tensor
 
@@ -46,25 +48,37 @@ def eager_on_cpu(x: Tensor) -> bool:
     return plain and x.device.type == "cpu" and not tracing()
 
 
-def version_of(x: Tensor) -> object:
-    """Return a value that changes when ``x`` is replaced or written in place.
+class TensorVersion:
+    """Recognizes a tensor that was neither replaced nor written to since.
+
+    Writes in place count, but for those through ``x.data``.
 
     Arguments
     ---------
     x : torch.Tensor
-        Any tensor. A write through ``x.data`` is not seen.
-
-    Returns
-    -------
-    object
-        To be compared by ``==``.
+        Any tensor.
 
     Example
     -------
     >>> x = torch.zeros(1)
-    >>> before = version_of(x)
-    >>> version_of(x) == before, version_of(x.add_(1)) == before
+    >>> version = TensorVersion(x)
+    >>> version.is_of(x), version.is_of(x.add_(1))
     (True, False)
     """
-    # Tensors made in inference mode count no writes: never equal to another.
-    return object() if x.is_inference() else (id(x), x._version)
+
+    def __init__(self, x: Tensor):
+        self._tensor = weakref.ref(x)
+        # Tensors made in inference mode count no writes.
+        self._version = None if x.is_inference() else x._version
+
+    def __reduce__(self):
+        # A copy is of no tensor: weak references cannot be stored.
+        return TensorVersion, (torch.empty(0),)
+
+    def is_of(self, x: Tensor) -> bool:
+        """Tell whether ``x`` is that tensor, with the values of then."""
+        return (
+            self._version is not None
+            and self._tensor() is x
+            and self._version == x._version
+        )

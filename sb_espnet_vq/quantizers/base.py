@@ -276,7 +276,8 @@ class Quantizer(LearningModule, ABC):
         shape = (self.n_codebooks, self.codebook_size)
         if entries is not None:
             check_held(type(self).__name__, entries, shape)
-            entries = entries.expand(shape)
+            device = next(chain(self.parameters(), self.buffers())).device
+            entries = entries.expand(shape).to(device, copy=True)
         self._hold(entries)
 
     def extra_repr(self) -> str:
@@ -364,7 +365,7 @@ class Quantizer(LearningModule, ABC):
         terms = {name: term * spoilt for name, term in found.terms.items()}
         for name, term in terms.items():
             loss = loss + self.loss_weights[name] * term
-        if self.training and torch.is_grad_enabled():
+        if self.training and torch.is_grad_enabled() and world_size() > 1:
             # DDP waits for the gradient of every parameter, those of codebooks that
             # this call leaves out too.
             loss = keep_in_graph(

@@ -96,7 +96,7 @@ class ClassPartitionedVQ(Quantizer):
             self.requires_grad_(False)
 
     def _hold(self, entries: Tensor | None) -> None:
-        self.held = None if entries is None else entries[0].clone()
+        self.held = None if entries is None else entries[0]
 
     def _quantize(self, frames: Frames) -> Quantized:
         codes = self._search(frames)

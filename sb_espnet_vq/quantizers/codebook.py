@@ -96,13 +96,11 @@ class EMACodebook(nn.Module):
         )
         embed = nn.init.kaiming_uniform_(torch.empty(codebook_size, dim))
         self.register_buffer("inited", torch.tensor([float(not kmeans_init)]))
-        # A random entry that no frame chooses has the average sum of one frame and a
-        # count near 0: it flies off, and where nothing revives it, for good. There
-        # each starts with the count of one frame.
-        count = float(not kmeans_init and not threshold_ema_dead_code)
-        self.register_buffer("cluster_size", torch.full((codebook_size,), count))
+        self.register_buffer("cluster_size", torch.zeros(codebook_size))
         self.register_buffer("embed", embed)
-        self.register_buffer("embed_avg", embed.clone())
+        # A random start counts no frame. Were an entry itself its average sum, as
+        # upstream's is, the first frames that choose it would fling it far away.
+        self.register_buffer("embed_avg", embed.clone() if kmeans_init else embed * 0)
         self.register_buffer("held", None, persistent=False)
         self._flag = StartFlag()
         self._flag.set(self.inited, not kmeans_init)
@@ -122,7 +120,7 @@ class EMACodebook(nn.Module):
 
     def hold(self, entries: Tensor | None) -> None:
         """Keep the entries where ``entries`` (codebook_size,) is True as they are."""
-        self.held = None if entries is None else entries.to(self.embed.device).clone()
+        self.held = entries
 
     @property
     def started(self) -> bool:

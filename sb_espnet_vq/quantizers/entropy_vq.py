@@ -88,7 +88,7 @@ class EntropyVQ(Quantizer):
             self.requires_grad_(False)
 
     def _hold(self, entries: Tensor | None) -> None:
-        self.held = None if entries is None else entries[0].clone()
+        self.held = None if entries is None else entries[0]
 
     def _quantize(self, frames: Frames) -> Quantized:
         table = without_held(self.codebook.weight, self.held).to(frames.x.dtype)

@@ -158,7 +158,7 @@ class GumbelVQ(SeveralCodebooks):
         return draw_entries(x, linear, tables, self.temperature(), frame_weight)
 
     def _hold(self, entries: Tensor | None) -> None:
-        self.held = None if entries is None else entries.clone()
+        self.held = entries
 
     def _quantize(self, frames: Frames, levels: int | None = None) -> Quantized:
         if not self.training:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sb_espnet_vq.ops.devices import version_of
+from sb_espnet_vq.ops.devices import TensorVersion, eager_on_cpu
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import best_score
@@ -63,7 +63,7 @@ class RandomProjection(Quantizer):
         self.register_buffer("P", projection)
         self.register_buffer("CB", F.normalize(torch.randn(codebook_size, code_dim)))
         self.register_buffer("unproject", _pseudo_inverse(self.P), persistent=False)
-        self._inverted = version_of(self.P)
+        self._note_inverse()
 
     def _quantize(self, frames: Frames) -> Quantized:
         codes = self._search(frames)
@@ -82,10 +82,24 @@ class RandomProjection(Quantizer):
 
     def _inverse(self) -> Tensor:
         """Return the pseudo-inverse of P as it is now."""
-        if not torch.compiler.is_compiling() and self._inverted != version_of(self.P):
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            return self.unproject  # ONNX has no such operator
+        if torch.compiler.is_compiling():
+            return _pseudo_inverse(self.P)
+        # On a GPU a comparison of values would make the host wait.
+        copy, version = self._inverted
+        if eager_on_cpu(self.P):
+            known = copy.device == self.P.device and torch.equal(copy, self.P)
+        else:
+            known = version.is_of(self.P)
+        if not known or self.unproject.dtype != self.P.dtype:
             self.unproject = _pseudo_inverse(self.P).to(self.P.dtype)
-            self._inverted = version_of(self.P)
+            self._note_inverse()
         return self.unproject
+
+    def _note_inverse(self) -> None:
+        """Remember which projection was inverted."""
+        self._inverted = self.P.detach().clone(), TensorVersion(self.P)
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)

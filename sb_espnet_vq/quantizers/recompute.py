@@ -6,7 +6,6 @@ give other codes, and change them twice. It is therefore run again on a copy of 
 the buffers were before its first run.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -14,13 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-# Forwards between two backward passes of which copies are kept.
-_MOST_CALLS = 8
-
 
 class _Call(NamedTuple):
     checksum: Tensor
     buffers: list[Tensor | None]
+    with_grad: bool
     # Backward passes (autograd's numbers for them) that have run it again.
     repeats: list[int]
 
@@ -29,7 +26,7 @@ class BufferHistory:
     """Copies of a module's buffers from before the forwards that may run again."""
 
     def __init__(self):
-        self._calls: deque[_Call] = deque(maxlen=_MOST_CALLS)
+        self._calls: list[_Call] = []
 
     def __reduce__(self):
         # A copy of the module has not run anything yet.
@@ -45,16 +42,21 @@ class BufferHistory:
             Its buffers, those of submodules too, may be changed in place.
         x : torch.Tensor
             The input, by which a forward that runs again is recognized.
+
+        Raises
+        ------
+        RuntimeError
+            If a forward runs again whose buffers were not kept.
         """
         backward = _current_backward()
         if backward < 0:
             self._remember(module, x)
             yield
             return
-        buffers = self._buffers_before(x, backward)
+        before = self._buffers_before(x, backward)
         places = _buffer_places(module)
         now = [owner._buffers[name] for owner, name in places]
-        for (owner, name), buffer in zip(places, buffers or now, strict=True):
+        for (owner, name), buffer in zip(places, before, strict=True):
             owner._buffers[name] = None if buffer is None else buffer.clone()
         try:
             yield
@@ -63,29 +65,31 @@ class BufferHistory:
                 owner._buffers[name] = buffer
 
     def _remember(self, module: nn.Module, x: Tensor) -> None:
-        # The backward pass of those that ran again is over.
-        waiting = [call for call in self._calls if not call.repeats]
-        self._calls = deque(waiting, maxlen=_MOST_CALLS)
+        # The backward pass of those that ran again is over. Of forwards without
+        # gradient, which are reentrant checkpointing's or nobody's, the last is kept.
+        with_grad = torch.is_grad_enabled()
+        self._calls = [
+            call
+            for call in self._calls
+            if not call.repeats and (call.with_grad or with_grad)
+        ]
         if not _may_run_again():
             return
-        if not torch.is_grad_enabled():
-            # Reentrant checkpointing, or just a forward without gradient, of which
-            # there may be many: the last one is kept.
-            self._calls.clear()
         buffers = [owner._buffers[name] for owner, name in _buffer_places(module)]
         copies = [None if b is None else b.clone() for b in buffers]
-        self._calls.append(_Call(_checksum(x), copies, []))
+        self._calls.append(_Call(_checksum(x), copies, with_grad, []))
 
-    def _buffers_before(self, x: Tensor, backward: int) -> list[Tensor | None] | None:
-        calls = [c for c in reversed(self._calls) if backward not in c.repeats]
-        if len(calls) > 1:
-            # Backward passes of several losses come in any order.
-            mine = _checksum(x)
-            calls = [c for c in calls if torch.equal(c.checksum, mine)] or calls
-        if not calls:
-            return None
-        calls[0].repeats.append(backward)
-        return calls[0].buffers
+    def _buffers_before(self, x: Tensor, backward: int) -> list[Tensor | None]:
+        mine = _checksum(x)
+        for call in reversed(self._calls):
+            if backward not in call.repeats and torch.equal(call.checksum, mine):
+                call.repeats.append(backward)
+                return call.buffers
+        raise RuntimeError(
+            "activation checkpointing runs a forward of the quantizer again that it "
+            "does not remember: of several reentrant ones before a backward it knows "
+            "the last. Use checkpoint(..., use_reentrant=False)"
+        )
 
 
 def _current_backward() -> int:
@@ -109,5 +113,6 @@ def _buffer_places(module: nn.Module) -> list[tuple[nn.Module, str]]:
 
 @torch.no_grad()
 def _checksum(x: Tensor) -> Tensor:
-    """Sum up, with NaN, which equals nothing, left out."""
-    return x.nan_to_num().double().sum()
+    """Sum up what is finite, rows weighted by their place."""
+    rows = x.reshape(-1, x.shape[-1]).sum(1, dtype=torch.float64).nan_to_num(0, 0, 0)
+    return rows @ torch.arange(1, len(rows) + 1, dtype=rows.dtype, device=x.device)

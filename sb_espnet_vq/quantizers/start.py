@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from sb_espnet_vq.ops.devices import eager_on_cpu, version_of
+from sb_espnet_vq.ops.devices import TensorVersion, eager_on_cpu
 from sb_espnet_vq.ops.ema import smoothed_means
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.kmeans import kmeans
@@ -37,10 +37,12 @@ class StartFlag:
     """
 
     def __init__(self):
-        self.number = next(_numbers)
+        number = next(_numbers)
+        # A tensor, since a graph would be specialized on a number.
+        self.number = torch.tensor(number, device="cpu")
         self._value = False
-        self._version: object = None
-        _flags[self.number] = self
+        self._version: TensorVersion | None = None
+        _flags[number] = self
 
     def __reduce__(self):
         # A copy belongs to another codebook, whose buffer it has to read.
@@ -50,13 +52,14 @@ class StartFlag:
         """Return whether the codebook with the buffer ``inited`` is started."""
         if torch.compiler.is_compiling():
             return self._value
-        if eager_on_cpu(inited) or self._version != version_of(inited):
+        known = self._version is not None and self._version.is_of(inited)
+        if eager_on_cpu(inited) or not known:
             self.set(inited, bool(inited > 0))
         return self._value
 
     def set(self, inited: Tensor, value: bool) -> None:
         """Take over a value that is known without reading ``inited``."""
-        self._value, self._version = value, version_of(inited)
+        self._value, self._version = value, TensorVersion(inited)
 
 
 _numbers = count()
@@ -70,13 +73,13 @@ def start_from_frames_(state: CodebookState, frames: Frames, iterations: int) ->
     Arguments
     ---------
     state : CodebookState
-        Written in place.
+        Written in place, unless it is started.
     frames : Frames
         With x (N, dim). Their number is read by the host.
     iterations : int
         Rounds of k-means.
     """
-    if int(frames.n_valid) == 0:
+    if bool(state.inited > 0) or int(frames.n_valid) == 0:
         return
     centres, counts = kmeans(frames, len(state.embed), iterations)
     state.cluster_size.copy_(counts)
@@ -103,7 +106,7 @@ def start_codebook(
     offset: Tensor,
     shared: bool,
     iterations: int,
-    flag: int,
+    flag: Tensor,
 ) -> None:
     """Start a codebook from within a compiled graph, as one operator.
 
@@ -111,9 +114,7 @@ def start_codebook(
     `StartFlag` with the number ``flag``, so that the next graph does without it.
     """
     state = CodebookState(inited, cluster_size, embed, embed_avg)
-    if not bool(inited > 0):
-        weight = valid.to(x.dtype)
-        frames = Frames(x, valid, weight, n_valid, offset, shared)
-        start_from_frames_(state, frames, iterations)
-    if flag in _flags:
-        _flags[flag].set(inited, bool(inited > 0))
+    frames = Frames(x, valid, valid.to(x.dtype), n_valid, offset, shared)
+    start_from_frames_(state, frames, iterations)
+    if (known := _flags.get(int(flag))) is not None:
+        known.set(inited, bool(inited > 0))
