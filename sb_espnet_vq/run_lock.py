@@ -46,7 +46,9 @@ def lock_folder(folder: str | Path, name: str = LOCK) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        # A link that somebody put here is not followed and written to.
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        file = open(os.open(path, flags, 0o666), "a+", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
     try:

@@ -173,9 +173,11 @@ def _is_complete(corpus: Path) -> bool:
 
 
 def _move_into_place(corpus: Path, target: Path) -> None:
-    if _is_complete(target):
-        # Another process was faster; its files are the same.
-        return
-    if target.exists():
-        shutil.rmtree(target)
-    os.rename(corpus, target)
+    try:
+        os.rename(corpus, target)
+    except OSError:
+        # Another process was faster, and its files are the same; or it was killed.
+        if _is_complete(target):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(corpus, target)

@@ -46,7 +46,7 @@ def _checked(method: Any, swaps: Sequence[Swap]) -> Any:
     def start(brain, *args, **kwargs):
         if brain.checkpointer is not None:
             _refuse_other_swaps(brain.checkpointer, swaps)
-        if swaps and _is_main_process():
+        if _is_main_process():
             _leave_traces(brain, swaps)
         return method(brain, *args, **kwargs)
 
@@ -78,12 +78,14 @@ def _leave_traces(brain: Any, swaps: Sequence[Swap]) -> None:
                 swap.path,
             )
     if brain.checkpointer is not None:
-        folder = Path(brain.checkpointer.checkpoints_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / RECORD, "".join(f"{line}\n" for line in _lines(swaps)))
+        record = Path(brain.checkpointer.checkpoints_dir, RECORD)
+        # A run that ended before its first checkpoint may have left another one.
+        if swaps or record.exists():
+            record.parent.mkdir(parents=True, exist_ok=True)
+            _write(record, "".join(f"{line}\n" for line in _lines(swaps)))
     output = getattr(getattr(brain, "hparams", None), "output_folder", None)
     saved = Path(output, "hyperparams.yaml") if output else None
-    if saved is not None and saved.is_file():
+    if swaps and saved is not None and saved.is_file():
         _head(saved, "".join(f"# --swap {swap.canonical}\n" for swap in swaps))
 
 

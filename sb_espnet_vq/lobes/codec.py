@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError, ShapeError
 from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.ops.bandwidth import bandwidth_per_codebook, codebooks_for_bandwidth
 from sb_espnet_vq.quantizers.base import Quantizer
-from sb_espnet_vq.quantizers.checks import other_family
+from sb_espnet_vq.quantizers.checks import other_family, signed_codes
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.registry import build
 
@@ -237,24 +238,29 @@ class Codec(FreezableModule):
         ValueError
             If a code is out of range (eager mode on a CPU; else NaN).
         """
+        if isinstance(codes, Tensor) and codes.dim() != 3:
+            raise ShapeError(f"codes must be (B, T, K), got {tuple(codes.shape)}")
         frames = self.quantizer.decode(codes)
         length = codes.shape[1] * self.hop
         if samples is None:
-            steps = torch.arange(1, codes.shape[1] + 1, device=codes.device)
-            last = (steps * (codes >= 0).any(-1)).amax(1)
+            real = signed_codes(codes, self.quantizer.codebook_size) >= 0
+            steps = torch.arange(codes.shape[1] + 1, device=codes.device)
+            last = (steps * F.pad(real.any(-1), (1, 0))).amax(1)
             return self._to_audio(frames, last * self.hop, length)
         longest = self._longest(samples, codes.shape[0], length)
         return self._to_audio(frames, samples, longest)
 
     @staticmethod
     def _longest(samples: Tensor, rows: int, most: int) -> int:
-        if samples.shape != (rows,):
+        if not isinstance(samples, Tensor) or samples.shape != (rows,):
+            is_tensor = isinstance(samples, Tensor)
+            got = tuple(samples.shape) if is_tensor else type(samples).__name__
             raise ShapeError(
                 f"samples must be ({rows},), one number for each row of codes; got "
-                f"{tuple(samples.shape)}"
+                f"{got}"
             )
-        longest = int(samples.max())
-        if int(samples.min()) < 0 or longest > most:
+        longest = int(samples.max()) if rows else 0
+        if rows and int(samples.min()) < 0 or longest > most:
             raise ShapeError(
                 f"samples must lie in [0, {most}], what the codes stand for; got "
                 f"{samples.tolist()}"

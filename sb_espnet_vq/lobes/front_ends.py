@@ -208,9 +208,9 @@ class WaveformFrontEnd(nn.Module):
         norm.bias.sub_(normalize.mean).div_(normalize.std)
         self.started = True
 
-    def _load_from_state_dict(self, *args, **kwargs):
-        super()._load_from_state_dict(*args, **kwargs)
-        self.started = True
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.started |= any(key.startswith(prefix) for key in state_dict)
 
     def _real_frames(self, batch: SpeechBatch) -> torch.Tensor:
         device = self.extractor.norm.weight.device

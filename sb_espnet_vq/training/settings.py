@@ -46,7 +46,7 @@ def split_arguments(
     Raises
     ------
     ConfigError
-        A value is not YAML, or is not what its key is declared as.
+        A value is not YAML, or a word belongs to no option.
 
     Example
     -------
@@ -60,15 +60,17 @@ def split_arguments(
         if argument.startswith("--"):
             key, equals, value = argument[2:].partition("=")
             latest = words[key] = [value] if equals else []
+        elif not words:
+            raise ConfigError(f"{argument}: options start with --, as in --lr 0.1")
         else:
             latest.append(argument)
     taken: list[str] = []
     overrides: dict[str, Any] = {}
     for key, given in words.items():
         value = _value(key, " ".join(given))
-        if given or key not in options:
-            _check(key, value, f"--{key}")
         if key in options:
+            if given:
+                _check(key, value, f"--{key}")
             taken += [f"--{key}", *given]
         else:
             overrides[key] = value

@@ -15,7 +15,7 @@ from torch import Tensor
 class BrainScale:
     """Scales a loss as the Brain that trains the module scales its own.
 
-    Every Brain that is built after the first of these looks for those of its modules.
+    That is the first Brain built with the module, then each whose ``fit`` starts.
     Without a Brain the loss stays as it is. Copies and pickles belong to no Brain.
 
     Example
@@ -29,9 +29,10 @@ class BrainScale:
         self._brain: Any = _nobody
         _watch_brains()
 
-    def follow(self, brain: Any) -> None:
-        """Scale as this Brain does from now on."""
-        self._brain = weakref.ref(brain)
+    def follow(self, brain: Any, trains: bool) -> None:
+        """Scale as this Brain does, if it trains now or there is no other."""
+        if trains or self._brain() is None:
+            self._brain = weakref.ref(brain)
 
     def __call__(self, loss: Tensor) -> Tensor:
         """Return the loss times the Brain's factor."""
@@ -49,22 +50,31 @@ def _nobody() -> None:
 
 
 def _watch_brains() -> None:
-    """Make Brains look for adapters among their modules when they are built."""
+    """Make Brains tell the adapters among their modules that they are there."""
     try:
         from speechbrain.core import Brain
     except ImportError:
         return
-    build = Brain.__init__
+    build, fit = Brain.__init__, Brain.fit
     if hasattr(build, "tells_adapters"):
         return
 
     @functools.wraps(build)
     def init(self, *args, **kwargs):
         build(self, *args, **kwargs)
-        for module in self.modules.modules():
-            scale = getattr(module, "scale_loss", None)
-            if isinstance(scale, BrainScale):
-                scale.follow(self)
+        _tell_adapters(self, trains=False)
+
+    @functools.wraps(fit)
+    def told_fit(self, *args, **kwargs):
+        _tell_adapters(self, trains=True)
+        return fit(self, *args, **kwargs)
 
     init.tells_adapters = True  # type: ignore[attr-defined]
-    Brain.__init__ = init
+    Brain.__init__, Brain.fit = init, told_fit
+
+
+def _tell_adapters(brain: Any, trains: bool) -> None:
+    for module in brain.modules.modules():
+        scale = getattr(module, "scale_loss", None)
+        if isinstance(scale, BrainScale):
+            scale.follow(brain, trains)
