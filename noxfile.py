@@ -1,4 +1,4 @@
-"""Run the quick tests with the versions of docs/versions.md: ``nox`` or ``nox -s core``.
+"""Quick tests with the versions of docs/versions.md: ``nox`` or ``nox -s core``.
 
 Missing Python versions are skipped. Each environment with toolkits takes 5 GB.
 """
@@ -36,7 +36,7 @@ def core(session: nox.Session, torch: str) -> None:
 @nox.session(python=["3.10", "3.11"])
 @nox.parametrize("torch", ["2.11.0", "2.12.1"])
 def toolkits(session: nox.Session, torch: str) -> None:
-    """Test everything with the last ESPnet for these Pythons and the newest SpeechBrain."""
+    """Test everything with the last ESPnet for Python 3.10 and 3.11."""
     all_tests(session, f"torch=={torch}", "espnet==202511")
 
 
