@@ -11,7 +11,7 @@ import torch
 from sb_espnet_vq.corpora.files import CorpusError
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
-# Audio that libsndfile does not read.
+# Audio formats that are not read.
 OTHER_EXTENSIONS = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ape", ".mka")
 
 
@@ -172,7 +172,7 @@ def _refuse_what_is_no_file(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise CorpusError(
-            f"{path}: the name is not UTF-8, and cannot be listed in a manifest"
+            f"{path}: the name is not UTF-8 and cannot be listed in a manifest"
         ) from None
     if not path.exists():
         raise CorpusError(f"{path}: no such file")

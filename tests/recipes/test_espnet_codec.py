@@ -401,7 +401,7 @@ def generator(**options):
     [
         ({"chunk_length": 801}, "chunk_length must be a multiple of 8"),
         ({"chunk_length": "80,12"}, "multiple of 8"),
-        ({"chunk_length": "long"}, "chunk_length must be samples"),
+        ({"chunk_length": "long"}, "chunk_length must be in samples"),
         ({"codec": "vq_none"}, "no codec 'vq_none'; known are .*vq_dac"),
         ({"codec_conf": {}}, "codec_conf needs sampling_rate"),
         ({"codec": None}, "has codec and codec_conf"),
