@@ -172,7 +172,7 @@ def _refuse_what_is_no_file(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise CorpusError(
-            f"{path}: the name is not UTF-8 and cannot be listed in a manifest"
+            f"{path}: the name is not UTF-8, and cannot be listed in a manifest"
         ) from None
     if not path.exists():
         raise CorpusError(f"{path}: no such file")

@@ -1,14 +1,13 @@
-"""What depends on where a tensor is, and on whether operations are recorded."""
+"""Tests of device and tracing state."""
 
 import torch
 from torch import Tensor
 
 
 def tracing() -> bool:
-    """Tell whether operations are being recorded, so that no value may be read.
+    """Tell whether torch.compile, torch.export or torch.jit.trace is recording.
 
-    By torch.compile, torch.export or torch.jit.trace. What is decided by the shape or
-    the values of one input would be fixed for all others.
+    Decisions by the values of one input would then become constants of the graph.
 
     Returns
     -------
@@ -66,5 +65,5 @@ def version_of(x: Tensor) -> object:
     >>> version_of(x) == before, version_of(x.add_(1)) == before
     (True, False)
     """
-    # Tensors made in inference mode count no writes: never equal to another.
+    # Inference tensors have no version counter: always report a change.
     return object() if x.is_inference() else (id(x), x._version)

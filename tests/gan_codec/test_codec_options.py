@@ -138,12 +138,12 @@ def test_what_is_no_mapping_is_refused(name):
 # --------------------------------------------------------------- errors name the key
 
 BROKEN = [
-    ({"foo": 1}, "codec_conf.foo: ESPnet's SoundStream has no option 'foo'; take"),
+    ({"foo": 1}, "codec_conf.foo: ESPnet's SoundStream has no option 'foo'; remove"),
     (
         {"discriminator_params": {"msstft_discriminator_params": {}}},
         "codec_conf.discriminator_params.msstft_discriminator_params: ESPnet's "
         "SoundStreamDiscriminator has no option 'msstft_discriminator_params'; "
-        "vq_encodec has it: name that codec",
+        "vq_encodec has it: use that codec",
     ),
     (
         {"discriminator_params": {"complexstft_discriminator_params": {"bar": 1}}},
@@ -186,7 +186,7 @@ BROKEN = [
     ),
     (
         {"needs_sb_espnet_vq": "--swap x=bsq"},
-        "codec_conf.needs_sb_espnet_vq: this configuration is one of another codec",
+        "codec_conf.needs_sb_espnet_vq: this configuration is that of another codec",
     ),
 ]
 
@@ -201,7 +201,7 @@ def test_an_error_names_the_key_of_the_yaml(conf, words):
 def test_an_error_under_a_swap_names_the_key_too(tmp_path):
     for swap, words in {
         "bsq": "codec_conf.generator_params.quantizer_bins: bsq needs .* or set "
-        f"--swap {PLACE}=bsq,codebook_size=..., which wins",
+        f"--swap {PLACE}=bsq,codebook_size=..., which overrides",
         "bsq,codebook_size=12": f"--swap {PLACE}=bsq,codebook_size=...: bsq needs",
     }.items():
         with swapped(swap), pytest.raises(ConfigError, match=words):

@@ -67,7 +67,7 @@ def test_a_run_records_its_swap_and_is_read_with_it_alone(tmp_path):
     with pytest.raises(ConfigError) as caught:
         AudioCoding(*map(str, files))
     assert f"python -m sb_espnet_vq.run {recorded} ..." in str(caught.value)
-    with swapped("bsq"), pytest.raises(ConfigError, match="but here --swap .*=bsq;"):
+    with swapped("bsq"), pytest.raises(ConfigError, match="but this process has --swap .*=bsq;"):
         AudioCoding(*map(str, files))
     with swapped("bsq,entropy_weight=0.10"):
         coding = AudioCoding(*map(str, files))
@@ -97,7 +97,7 @@ def test_a_run_without_a_swap_says_nothing_of_one(tmp_path):
 def test_a_configuration_of_a_codec_by_name_is_none_of_a_stock_codec(tmp_path):
     config, model = save(tmp_path, "vq_soundstream", quantizer="bsq")
     config.write_text(config.read_text().replace("codec: vq_", "codec: "))
-    with pytest.raises(ConfigError, match="soundstream is no codec of sb_espnet_vq"):
+    with pytest.raises(ConfigError, match="soundstream is not a codec of sb_espnet_vq"):
         AudioCoding(str(config), str(model))
 
 

@@ -1,8 +1,8 @@
-"""The factor of a Brain's loss, for a loss that the Brain does not see.
+"""Scaling of a loss that is added outside of a SpeechBrain Brain.
 
-A SpeechBrain Brain divides its loss by the micro-batches of a step and multiplies it by
-the factor of its gradient scaler. A loss that an adapter attaches to its output has to
-be scaled alike to keep its weight.
+A Brain divides its loss by the number of micro-batches of a step and multiplies it by
+the factor of its gradient scaler. A loss that an adapter attaches to its output needs
+the same scaling.
 """
 
 import functools
@@ -15,8 +15,8 @@ from torch import Tensor
 class BrainScale:
     """Scales a loss as the Brain that trains the module scales its own.
 
-    Every Brain that is built after the first of these looks for those of its modules.
-    Without a Brain the loss stays as it is. Copies and pickles belong to no Brain.
+    Every Brain built after the first instance finds the instances in its modules.
+    Without a Brain the loss is not scaled. Copies and pickles belong to no Brain.
 
     Example
     -------
@@ -30,7 +30,7 @@ class BrainScale:
         _watch_brains()
 
     def follow(self, brain: Any) -> None:
-        """Scale as this Brain does from now on."""
+        """Use the scaling of this Brain from now on."""
         self._brain = weakref.ref(brain)
 
     def __call__(self, loss: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def _nobody() -> None:
 
 
 def _watch_brains() -> None:
-    """Make Brains look for adapters among their modules when they are built."""
+    """Make each new Brain find the adapters in its modules."""
     try:
         from speechbrain.core import Brain
     except ImportError:
