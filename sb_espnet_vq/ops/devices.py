@@ -7,7 +7,7 @@ from torch import Tensor
 def tracing() -> bool:
     """Tell whether torch.compile, torch.export or torch.jit.trace is recording.
 
-    Decisions by the values of one input would then become constants of the graph.
+    Decisions by the shape or values of one input would become constants of the graph.
 
     Returns
     -------

@@ -53,7 +53,7 @@ def draw_entries(
 
     The gradient to the scores is that of the expected entry (Jang et al. 2017,
     straight-through Gumbel-softmax, section 2.2); the tables get the gradient of the
-    drawn entries only. The noise does not depend on the tiling.
+    drawn entries only. Noise is drawn in the order of the frames.
 
     Arguments
     ---------

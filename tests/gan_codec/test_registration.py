@@ -67,7 +67,10 @@ def test_a_run_records_its_swap_and_is_read_with_it_alone(tmp_path):
     with pytest.raises(ConfigError) as caught:
         AudioCoding(*map(str, files))
     assert f"python -m sb_espnet_vq.run {recorded} ..." in str(caught.value)
-    with swapped("bsq"), pytest.raises(ConfigError, match="but this process has --swap .*=bsq;"):
+    with (
+        swapped("bsq"),
+        pytest.raises(ConfigError, match="this process has --swap .*=bsq;"),
+    ):
         AudioCoding(*map(str, files))
     with swapped("bsq,entropy_weight=0.10"):
         coding = AudioCoding(*map(str, files))

@@ -48,7 +48,7 @@ class DictionaryQuantizer(FreezableModule):
         A registered name. `class_partitioned` is the drop-in class itself, with
         upstream's numbers, as long as ``quantizer_conf`` names no loss weights: those
         terms are what PIQ's trainer makes of the two outputs. With loss weights the
-        family's own losses move its keys. It has upstream's checkpoint keys in both cases.
+        family's own losses move its keys. Its state has upstream's keys in both cases.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
