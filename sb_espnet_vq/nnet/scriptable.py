@@ -1,8 +1,8 @@
 """Scriptable versions of quantizers, for SpeechBrain's ``--jit``.
 
 TorchScript supports neither context managers of other modules nor collectives nor
-custom autograd functions. Drop-ins for classes that SpeechBrain can script return one of
-these modules from ``__prepare_scriptable__``. It shares the tensors, has the same
+custom autograd functions. Drop-ins for classes that SpeechBrain can script return one
+of these modules from ``__prepare_scriptable__``. It shares the tensors, has the same
 checkpoint keys and returns the same results, but it does not check shapes or sum over
 ranks.
 """

@@ -11,7 +11,7 @@ from sb_espnet_vq.ops.devices import eager_on_cpu
 # Scores looked at together by `first_argmax`, and the fewest rows worth it.
 _BLOCK = 64
 _MIN_BLOCKS = 8
-# oneDNN rounds the last entries of a table differently unless their number is a multiple
+# oneDNN rounds the last entries of a table differently unless its length is a multiple
 # of this (on processors with AVX2 but without AVX-512).
 _ENTRIES = 16
 

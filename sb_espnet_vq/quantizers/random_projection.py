@@ -81,7 +81,7 @@ class RandomProjection(Quantizer):
         return entries @ self._inverse().to(dtype)
 
     def _inverse(self) -> Tensor:
-        """Return the pseudo-inverse of P as it is now."""
+        """Return the pseudo-inverse of the current P."""
         if not torch.compiler.is_compiling() and self._inverted != version_of(self.P):
             self.unproject = _pseudo_inverse(self.P).to(self.P.dtype)
             self._inverted = version_of(self.P)

@@ -1,9 +1,9 @@
-"""Activation checkpointing: a forward that runs again during backward.
+"""Activation checkpointing: recomputation of a forward during backward.
 
-`torch.utils.checkpoint` drops what a forward computed and calls it again when backward
-needs it. A training forward changes buffers; run again on the changed ones it would
-give other codes, and change them twice. It is therefore run again on a copy of what
-the buffers were before its first run.
+`torch.utils.checkpoint` discards the activations of a forward and recomputes them in
+the backward pass. A training forward updates buffers; recomputed on the updated
+buffers, it would give other codes and update them twice. The recomputation therefore
+uses a copy of the buffers from before the first run.
 """
 
 from collections import deque
@@ -14,25 +14,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-# Forwards between two backward passes of which copies are kept.
+# Maximum number of forwards before a backward pass whose buffers are kept.
 _MOST_CALLS = 8
 
 
 class _Call(NamedTuple):
     checksum: Tensor
     buffers: list[Tensor | None]
-    # Backward passes (autograd's numbers for them) that have run it again.
+    # Backward passes (their ids in autograd) that have recomputed it.
     repeats: list[int]
 
 
 class BufferHistory:
-    """Copies of a module's buffers from before the forwards that may run again."""
+    """Copies of a module's buffers from before the forwards that may be recomputed."""
 
     def __init__(self):
         self._calls: deque[_Call] = deque(maxlen=_MOST_CALLS)
 
     def __reduce__(self):
-        # A copy of the module has not run anything yet.
+        # A copy of the module starts with an empty history.
         return BufferHistory, ()
 
     @contextmanager
@@ -42,9 +42,9 @@ class BufferHistory:
         Arguments
         ---------
         module : torch.nn.Module
-            Its buffers, those of submodules too, may be changed in place.
+            Its buffers, including those of submodules, may change in place.
         x : torch.Tensor
-            The input, by which a forward that runs again is recognized.
+            The input; it identifies a recomputed forward.
         """
         backward = _current_backward()
         if backward < 0:
@@ -63,14 +63,14 @@ class BufferHistory:
                 owner._buffers[name] = buffer
 
     def _remember(self, module: nn.Module, x: Tensor) -> None:
-        # The backward pass of those that ran again is over.
+        # Drop calls that have been recomputed: their backward pass is over.
         waiting = [call for call in self._calls if not call.repeats]
         self._calls = deque(waiting, maxlen=_MOST_CALLS)
         if not _may_run_again():
             return
         if not torch.is_grad_enabled():
-            # Reentrant checkpointing, or just a forward without gradient, of which
-            # there may be many: the last one is kept.
+            # Reentrant checkpointing, or one of many forwards without gradient: keep
+            # only the last one.
             self._calls.clear()
         buffers = [owner._buffers[name] for owner, name in _buffer_places(module)]
         copies = [None if b is None else b.clone() for b in buffers]
@@ -79,7 +79,7 @@ class BufferHistory:
     def _buffers_before(self, x: Tensor, backward: int) -> list[Tensor | None] | None:
         calls = [c for c in reversed(self._calls) if backward not in c.repeats]
         if len(calls) > 1:
-            # Backward passes of several losses come in any order.
+            # Backward passes of several losses may run in any order.
             mine = _checksum(x)
             calls = [c for c in calls if torch.equal(c.checksum, mine)] or calls
         if not calls:
@@ -89,14 +89,14 @@ class BufferHistory:
 
 
 def _current_backward() -> int:
-    """Return autograd's number of the backward pass under way here, -1 for none."""
+    """Return autograd's id of the current backward pass, -1 if there is none."""
     return torch._C._current_graph_task_id()
 
 
 def _may_run_again() -> bool:
-    """Tell whether the present forward may be one under checkpointing.
+    """Tell whether the current forward may run under checkpointing.
 
-    It then runs without gradient (reentrant) or with hooks on saved tensors.
+    Such a forward runs without gradient (reentrant) or with saved-tensor hooks.
     """
     if not torch.is_grad_enabled():
         return True
@@ -109,5 +109,5 @@ def _buffer_places(module: nn.Module) -> list[tuple[nn.Module, str]]:
 
 @torch.no_grad()
 def _checksum(x: Tensor) -> Tensor:
-    """Sum up, with NaN, which equals nothing, left out."""
+    """Return the sum with NaN as 0, since NaN never compares equal."""
     return x.nan_to_num().double().sum()

@@ -69,7 +69,7 @@ def test_a_run_records_its_swap_and_is_read_with_it_alone(tmp_path):
     assert f"python -m sb_espnet_vq.run {recorded} ..." in str(caught.value)
     with (
         swapped("bsq"),
-        pytest.raises(ConfigError, match="this process has --swap .*=bsq;"),
+        pytest.raises(ConfigError, match="process has --swap .*=bsq;"),
     ):
         AudioCoding(*map(str, files))
     with swapped("bsq,entropy_weight=0.10"):

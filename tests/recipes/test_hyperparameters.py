@@ -152,7 +152,7 @@ def test_a_copied_recipe_may_have_keys_of_its_own(tmp_path):
 def test_the_hparams_file_stands_first(tmp_path):
     with pytest.raises(ConfigError, match=r"no\.yaml: no such hparams file"):
         begin([str(tmp_path / "no.yaml"), "--lr", "1"], lambda _: None)
-    with pytest.raises(ConfigError, match="stands before all options, not --lr"):
+    with pytest.raises(ConfigError, match="must come before all options, got --lr"):
         begin(["--lr", "1"], lambda _: None)
 
 
