@@ -1,4 +1,4 @@
-"""One run at a time in a folder, by a lock that dies with its process."""
+"""One run at a time in a folder, by a lock that ends with its process."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ lock_folder(sys.argv[1])
 print("locked", flush=True)
 time.sleep(600)
 """
-# As a loader's worker, which outlives a killed run for seconds.
+# Like a data loader's worker, which outlives a killed run for seconds.
 WORKER = """
 import os
 if not os.fork():
@@ -57,7 +57,7 @@ def hold():
 
 @pytest.fixture
 def elsewhere(tmp_path_factory):
-    """Let go of whatever a test has locked."""
+    """Release all locks of a test."""
     yield
     lock_folder(tmp_path_factory.mktemp("elsewhere"))
 
@@ -69,7 +69,7 @@ def test_a_second_run_is_refused_and_told_of_the_first(hold, tmp_path, elsewhere
     message = str(caught.value)
     assert f"{tmp_path}: another run is using this folder" in message
     assert f"process {first.pid} on {os.uname().nodename}, started 2" in message
-    # It says so again, and not the second's own number.
+    # The message repeats, and not with the second's own process id.
     with pytest.raises(ConfigError, match=f"process {first.pid} "):
         lock_folder(tmp_path)
 

@@ -27,7 +27,7 @@ def build_codec(codec, conf=None, **generator):
 # ------------------------------------------------------- the table of the ESPnet page
 
 _DEAD = "quantizer_threshold_ema_dead_code"
-# A value of each option, the family's name of it, and the attribute that tells.
+# A value of each option, its name in the quantizer, and the attribute that shows it.
 DOCUMENTED = {
     "hidden_dim": (12, "dim", "dim", 12),
     "quantizer_bins": (32, "codebook_size", "codebook_size", 32),
@@ -73,7 +73,7 @@ def test_an_option_of_the_table_is_built(option, mine, families):
             found = {
                 getattr(part, attribute) for part in parts if hasattr(part, attribute)
             }
-            # Only what the configuration says makes it so.
+            # Only the configuration has this effect.
             assert (found == {expected}) == bool(conf), (family, found)
 
 

@@ -1,4 +1,4 @@
-"""What `import sb_espnet_vq.gan_codec` does to ESPnet, and what it keeps from users."""
+"""Effects of `import sb_espnet_vq.gan_codec` on ESPnet, and the errors it prevents."""
 
 import subprocess
 import sys
@@ -90,7 +90,7 @@ def test_a_run_without_a_swap_says_nothing_of_one(tmp_path):
     files = save(tmp_path, "soundstream")
     assert "needs_sb_espnet_vq" not in files[0].read_text()
     assert AudioCoding(*map(str, files))(torch.randn(160))["codes"].shape[0] == 4
-    # Nor does one whose swap is the class's own quantizer: ESPnet alone reads it.
+    # A swap to the class's own quantizer has none either: ESPnet alone can load it.
     with swapped("rvq"):
         files = save(tmp_path, "soundstream")
     assert "needs_sb_espnet_vq" not in files[0].read_text()
@@ -124,7 +124,7 @@ def test_a_state_that_lacks_codebooks_is_refused(codec):
     for each in (STOCK[codec](**conf), CODECS[f"vq_{codec}"](**conf)):
         with pytest.raises(RuntimeError, match="it lacks .*layers.2"):
             each.load_state_dict(state, strict=False)
-        # What is no checkpoint of a codec may be read without strictness still.
+        # Checkpoints of other models can still be loaded with strict=False.
         each.load_state_dict({}, strict=False)
 
 
