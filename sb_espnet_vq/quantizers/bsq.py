@@ -208,7 +208,7 @@ def _bits(size: int, dim: int) -> int:
         options = " or ".join(f"codebook_size={n}" for n in near)
         raise ConfigError(
             f"bsq needs a codebook_size that is a power of two up to 2**{_MAX_BITS}, "
-            f"got {size}; set {options}, or leave it out for one bit per dimension "
-            f"(here {dim})"
+            f"got {size}; add {options} to its options, or leave it out for one bit "
+            f"per dimension (here {dim})"
         )
     return bits

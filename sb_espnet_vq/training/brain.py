@@ -36,7 +36,7 @@ class ResumableBrain(sb.Brain):
     """
 
     min_key = "loss"
-    # SpeechBrain sets these two without saying what they are.
+    # SpeechBrain sets these without type annotations.
     train_sampler: Any
     optimizer_step_limit: int | None
     max_grad_norm: float
