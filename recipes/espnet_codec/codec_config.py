@@ -53,7 +53,7 @@ def codec_class(name, path):
 
 
 def stock_codecs():
-    """Return the codecs that ESPnet's training knows.
+    """Return ESPnet's own codecs.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""Soft assignments of frames to entries, summed over frames in tiles.
+"""Soft assignments of frames to codebook vectors, summed over frames in tiles.
 
-Neither the sum nor its gradient needs a table of all frames and entries: the backward
+Neither the sum nor its gradient needs a table of all frames and vectors: the backward
 pass recomputes the assignments tile by tile.
 """
 

@@ -1,4 +1,4 @@
-"""A SpeechBrain Brain whose runs go on after a kill as if nothing had happened."""
+"""A SpeechBrain Brain whose interrupted runs resume with identical results."""
 
 from __future__ import annotations
 
