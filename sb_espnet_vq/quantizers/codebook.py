@@ -121,7 +121,7 @@ class EMACodebook(nn.Module):
         return torch.where(codes[:, None] >= 0, entries, 0)
 
     def hold(self, entries: Tensor | None) -> None:
-        """Hold the vectors where ``entries`` (codebook_size,) is True; None: hold none."""
+        """Hold the vectors where ``entries`` (codebook_size,) is True; None: none."""
         self.held = None if entries is None else entries.to(self.embed.device).clone()
 
     @property
