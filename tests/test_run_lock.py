@@ -15,19 +15,19 @@ from sb_espnet_vq.run_lock import lock_folder
 pytest.importorskip("fcntl")
 
 ROOT = Path(__file__).parents[1]
+# Two processes share the pipe: each line is a single write.
 HOLDER = """
-import sys, time
+import os, sys, time
 from sb_espnet_vq.run_lock import lock_folder
 lock_folder(sys.argv[1])
 {more}
-print("locked", flush=True)
+os.write(1, b"locked\\n")
 time.sleep(600)
 """
 # Like a data loader's worker, which outlives a killed run for seconds.
 WORKER = """
-import os
 if not os.fork():
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())
     time.sleep(600)
 """
 
