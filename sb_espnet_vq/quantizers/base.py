@@ -289,7 +289,7 @@ class Quantizer(LearningModule, ABC):
     def _hold(self, entries: Tensor | None) -> None:
         """Set the held vectors, (n_codebooks, codebook_size) bool, or None."""
         raise ConfigError(
-            f"{type(self).__name__} has no learnt codebook vectors to hold; "
+            f"{type(self).__name__} has no codebook vectors that learn; "
             "requires_grad_(False) freezes the whole quantizer"
         )
 
