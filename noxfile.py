@@ -1,6 +1,6 @@
-"""The quick tests over the versions of docs/versions.md: ``nox``, or ``nox -s core``.
+"""Quick tests with the versions of docs/versions.md: ``nox`` or ``nox -s core``.
 
-A Python that is not installed is skipped; each environment with toolkits takes 5 GB.
+Missing Python versions are skipped. Each environment with toolkits takes 5 GB.
 """
 
 import nox
@@ -8,7 +8,7 @@ import nox
 nox.options.error_on_missing_interpreters = False
 
 QUICK = ("-m", "not slow and not network")
-# What needs torch alone: the core, its doctests and its contract.
+# What needs only torch: the core, its doctests and the contract checks.
 CORE = (
     "sb_espnet_vq/errors.py",
     "sb_espnet_vq/registry.py",
@@ -27,7 +27,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 @nox.session(python=["3.10", "3.12", "3.13"])
 @nox.parametrize("torch", ["2.9.0", "2.11.0", "2.14.1"])
 def core(session: nox.Session, torch: str) -> None:
-    """Test what needs no toolkit, which torchaudio's torch does not bind."""
+    """Test the core, whose torch versions torchaudio does not restrict."""
     session.install(f"torch=={torch}", "-e", ".")
     session.install("pytest>=8", "hypothesis", "numpy", "soundfile")
     session.run("python", "-m", "pytest", "-q", *QUICK, *CORE, env=ONE_THREAD)
@@ -36,14 +36,14 @@ def core(session: nox.Session, torch: str) -> None:
 @nox.session(python=["3.10", "3.11"])
 @nox.parametrize("torch", ["2.11.0", "2.12.1"])
 def toolkits(session: nox.Session, torch: str) -> None:
-    """Test all with the last ESPnet for these Pythons and the newest SpeechBrain."""
+    """Test everything with the last ESPnet for Python 3.10 and 3.11."""
     all_tests(session, f"torch=={torch}", "espnet==202511")
 
 
 @nox.session(python=["3.12", "3.13"])
 @nox.parametrize("torch", ["2.11.0", "2.14.1"])
 def newest_toolkits(session: nox.Session, torch: str) -> None:
-    """Test all with the newest toolkits."""
+    """Test everything with the newest toolkits."""
     all_tests(session, f"torch=={torch}")
 
 

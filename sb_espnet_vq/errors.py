@@ -6,4 +6,4 @@ class ConfigError(ValueError):
 
 
 class ShapeError(ValueError):
-    """A tensor has a shape, dtype, layout or device that a method does not take."""
+    """A tensor has an unsupported shape, dtype, layout or device."""

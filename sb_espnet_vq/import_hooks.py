@@ -64,9 +64,9 @@ def find_elsewhere(
     path: Sequence[str] | None,
     target: ModuleType | None = None,
 ) -> ModuleSpec | None:
-    """Return what the finders that come after this one make of a module's name.
+    """Find a module with the finders that come after this one.
 
-    Those before it have been asked already, and may be asking now.
+    Earlier finders have been called already, or are calling now.
     """
     finders = list(sys.meta_path)
     for other in finders[finders.index(finder) + 1 :]:

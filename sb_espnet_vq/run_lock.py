@@ -1,7 +1,7 @@
 """One run at a time in an output folder, by a lock of the operating system.
 
-The kernel releases the lock when the process that holds it ends, however it ends, so
-that a killed run stands in nobody's way. A shell takes it for itself with
+The kernel releases the lock when the process that holds it ends for any reason, so that
+a killed run does not block later ones. A shell takes the lock with
 
     exec 9<>FOLDER/.lock && python -m sb_espnet_vq.run_lock 9 FOLDER [shared]
 """
@@ -27,19 +27,19 @@ _held: list[IO[str]] = []
 
 
 def lock_folder(folder: str | Path, name: str = LOCK) -> None:
-    """Claim a folder until this process ends or claims another one.
+    """Lock a folder until this process ends or locks another one.
 
     Arguments
     ---------
     folder : str or Path
-        Is made if it is missing.
+        Created if missing.
     name : str
-        Of the lock, a file in the folder that stays there.
+        Name of the lock file, which stays in the folder.
 
     Raises
     ------
     ConfigError
-        Another run is using the folder, or it cannot be written.
+        Another run uses the folder, or the folder is not writable.
     """
     path = Path(folder) / name
     if _held and path.exists() and os.path.samefile(_held[0].name, path):
@@ -61,19 +61,19 @@ def lock_folder(folder: str | Path, name: str = LOCK) -> None:
 
 
 def take_lock(descriptor: int, folder: str, pid: int, shared: bool = False) -> None:
-    """Lock an open file and write into it who has it.
+    """Lock an open file and write the holder into it.
 
     Arguments
     ---------
     descriptor : int
-        Of a file that is open for writing. It is locked as long as this process, or
-        one that has inherited the descriptor, keeps it open.
+        Of a file that is open for writing. It stays locked while this process, or one
+        that inherited the descriptor, keeps it open.
     folder : str
         For the message.
     pid : int
-        The process to name in it.
+        Process to name in the file.
     shared : bool
-        Whether others may have a shared lock beside this one.
+        Whether other processes may hold a shared lock at the same time.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def take_lock(descriptor: int, folder: str, pid: int, shared: bool = False) -> N
         Another run has locked the file.
     """
     try:
-        # Not on Windows, which has other locks.
+        # Not available on Windows.
         import fcntl
 
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -90,11 +90,11 @@ def take_lock(descriptor: int, folder: str, pid: int, shared: bool = False) -> N
         holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
         raise ConfigError(
             f"{folder}: another run is using this folder: {holder or 'not known'} (or "
-            "a process that it left behind). Wait for it to end, or choose another "
+            "a child process that still runs). Wait for it to end, or choose another "
             "folder"
         ) from None
     except (ImportError, OSError) as error:
-        # Some network file systems.
+        # On Windows and some network file systems.
         logger.warning("%s: cannot be locked against a second run (%s)", folder, error)
         return
     now = datetime.datetime.now().isoformat(" ", "seconds")
@@ -108,7 +108,7 @@ def _release() -> None:
         _held.pop().close()
 
 
-# A worker that outlives a killed run for some seconds must not hold its lock.
+# A forked worker that outlives a killed run must not keep the lock.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_release)
 

@@ -21,7 +21,7 @@ VARIANTS = [
 
 
 FORMS = [(name, {}) for name in list_quantizers()] + VARIANTS
-# Two processes for each form would take minutes to start: one pair serves them all.
+# Starting two processes per form would take minutes, so one pair runs them all.
 ON_RANKS = {
     "ranks_equal_one_process": compare_ranks,
     "trains_in_wrappers_on_ranks": compare_wrappers,

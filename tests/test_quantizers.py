@@ -809,7 +809,7 @@ def test_an_hour_is_encoded_in_little_memory(name, labelled, hour):
 )
 @pytest.mark.parametrize("name", ["entropy_vq", "gumbel", "GumbelVectorQuantizer"])
 def test_training_with_many_codes_takes_little_memory(name):
-    """Less than one table of scores, of which a step without tiles holds several."""
+    """Less than one table of scores; without tiles a step holds several."""
     if name == "GumbelVectorQuantizer":
         q = GumbelVectorQuantizer(16, 8192, (2.0, 0.5, 0.9), 1, 16)
     else:

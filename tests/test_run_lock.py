@@ -1,4 +1,4 @@
-"""One run at a time in a folder, by a lock that dies with its process."""
+"""One run at a time in a folder, by a lock that ends with its process."""
 
 import multiprocessing
 import os
@@ -15,6 +15,7 @@ from sb_espnet_vq.run_lock import lock_folder
 pytest.importorskip("fcntl")
 
 ROOT = Path(__file__).parents[1]
+# Two processes share the pipe: each line is a single write.
 HOLDER = """
 import os, sys, time
 from sb_espnet_vq.run_lock import lock_folder
@@ -23,7 +24,7 @@ lock_folder(sys.argv[1])
 os.write(1, b"locked\\n")  # whole, since a worker may write too
 time.sleep(600)
 """
-# As a loader's worker, which outlives a killed run for seconds.
+# Like a data loader's worker, which outlives a killed run for seconds.
 WORKER = """
 if not os.fork():
     os.write(1, b"%d\\n" % os.getpid())
@@ -56,7 +57,7 @@ def hold():
 
 @pytest.fixture
 def elsewhere(tmp_path_factory):
-    """Let go of whatever a test has locked."""
+    """Release all locks of a test."""
     yield
     lock_folder(tmp_path_factory.mktemp("elsewhere"))
 
@@ -68,7 +69,7 @@ def test_a_second_run_is_refused_and_told_of_the_first(hold, tmp_path, elsewhere
     message = str(caught.value)
     assert f"{tmp_path}: another run is using this folder" in message
     assert f"process {first.pid} on {os.uname().nodename}, started 2" in message
-    # It says so again, and not the second's own number.
+    # The message repeats, and not with the second's own process id.
     with pytest.raises(ConfigError, match=f"process {first.pid} "):
         lock_folder(tmp_path)
 

@@ -1,6 +1,6 @@
-"""What a training configuration of ESPnet says of its codec, checked.
+"""Validation of the codec in a training configuration of ESPnet.
 
-What can be known to fail is refused here, before data are prepared.
+Invalid configurations are refused before data are prepared.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import warnings
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 
-# Those of ESPnet's codecs.
+# Defaults of ESPnet's codecs.
 RATIOS, BINS, N_Q, BANDWIDTHS = [8, 5, 4, 2], 1024, 8, [7.5, 15]
 
 
@@ -53,13 +53,13 @@ def codec_class(name, path):
 
 
 def stock_codecs():
-    """Return the codecs that ESPnet's training knows.
+    """Return ESPnet's own codecs.
 
     Returns
     -------
     dict[str, type]
     """
-    # It takes seconds to import, and prints what it cannot download.
+    # The import takes seconds and prints download errors.
     with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
         from espnet2.tasks.gan_codec import codec_choices
     return {
@@ -70,7 +70,7 @@ def stock_codecs():
 
 
 def check_codec(config, path):
-    """Build the codec, so that what cannot be built is known before data are made.
+    """Build the codec, so that errors appear before data are prepared.
 
     Arguments
     ---------
@@ -88,12 +88,12 @@ def check_codec(config, path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # ESPnet's codecs write into what they are given.
+            # ESPnet's codecs modify their arguments.
             codec_class(name, path)(**copy.deepcopy(conf))
     except ConfigError:
         raise
     except Exception as error:
-        # Whatever ESPnet's constructors raise, which check little by themselves.
+        # ESPnet's constructors hardly check their arguments: any error can occur.
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
             f"{path}: ESPnet cannot build codec {name} from this codec_conf ({line})"
@@ -101,7 +101,7 @@ def check_codec(config, path):
 
 
 def check_sizes(config):
-    """Refuse chunks that are not whole frames.
+    """Refuse chunk lengths that are not a multiple of the hop.
 
     Arguments
     ---------
@@ -111,7 +111,7 @@ def check_sizes(config):
     Raises
     ------
     ConfigError
-        If training would end at its first step.
+        If training would fail at its first step.
     """
     ratios = generator(config).get("encdec_ratios", RATIOS)
     if not (
@@ -148,7 +148,7 @@ def generator(config):
 
 
 def chunk_lengths(config):
-    """Return the chunk lengths that ESPnet will draw from; none without chunks.
+    """Return the chunk lengths that ESPnet draws from; empty without chunks.
 
     Arguments
     ---------
@@ -163,7 +163,7 @@ def chunk_lengths(config):
     Raises
     ------
     ConfigError
-        If they are not lengths.
+        If they are not positive integers.
     """
     if config.get("iterator_type", "sequence") != "chunk":
         return []
@@ -175,7 +175,9 @@ def chunk_lengths(config):
     except ValueError:
         lengths = []
     if not lengths or min(lengths) < 1:
-        raise ConfigError(f"chunk_length must be samples, such as 16000; got {text!r}")
+        raise ConfigError(
+            f"chunk_length must be in samples, such as 16000, got {text!r}"
+        )
     return lengths
 
 

@@ -43,7 +43,7 @@ def main(arguments):
     parser.add_argument("--quantizer", default="")
     parser.add_argument("--quantizer_conf", default="", help="a mapping in YAML")
     parser.add_argument("--bandwidths", default="", help="kbit/s, with spaces between")
-    parser.add_argument("--data", type=Path, help="where the speech will be")
+    parser.add_argument("--data", type=Path, help="folder of the prepared data")
     args = parser.parse_args(arguments)
     check_paths(args.expdir, args.data)
     check_packages()
@@ -58,7 +58,7 @@ def main(arguments):
     bandwidths = read_bandwidths(args.bandwidths, config)
     check_codec(config, args.config)
     check_place(args.expdir, config)
-    # Before the configuration of a run that is under way is written over.
+    # Locked first, so that the configuration of an active run is not overwritten.
     lock_folder(args.expdir)
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     write_text(args.expdir / "train.yaml", text)
@@ -83,7 +83,7 @@ def check_packages():
 
 
 def check_tensorboard(config):
-    """Name what ESPnet's training would miss after the data are prepared.
+    """Check before data preparation that TensorBoard is installed if it is used.
 
     Arguments
     ---------
@@ -93,13 +93,13 @@ def check_tensorboard(config):
     Raises
     ------
     ConfigError
-        If training is to write for TensorBoard, as is ESPnet's default, without it.
+        If training writes TensorBoard logs (ESPnet's default) and it is not installed.
     """
     wanted = config.get("use_tensorboard", True)
     if wanted and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError(
-            f"tensorboard cannot be imported by {sys.executable}, and ESPnet's "
-            "training writes for it: install it, or set use_tensorboard: false"
+            f"ESPnet's training needs tensorboard, which {sys.executable} cannot "
+            "import: install it, or set use_tensorboard: false"
         )
 
 
@@ -211,23 +211,23 @@ def read_bandwidths(text, config):
 
 
 def check_paths(*folders):
-    """Refuse folders that ESPnet's options or Kaldi's lists cannot name.
+    """Refuse paths that ESPnet's options or Kaldi's lists cannot contain.
 
     Arguments
     ---------
     *folders : Path or None
-        The run's and the data's.
+        Of the run and of the data.
 
     Raises
     ------
     ConfigError
-        If there is a comma or a line break in a path.
+        If a path contains a comma or a line break.
     """
     for folder in filter(None, folders):
         if "," in str(folder.absolute()):
-            raise ConfigError(f"{folder}: ESPnet's options take no path with a comma")
+            raise ConfigError(f"{folder}: ESPnet's options allow no path with a comma")
         if "\n" in str(folder.absolute()):
-            raise ConfigError(f"{str(folder)!r}: Kaldi's lists take no line break")
+            raise ConfigError(f"{str(folder)!r}: Kaldi's lists allow no line break")
 
 
 def check_place(expdir, config):

@@ -83,7 +83,7 @@ while [ $# -gt 0 ]; do
 done
 for name in stage stop_stage ngpu nj; do
     [[ ${!name} =~ ^[0-9]+$ ]] || fail "--$name takes a whole number, not '${!name}'"
-    # Not octal.
+    # Base 10: a leading zero would mean octal.
     printf -v "$name" %d "$((10#${!name}))"
 done
 for name in stage stop_stage; do
@@ -95,7 +95,7 @@ number='([0-9]+([.][0-9]*)?|[.][0-9]+)'
 for name in join_seconds peak; do
     [[ ${!name} =~ ^$number$ ]] || fail "--$name takes a number, not '${!name}'"
 done
-holds() { awk "BEGIN { exit !($1) }"; } # CONDITION: of numbers that were checked above
+holds() { awk "BEGIN { exit !($1) }"; } # CONDITION: on the numbers checked above
 holds "$peak <= 1" || fail "--peak takes a number from 0 to 1, not $peak"
 [[ $held_out =~ ^$number\ +$number$ ]] ||
     fail "--held_out takes two shares, such as '0.05 0.15', not '$held_out'"
@@ -140,14 +140,14 @@ finish() {
     fi
 }
 
-# However this ends, it ends what it has started.
+# Terminate all child processes on any exit.
 cleanup() {
     local status=$? job
     trap - EXIT INT TERM
     for job in ${jobs[@]+"${jobs[@]}"} ${watcher:-}; do
         kill -TERM -- "-$job" 2>/dev/null || true
     done
-    # The shell would report what it ends.
+    # Keeps the shell from reporting terminated jobs.
     wait 2>/dev/null
     exit "$status"
 }
@@ -186,7 +186,7 @@ settings=$("$python" "$recipe/configure.py" "$config" "$expdir" --quantizer "$qu
 bandwidths=$(sed -n 's/^bandwidths //p' <<<"$settings")
 seed=$(sed -n 's/^seed //p' <<<"$settings")
 
-# Held until this and all that it starts have ended.
+# The lock is held until this script and all its child processes have ended.
 exec 9<>"$expdir/.lock"
 "$python" -m sb_espnet_vq.run_lock 9 "$expdir" || exit 2
 
@@ -197,7 +197,7 @@ if does 1; then
         --cache_folder "$cache_folder" --held_out $held_out \
         --join_seconds "$join_seconds" --peak "$peak" --nj "$nj"
 fi
-# Runs with other quantizers read these data too, and none may make them anew.
+# Runs with other quantizers share these data: none may prepare them again meanwhile.
 if [ -e "$data" ]; then
     exec 8<>"$output_folder/.data.lock"
     "$python" -m sb_espnet_vq.run_lock 8 "$data" shared || exit 2
@@ -230,7 +230,7 @@ if does 3; then
         mv "$expdir/train.log" "$expdir/train.$(date '+%Y%m%dT%H%M%S').log"
     fi
     touch "$expdir/train.log"
-    # A subshell, so that both are in the group that is ended by its number.
+    # A subshell, so that both processes are in the group that is killed below.
     (tail -n 0 -F "$expdir/train.log" 2>/dev/null |
         grep --line-buffered -oE '[0-9]+/[0-9]+epoch started.*') 8>&- 9>&- &
     watcher=$!

@@ -78,7 +78,7 @@ def _run(command: list[str]) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """Choose how threads wait, and let the recipe import this very package."""
+    """Set how threads wait, and let the recipe import this package."""
     waiting, line = threads.choose(os.environ, threads.idle_share())
     print(f"sbvq run: {line}", file=sys.stderr)
     # A run.sh takes the Python that runs this command from PYTHON.

@@ -1,9 +1,9 @@
 """How the threads of a recipe wait for each other.
 
-OpenMP's threads spin for milliseconds before they sleep. On a free machine that is the
-fastest way to wait; where other programs want the same processors, the waiting thread
-takes the time that the other one needs, and a training step can take 60 times as long.
-The number of threads stays as torch chooses it, so that results do not depend on load.
+OpenMP threads spin for milliseconds before they sleep. This is fastest on an idle
+machine. If other programs need the same processors, spinning threads take CPU time
+from the threads that they wait for, and a training step can take 60 times as long. The
+number of threads stays torch's default, so that results do not depend on the load.
 """
 
 import os
@@ -14,24 +14,24 @@ from pathlib import Path
 _STAT = Path("/proc/stat")
 _SECONDS = 0.4
 _BUSY_BELOW = 0.5
-# Whoever sets one of these has chosen.
+# If the user sets one of these, it takes precedence.
 CHOICES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def choose(environment: Mapping[str, str], idle: float) -> tuple[dict[str, str], str]:
-    """Choose how threads wait, from what the user set and how busy the machine is.
+    """Choose how threads wait, by the user's settings and the CPU load.
 
     Arguments
     ---------
     environment : Mapping[str, str]
-        The user's.
+        The user's environment variables.
     idle : float
-        Share of the processors' time that nobody uses, 0 to 1.
+        Idle share of the processors' time, 0 to 1.
 
     Returns
     -------
     dict[str, str], str
-        Variables to set before torch is loaded, and a line for the user.
+        Variables to set before torch is loaded, and a message for the user.
 
     Example
     -------
@@ -53,7 +53,7 @@ def choose(environment: Mapping[str, str], idle: float) -> tuple[dict[str, str],
 
 
 def idle_share() -> float:
-    """Measure for a moment which share of the processors' time nobody uses.
+    """Measure the idle share of the processors' time.
 
     Returns
     -------

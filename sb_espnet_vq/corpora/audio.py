@@ -11,7 +11,7 @@ import torch
 from sb_espnet_vq.corpora.files import CorpusError
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
-# Audio that libsndfile does not read.
+# Audio formats that are not read.
 OTHER_EXTENSIONS = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ape", ".mka")
 
 

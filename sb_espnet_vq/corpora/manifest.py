@@ -53,8 +53,7 @@ def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
     utterances : list[Utterance]
         Sorted by path; the ID is the path below `folder` without its extension.
     problems : list[str]
-        A line for each file that looks like audio and cannot be read, and for each
-        folder that cannot. Those are left out.
+        A line for each unreadable audio file or folder. They are skipped.
 
     Raises
     ------
@@ -155,14 +154,14 @@ def read_manifest(
 
 
 def audio_path(text: str, data_root: str | Path) -> Path:
-    """The file that the column `wav` of a manifest names.
+    """Return the path that an entry of the column `wav` of a manifest refers to.
 
     Arguments
     ---------
     text : str
-        As it stands there. A `$` is special in `$data_root` at the start alone.
+        The entry. `$` is special only in a leading `$data_root`.
     data_root : str | Path
-        What that stands for, and what a relative path is relative to.
+        Value of `$data_root`, and base of relative paths.
 
     Returns
     -------
@@ -180,7 +179,7 @@ def audio_path(text: str, data_root: str | Path) -> Path:
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Read the rows of a manifest as they are.
+    """Read the rows of a manifest without interpreting them.
 
     Arguments
     ---------
@@ -190,7 +189,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     Returns
     -------
     list[dict[str, str]]
-        By column, in the order of the file.
+        Column to value for each row, in the order of the file.
 
     Raises
     ------
@@ -220,7 +219,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
 def write_manifest(
     path: str | Path, utterances: Iterable[Utterance], data_root: str | Path
 ) -> None:
-    """Write a manifest that `read_manifest` reads, and SpeechBrain's `from_csv`.
+    """Write a manifest for `read_manifest` and SpeechBrain's `from_csv`.
 
     Arguments
     ---------
@@ -237,7 +236,7 @@ def write_manifest(
         whole_file(path) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
-        # In quotes, so that spaces at the beginning of a name are kept.
+        # Quoted, so that leading spaces of a name are kept.
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
         writer.writerow(["ID", "duration", "wav", "spk_id", "label"])
         for item in utterances:

@@ -2,9 +2,9 @@
 
     python pip_index.py PACKAGE TARGET
 
-Run as a program of its own, since pip's modules are made for one command a process.
+It runs in a separate process, since pip's modules support one command per process.
 pip's parser merges command line, environment and configuration files; pip's session
-knows certificates, proxies, credentials, timeouts and trusted hosts.
+handles certificates, proxies, credentials, timeouts and trusted hosts.
 """
 
 import re
@@ -27,7 +27,7 @@ class _Links(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
-        """Note a link, or where relative links start from."""
+        """Record a link, or the base of relative links."""
         href = dict(attrs).get("href")
         if href and tag == "base":
             self._base = urljoin(self._base, href)
@@ -36,12 +36,12 @@ class _Links(HTMLParser):
 
 
 def main(package: str, target: Path) -> None:
-    """Find the file that has the name of ``target`` and download it there.
+    """Download the file with the name of ``target``.
 
     Arguments
     ---------
     package : str
-        Whose page of the index lists the file.
+        Name of the package whose index page lists the file.
     target : Path
         Where to write it.
     """
@@ -62,19 +62,19 @@ def main(package: str, target: Path) -> None:
 
 
 def pages(options, package: str) -> list[str]:
-    """Return the places where pip would look, its index first.
+    """Return the locations that pip searches, its index first.
 
     Arguments
     ---------
     options : optparse.Values
-        Of pip.
+        Options of pip.
     package : str
-        Its name.
+        Name of the package.
 
     Returns
     -------
     list[str]
-        URLs of pages with links, and of local folders.
+        URLs of index pages and of local folders.
 
     Example
     -------
@@ -94,12 +94,12 @@ def pages(options, package: str) -> list[str]:
 
 
 def find(session, page: str, file: str) -> str:
-    """Return the URL of a file that a page, or a local folder, lists.
+    """Return the URL of a file listed by a page or a local folder.
 
     Arguments
     ---------
     session : requests.Session
-        That of pip.
+        Session of pip.
     page : str
         URL of the page or folder.
     file : str
@@ -112,7 +112,7 @@ def find(session, page: str, file: str) -> str:
     Raises
     ------
     LookupError
-        It is not listed.
+        The file is not listed.
     OSError
         The page cannot be read.
     """
@@ -132,7 +132,7 @@ def find(session, page: str, file: str) -> str:
 
 
 def _download(session, url: str, target: Path) -> None:
-    """Write the file; a broken connection goes on where it stopped."""
+    """Download the file; resume after a broken connection."""
     target.unlink(missing_ok=True)
     for attempt in range(_ATTEMPTS):
         try:
@@ -145,7 +145,7 @@ def _download(session, url: str, target: Path) -> None:
 
 def _append(session, url: str, target: Path) -> None:
     have = target.stat().st_size if target.exists() else 0
-    # pip asks for files as they are: a transfer encoding would change their bytes.
+    # As pip does: a content encoding would change the bytes.
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -171,7 +171,7 @@ def redacted(url: str) -> str:
     Arguments
     ---------
     url : str
-        Any.
+        Any URL.
 
     Returns
     -------

@@ -1,10 +1,10 @@
 """Download of a package's source archive, without building the package.
 
-Only the archive is wanted, but pip always asks a source archive for its metadata, and
-for that installs and runs the package's build requirements: old ones may need a
-compiler. So pip gets a build backend that answers by itself. Where that fails, the
-index is searched with pip's own session (`pip_index`). Both ways follow the user's
-configuration of pip; neither runs code out of the archive.
+`pip download` always builds the metadata of a source archive. For that it installs and
+runs the package's build requirements, which may need a compiler. A stub build backend
+avoids this. If `pip download` fails, the index is searched with pip's own session
+(`pip_index`). Both methods use the user's configuration of pip; neither runs code from
+the archive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sb_espnet_vq.corpora.files import CorpusError
 
 _STDERR = 2
 
-# For a project without pyproject.toml pip calls `setuptools.build_meta.__legacy__`.
+# pip calls `setuptools.build_meta.__legacy__` if there is no pyproject.toml.
 _BACKEND = """\
 import os, sys
 
@@ -44,7 +44,7 @@ class SourceArchive:
     Arguments
     ---------
     package, version : str
-        The name as in the archive's file name.
+        As in the archive's file name.
     sha256 : str
         In hexadecimal digits.
 
@@ -71,7 +71,7 @@ class SourceArchive:
         Arguments
         ---------
         folder : Path
-            Gets the archive, and helper files beside it.
+            Where the archive and helper files are written.
 
         Returns
         -------
@@ -81,7 +81,7 @@ class SourceArchive:
         Raises
         ------
         CorpusError
-            pip is missing, or the archive could not be had, or is another one.
+            pip is missing, the download failed, or the SHA-256 differs.
         """
         errors = []
         for way in (self._pip_download, self._index_download):
@@ -135,7 +135,7 @@ class SourceArchive:
 
 
 def verify_sha256(path: Path, expected: str) -> None:
-    """Refuse, and remove, a file that is not the expected one, byte for byte.
+    """Check the SHA-256 of a file; delete the file if it differs.
 
     Arguments
     ---------
@@ -150,7 +150,7 @@ def verify_sha256(path: Path, expected: str) -> None:
         The file is missing or its hash differs.
     """
     if not path.is_file():
-        raise CorpusError(f"{path.name}: pip reported success, but it is not there")
+        raise CorpusError(f"{path.name}: pip reported success, but the file is missing")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
         path.unlink()
@@ -160,7 +160,7 @@ def verify_sha256(path: Path, expected: str) -> None:
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> str | None:
-    # Straight to the terminal, since pip draws its progress bar on nothing else.
+    # Directly to stderr: pip shows its progress bar only on a terminal.
     done = subprocess.run(
         command,
         env={**os.environ, **environment},

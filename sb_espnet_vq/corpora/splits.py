@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 PARTS = ("train", "valid", "test")
 LEFT_OUT = "left_out.txt"
-# With fewer, one utterance more or less moves the figures of validation.
+# Metrics on fewer utterances are too noisy.
 FEW = 5
 _USES = {
-    "valid": "the best checkpoint is chosen by them",
+    "valid": "they select the best checkpoint",
     "test": "all results are measured on them",
 }
 
@@ -46,8 +46,9 @@ def prepare_corpus(
 ) -> None:
     """Write train.csv, valid.csv and test.csv for any source of speech.
 
-    What can be read and not be trained on (`usable`), and in a folder what cannot be
-    read, is left out, named in a warning and listed in left_out.txt beside them.
+    Recordings that cannot be used for training (`usable`), and unreadable files in a
+    folder, are skipped, reported in a warning and listed in left_out.txt beside the
+    manifests.
 
     Arguments
     ---------
@@ -357,7 +358,7 @@ def _report(parts: Mapping[str, Sequence[Utterance]], sample_rate: int) -> None:
     for name in ("valid", "test"):
         if len(parts[name]) < FEW:
             logger.warning(
-                "%s has %d utterances, which say little: %s. Hold out a larger share "
-                "(held_out), or give more speech",
+                "%s has %d utterances, too few for reliable metrics: %s. Increase "
+                "held_out, or add speech",
                 *(name, len(parts[name]), _USES[name]),
             )

@@ -1,8 +1,8 @@
-"""Leaving out audio that can be read and that nothing can be learnt from.
+"""Detection of audio that is readable but unusable for training.
 
-Only a float format can hold NaN, infinity or huge numbers, and may hold them anywhere:
-such files are read whole. Of the others, one block is read, or more up to the first
-sample that is not 0. `inspect_audio` has found before what cannot be read at all.
+Only float formats can contain NaN, infinite or extremely large samples, at any
+position: float files are read completely. Other files are read up to the first block
+with a nonzero sample. `inspect_audio` has already rejected unreadable files.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 SHORTEST = 0.01  # seconds, less than a frame
 RATES = (1000, 768_000)  # Hz
-# The largest number of an integer format. Squares of much larger ones overflow.
+# Full scale of 32-bit integers. Squares of much larger samples overflow.
 LOUDEST = 2.0**31
-# Coefficients of the filter that resamples, 256 MiB.
+# Coefficients of the resampling filter, 256 MiB.
 MOST_COEFFICIENTS = 2**26
-# Frames read at a time: where one is enough it should be small.
+# Block sizes in frames; integer formats usually need only one block.
 BLOCK, FLOAT_BLOCK = 2048, 65536
 SHOWN = 10
 
@@ -33,21 +33,21 @@ SHOWN = 10
 def usable(
     utterances: Sequence[Utterance], sample_rate: int
 ) -> tuple[list[Utterance], list[str]]:
-    """Sort out what cannot be trained on.
+    """Separate usable recordings from unusable ones.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
-        Their files can be read.
+        With readable files.
     sample_rate : int
         The rate the recipe reads audio at, in Hz.
 
     Returns
     -------
     usable : list[Utterance]
-        The others, in the order given.
+        The usable ones, in the given order.
     problems : list[str]
-        A line for each that is left out, with its file and the reason.
+        A line for each unusable one: its file and the reason.
     """
     kept: list[Utterance] = []
     problems: list[str] = []
@@ -61,44 +61,44 @@ def usable(
 
 
 def why_unusable(path: str | Path, info: AudioInfo, sample_rate: int) -> str | None:
-    """Say why a recording cannot be trained on.
+    """Return why a recording cannot be used for training.
 
     Arguments
     ---------
     path : str | Path
-        A file that `inspect_audio` has found to be whole.
+        A readable file.
     info : AudioInfo
-        From there.
+        Result of `inspect_audio`.
     sample_rate : int
-        The rate it will be read at, in Hz.
+        The rate at which it will be read, in Hz.
 
     Returns
     -------
     str | None
-        None if it can be trained on.
+        None if it can be used.
     """
     rate = info.sample_rate
     if not RATES[0] <= rate <= RATES[1]:
-        return f"a sample rate of {rate} Hz, not of {RATES[0]} to {RATES[1]}"
+        return f"a sample rate of {rate} Hz, outside {RATES[0]} to {RATES[1]} Hz"
     common = math.gcd(rate, sample_rate)
     if (rate // common) * (sample_rate // common) > MOST_COEFFICIENTS:
-        return f"{rate} Hz have too little in common with {sample_rate} to resample"
+        return f"resampling from {rate} to {sample_rate} Hz needs too large a filter"
     if info.duration < SHORTEST:
         return f"{1000 * info.duration:.3g} ms of audio, at least 10 ms are needed"
     return _why_unusable_samples(path)
 
 
 def leave_out(problems: Sequence[str], total: int, listed_in: str | Path) -> None:
-    """Say once what is left out of a corpus, and list all of it in a file.
+    """Warn once about skipped recordings, and list all of them in a file.
 
     Arguments
     ---------
     problems : Sequence[str]
-        A line for each file.
+        A line for each skipped file.
     total : int
-        How many files there are, these included.
+        Number of all files, including these.
     listed_in : str | Path
-        Gets all lines; is removed where there are none.
+        File for all lines; deleted if there are none.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def _why_unusable_samples(path: str | Path) -> str | None:
             everything = sound.subtype in ("FLOAT", "DOUBLE")
             size = FLOAT_BLOCK if everything else BLOCK
             for block in sound.blocks(size, dtype="float32", always_2d=True):
-                # As it will be read: what cancels out between channels is silence.
+                # Downmixed as in training: opposite channels cancel to silence.
                 mono = block.mean(1)
                 loudest = float(numpy.abs(mono).max(initial=0.0))
                 if not math.isfinite(loudest):
@@ -149,7 +149,7 @@ def _why_unusable_samples(path: str | Path) -> str | None:
 def _progress(
     utterances: Sequence[Utterance], clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Utterance]:
-    """Go through files, and say every 10 seconds how far it is."""
+    """Iterate, and log progress every 10 seconds."""
     said = clock()
     for number, item in enumerate(utterances):
         if clock() - said > 10:
@@ -159,5 +159,5 @@ def _progress(
 
 
 def _printable(text: str) -> str:
-    """A name may hold line breaks, or bytes that are no text."""
+    """Escape line breaks and undecodable bytes in file names."""
     return text if text.isprintable() else repr(text)[1:-1]

@@ -203,12 +203,12 @@ def draw_spectrogram(axes: Any, signal: Any, sample_rate: int, title: str) -> No
 
 
 def literal(text: str) -> str:
-    """Have matplotlib draw a text as it is, not as a formula between two `$`.
+    """Escape `$`, which matplotlib would parse as math.
 
     Arguments
     ---------
     text : str
-        Such as the name of a file or of a class.
+        Such as the name of a file or class.
 
     Returns
     -------

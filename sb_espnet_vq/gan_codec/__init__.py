@@ -1,9 +1,8 @@
-"""ESPnet's side: `import sb_espnet_vq.gan_codec` tells ESPnet of the codecs.
+"""ESPnet's side: `import sb_espnet_vq.gan_codec` registers the codecs in ESPnet.
 
-From then on ``vq_soundstream``, ``vq_encodec`` and ``vq_dac`` are choices of
-``--codec`` for everything that runs in this process: ``AudioCoding``,
-``from_pretrained``, ``CodecTokenizer``, espnetez. It may stand before or after imports
-of ESPnet, and imports nothing of ESPnet itself.
+``vq_soundstream``, ``vq_encodec`` and ``vq_dac`` are then choices of ``--codec`` in
+this process: for ``AudioCoding``, ``from_pretrained``, ``CodecTokenizer`` and espnetez.
+The import may come before or after imports of ESPnet. It does not import ESPnet itself.
 """
 
 from importlib import import_module
@@ -20,12 +19,12 @@ _EXTENDED = {
 
 
 def extend(module: ModuleType) -> None:
-    """Do to one of these modules what belongs to it; at most once.
+    """Apply its function to one of these modules; at most once.
 
     Arguments
     ---------
     module : module
-        Executed already, or still being imported: then nothing is done to it.
+        One of ESPnet's. Nothing is done while it is still being imported.
     """
     registration = import_module("sb_espnet_vq.gan_codec.registration")
     getattr(registration, _EXTENDED[module.__name__])(module)

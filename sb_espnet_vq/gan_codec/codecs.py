@@ -1,7 +1,7 @@
 """ESPnet's codecs with a quantizer by name: `vq_soundstream`, `vq_encodec`, `vq_dac`.
 
 ``python -m sb_espnet_vq.run -m espnet2.bin.gan_codec_train --codec vq_soundstream``
-knows them; so does a program that has ``import sb_espnet_vq.gan_codec``.
+registers them; so does ``import sb_espnet_vq.gan_codec``.
 """
 
 import copy
@@ -28,31 +28,30 @@ __all__ = ["CODECS", "VQDAC", "VQEncodec", "VQSoundStream"]
 class _QuantizerByName(StreamsOfQuantizer):
     """Mixin before one of ESPnet's codecs: its quantizer is replaced by another.
 
-    Every option that is a mapping takes any, such as one of OmegaConf.
+    Options that are mappings accept any mapping type, such as OmegaConf's.
 
     Arguments
     ---------
     quantizer : str
         A registered name.
     quantizer_conf : Mapping, optional
-        Options of the family, which win over those mapped from
-        ``generator_params``.
+        Options of the quantizer; they override those of ``generator_params``.
     needs_sb_espnet_vq : str
-        What must be imported before ESPnet knows this codec; saved configurations
-        say it to their readers.
+        Import that registers this codec in ESPnet, recorded in saved
+        configurations.
     **codec_conf
         ESPnet's own options, with ESPnet's own defaults.
 
     Raises
     ------
     ConfigError
-        If an option cannot be; the error names its key in the YAML.
+        If an option is invalid; the error names its key in the YAML.
     """
 
     __signature__: inspect.Signature
     generator: Any
     frame_shift: int
-    # Of the generators, which unpack four values or five from their quantizer.
+    # Whether the generator unpacks five values from its quantizer, not four.
     _unpacks_quantization_loss: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs):
@@ -74,9 +73,9 @@ class _QuantizerByName(StreamsOfQuantizer):
     ):
         if needs_sb_espnet_vq != IMPORT:
             raise ConfigError(
-                "codec_conf.needs_sb_espnet_vq: this configuration is one of another "
-                f"codec, trained with {needs_sb_espnet_vq}; {type(self).__name__} has "
-                f"{IMPORT!r} there"
+                "codec_conf.needs_sb_espnet_vq: this configuration is that of another "
+                f"codec, trained with {needs_sb_espnet_vq}; for {type(self).__name__} "
+                f"the value must be {IMPORT!r}"
             )
         own = options_of("codec_conf.quantizer_conf", quantizer_conf)
         defaults = _defaults(type(self))

@@ -1,4 +1,4 @@
-"""Errors of a codec's construction that name the key of the YAML."""
+"""Construction errors of codecs that name the YAML key."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
 
-#: Where ESPnet's configurations say what a family calls by another name.
+#: Option of a quantizer to its key in ESPnet's ``generator_params``.
 GENERATOR_KEYS = {
     "dim": "hidden_dim",
     "codebook_size": "quantizer_bins",
@@ -19,27 +19,27 @@ GENERATOR_KEYS = {
     "code_dim": "codebook_dim",
     "quantizer_dropout": "quantizer_dropout",
 }
-# Python's error for an argument that a class does not have, and typeguard's for one of
-# a wrong type: ESPnet's constructors pass whole sections of the YAML on as arguments.
+# Python's error for an unknown argument and typeguard's for a wrong type: ESPnet's
+# constructors pass whole sections of the YAML on as arguments.
 _UNKNOWN = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 _WRONG_TYPE = re.compile(r'argument "(\w+)"')
 
 
 @contextmanager
 def of_espnet(conf: Mapping[str, Any], defaults: Mapping[str, Mapping]) -> Iterator:
-    """Name the key where one of ESPnet's classes does not take what stands there.
+    """Name the YAML key in errors of ESPnet's constructors.
 
     Arguments
     ---------
     conf : Mapping
         ``codec_conf``.
     defaults : Mapping
-        Name of each codec and its options, to tell whose option a key is.
+        Name of each codec to its options, to find the codec that has a key.
 
     Raises
     ------
     ConfigError
-        In the place of what ESPnet or Python raised for it.
+        Replaces the error of ESPnet or Python.
     """
     try:
         yield
@@ -61,21 +61,21 @@ def of_espnet(conf: Mapping[str, Any], defaults: Mapping[str, Mapping]) -> Itera
 
 @contextmanager
 def of_quantizer(place: str, options: str, conf: Collection[str]) -> Iterator:
-    """Name the key where the quantizer cannot have what stands there.
+    """Name the YAML key in errors of the quantizer.
 
     Arguments
     ---------
     place : str
-        Where its name stands.
+        Key of the quantizer's name.
     options : str
-        Where its own options stand, with ``{}`` for the name of one.
+        Key of its options, with ``{}`` for the name of an option.
     conf : collection of str
-        Names of those that are given.
+        Names of the given options.
 
     Raises
     ------
     ConfigError
-        That of the quantizer, with the key before it.
+        The quantizer's error, prefixed with the key.
     """
     try:
         yield
@@ -85,7 +85,7 @@ def of_quantizer(place: str, options: str, conf: Collection[str]) -> Iterator:
 
 
 def _with_key(text: str, place: str, options: str, conf: Collection[str]) -> str:
-    """Put the key before an error: that of the first option which it names."""
+    """Prefix an error with the key of the first option that it names."""
     for word in re.findall(r"\w+", text):
         if word in conf:
             return f"{options.format(word)}: {text}"
@@ -93,7 +93,7 @@ def _with_key(text: str, place: str, options: str, conf: Collection[str]) -> str
             key = GENERATOR_KEYS[word]
             return (
                 f"codec_conf.generator_params.{key}: {text}. Change it there, or set "
-                f"{options.format(word)}, which wins over it"
+                f"{options.format(word)}, which overrides it"
             )
     return f"{place}: {text}"
 
@@ -111,8 +111,8 @@ def _paths(conf: Any, key: str, above: tuple[str, ...] = ()) -> Iterator[tuple]:
 def _remedy(path: tuple[str, ...], defaults: Mapping[str, Mapping]) -> str:
     owners = [name for name, conf in defaults.items() if _has(conf, path)]
     if owners:
-        return f"{' and '.join(owners)} has it: name that codec, or take the key out"
-    return "take the key out"
+        return f"{' and '.join(owners)} has it: use that codec, or remove the key"
+    return "remove the key"
 
 
 def _has(conf: Any, path: tuple[str, ...]) -> bool:

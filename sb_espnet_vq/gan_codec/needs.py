@@ -1,10 +1,11 @@
-"""What a saved configuration says of the process that can read it.
+"""Requirements of a run, recorded in its saved configuration.
 
-A codec's ``codec_conf`` in config.yaml holds the key `KEY`. For a codec of this package
-it is the import that registers it. For a stock codec trained under ``--swap`` it is the
-swap: ESPnet reads checkpoints without strictness, so that a stock quantizer would keep
-its initial codebooks and give wrong codes without a word. ESPnet alone refuses the key
-as an unknown option, whose name and value say what to do.
+``codec_conf`` in config.yaml has the key `KEY`. For a codec of this package its value
+is the import that registers the codec. For a stock codec trained with ``--swap`` it is
+the swap: ESPnet loads checkpoints with ``strict=False``, so that a stock quantizer
+would silently keep its initial codebooks and give wrong codes. Without this package,
+ESPnet refuses the key as an unknown option, whose name and value tell the user what is
+needed.
 """
 
 import functools
@@ -18,20 +19,20 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.gan_codec.config_errors import of_quantizer
 
 KEY = "needs_sb_espnet_vq"
-#: What registers the codecs of this package.
+#: Registers the codecs of this package.
 IMPORT = "import sb_espnet_vq.gan_codec"
 _LAUNCHER = "python -m sb_espnet_vq.run"
 
 
 def record_needs(task: Any, quantizers: ModuleType, ours: Collection[str]) -> None:
-    """Let a task of ESPnet record what a run needs, and refuse another swap.
+    """Make a task of ESPnet record the requirements of a run and refuse other swaps.
 
     Arguments
     ---------
     task : type
         ESPnet's ``GANCodecTask``, whose ``build_model`` is replaced.
     quantizers : module
-        That of ESPnet's quantizer class, which a swap replaces.
+        Module of ESPnet's quantizer class, which a swap replaces.
     ours : collection of str
         Names of the codecs of this package.
     """
@@ -49,20 +50,20 @@ def record_needs(task: Any, quantizers: ModuleType, ours: Collection[str]) -> No
         recorded = args.codec_conf.get(KEY)
         if recorded == IMPORT:
             raise ConfigError(
-                f"codec_conf.{KEY}: {args.codec} is no codec of sb_espnet_vq, but the "
-                f"configuration is of one; name that ({', '.join(ours)})"
+                f"codec_conf.{KEY}: {args.codec} is not a codec of sb_espnet_vq, but "
+                f"the configuration is that of one; set codec to it ({', '.join(ours)})"
             )
         if recorded not in (None, needs):
             raise ConfigError(
-                f"codec_conf.{KEY}: this run was trained with {recorded}, but here "
-                f"{needs or 'the quantizer is the stock one'}; start the program as "
+                f"codec_conf.{KEY}: this run was trained with {recorded}, but this "
+                f"process has {needs or 'the stock quantizer'}; start the program as "
                 f"`{_LAUNCHER} {recorded} ...`"
             )
         conf = {name: value for name, value in args.codec_conf.items() if name != KEY}
         args.codec_conf = conf
         if not needs:
             return stock(cls, args)
-        # The options of a swap stand in its text, where an error names them.
+        # Errors name the options as written in the swap.
         given = re.findall(r",(\w+)=", needs)
         with of_quantizer(needs, needs.partition(",")[0] + ",{}=...", given):
             model = stock(cls, args)

@@ -98,7 +98,7 @@ class CodecQuantizer(FreezableModule):
     quantizer : str
         A registered name.
     quantizer_conf : Mapping, optional
-        Options of the family, which win over what is mapped.
+        Options of the quantizer; they override the mapped ones.
     quantization_loss : bool, optional
         Whether ``forward`` returns five values, the last of them the quantization
         loss, as ESPnet's DAC unpacks them. Default: ``quantizer_dropout``.
@@ -106,8 +106,8 @@ class CodecQuantizer(FreezableModule):
     Attributes
     ----------
     codebook_dim : int
-        Width of what ``decode`` returns, which ESPnet's embeddings of codes are
-        sized by; the same as ``dimension``.
+        Width of the output of ``decode``, the same as ``dimension``. ESPnet's
+        embeddings of codes use it as their size.
 
     Raises
     ------
@@ -258,7 +258,7 @@ class CodecQuantizer(FreezableModule):
             As in ``forward``.
         ValueError
             If a frame is not finite: it has no code, and ESPnet's tokenizers would
-            add an offset to -1, which gives a code of another codebook.
+            turn -1 into a code of another codebook.
         """
         levels = self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)
         codes = self.vq.encode(self._frames_last(x), **self._number(levels))
@@ -319,7 +319,7 @@ class CodecQuantizer(FreezableModule):
         return bandwidth_per_codebook(self.bins, sample_rate)
 
     def _refuse_missing(self, codes: Tensor) -> None:
-        # While tracing there are no values to look at.
+        # While tracing, values cannot be read.
         if torch.compiler.is_compiling() or not bool((codes < 0).any()):
             return
         bad = (codes < 0).any(-1)
@@ -355,25 +355,25 @@ class CodecQuantizer(FreezableModule):
 
 
 def state_errors(quantizer: nn.Module, state, prefix: str, name: str) -> list[str]:
-    """Say so where a codec's checkpoint holds the state of another quantizer.
+    """Detect a checkpoint with the state of another quantizer.
 
-    ESPnet loads without strictness: what does not fit would be left out silently.
+    ESPnet loads with ``strict=False``: mismatched keys would be ignored silently.
 
     Arguments
     ---------
     quantizer : torch.nn.Module
-        The codec's.
+        The quantizer of the codec.
     state : dict
-        The checkpoint's.
+        State of the checkpoint.
     prefix : str
-        Of the quantizer in it.
+        Prefix of the quantizer's keys in it.
     name : str
-        Of the quantizer, for the message.
+        Name of the quantizer, for the message.
 
     Returns
     -------
     list of str
-        An error message, or nothing.
+        One error message, or none.
     """
     mine = [f"{prefix}{key}" for key in quantizer.state_dict()]
     if errors := other_family(state, f"{prefix}vq.", mine, name):

@@ -1,4 +1,4 @@
-"""What `import sb_espnet_vq.gan_codec` does to ESPnet's modules, each once."""
+"""Changes that `import sb_espnet_vq.gan_codec` makes to ESPnet's modules."""
 
 import functools
 from types import ModuleType
@@ -9,7 +9,7 @@ from sb_espnet_vq.gan_codec.streams import StreamsOfQuantizer
 
 
 def extend_task(task: ModuleType) -> None:
-    """Register the codecs, and record in runs what they need.
+    """Register the codecs, and record the requirements of runs.
 
     Arguments
     ---------
@@ -17,7 +17,7 @@ def extend_task(task: ModuleType) -> None:
         ``espnet2.tasks.gan_codec``.
     """
     if not hasattr(task, "GANCodecTask") or hasattr(task, "_sb_espnet_vq"):
-        # It is being imported, and the launcher comes back here; or it is done.
+        # Still being imported (the launcher calls again later), or already done.
         return
     from espnet2.gan_codec.shared.quantizer import residual_vq
 
@@ -29,7 +29,7 @@ def extend_task(task: ModuleType) -> None:
 
 
 def ask_quantizers(codecs: ModuleType) -> None:
-    """Let every codec of ESPnet tell the sizes of a quantizer of this package.
+    """Make every codec of ESPnet report the sizes of a quantizer of this package.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ def ask_quantizers(codecs: ModuleType) -> None:
 
 
 def guard_quantizer(quantizers: ModuleType) -> None:
-    """Let ESPnet's quantizer refuse the state of another, which it would skip.
+    """Make ESPnet's quantizer refuse the state of another instead of skipping it.
 
     Arguments
     ---------

@@ -1,17 +1,17 @@
-"""What a codec says of its codes, asked of the quantizer that gives them.
+"""Number and sizes of a codec's codebooks, taken from its quantizer.
 
-ESPnet's codecs copy the number of codebooks and their sizes from their options when
-they are built; ESPnet's tokenizers, embeddings and speech language models read the
-copies. With another quantizer in place they would be wrong.
+ESPnet's codecs copy these from their options at construction; ESPnet's tokenizers,
+embeddings and speech language models read the copies. With another quantizer the copies
+would be wrong.
 """
 
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 
 
 class StreamsOfQuantizer:
-    """Mixin of codecs whose quantizer lies at ``generator.quantizer``.
+    """Mixin for codecs with their quantizer at ``generator.quantizer``.
 
-    Where that is none of this package, what the codec stored is returned.
+    For a quantizer of another package, the values stored by the codec are returned.
     """
 
     @property

@@ -8,7 +8,7 @@ __all__ = ["VQGANCodecTask"]
 class VQGANCodecTask(GANCodecTask):
     """GAN codec training with ``codec: vq_soundstream`` and the like.
 
-    For code that names a task class, where no launcher helps: espnetez, ESPnet3's
-    ``task:`` key, a script of one's own. Workers that ESPnet spawns import this
-    package to unpickle the class, so they know the codecs too.
+    For code that takes a task class and runs without the launcher: espnetez, ESPnet3's
+    ``task:`` key, custom scripts. Workers that ESPnet spawns import this package when
+    they unpickle the class, so they have the codecs too.
     """

@@ -1,7 +1,7 @@
-"""What a SpeechBrain Brain does about swaps when it starts.
+"""Checks and records of swaps when a SpeechBrain Brain starts.
 
-It refuses to resume what was trained with others, leaves its own in the run folder, and
-says which of them change nothing.
+A Brain refuses to resume checkpoints of other swaps, records its own swaps in the run
+folder, and warns about swaps without effect.
 """
 
 import functools
@@ -23,20 +23,20 @@ RECORD = "swaps.txt"
 
 
 def install(hook: AfterImport, swaps: Sequence[Swap]) -> None:
-    """Watch Brains from the moment that SpeechBrain is imported.
+    """Extend Brain once SpeechBrain is imported.
 
     Arguments
     ---------
     hook : AfterImport
         Calls back after imports.
     swaps : sequence of Swap
-        Those of this run, perhaps none.
+        Those of this run; may be empty.
     """
     hook.call("speechbrain.core", lambda core: _watch(core, swaps))
 
 
 def _watch(core: ModuleType, swaps: Sequence[Swap]) -> None:
-    # Recipes override what these two call, but hardly these.
+    # Recipes rarely override these two methods.
     for name in ("fit", "evaluate"):
         setattr(core.Brain, name, _checked(getattr(core.Brain, name), swaps))
 
@@ -63,8 +63,8 @@ def _refuse_other_swaps(checkpointer: Any, swaps: Sequence[Swap]) -> None:
     if before != now:
         sys.exit(
             f"sb_espnet_vq.run: the checkpoints in {folder} were trained with "
-            f"{_spoken(before)}, this run has {_spoken(now)}; start it with the same, "
-            "or give another output folder"
+            f"{_spoken(before)}, this run has {_spoken(now)}; use the same swaps, "
+            "or another output folder"
         )
 
 
@@ -73,7 +73,7 @@ def _leave_traces(brain: Any, swaps: Sequence[Swap]) -> None:
         logger.info("--swap %s", swap.canonical)
         if not swap.was_built():
             logger.warning(
-                "--swap %s changes nothing in this run: nothing has built a %s yet",
+                "--swap %s has no effect in this run: no %s has been built yet",
                 swap.text,
                 swap.path,
             )
@@ -90,7 +90,7 @@ def _leave_traces(brain: Any, swaps: Sequence[Swap]) -> None:
 
 
 def _lines(swaps: Sequence[Swap]) -> list[str]:
-    """Return the swaps that make another model of a checkpoint."""
+    """Return the swaps that change the model."""
     return sorted(swap.canonical for swap in swaps if not swap.is_original)
 
 

@@ -20,7 +20,7 @@ from sb_espnet_vq.import_hooks import AfterImport, find_elsewhere
 # The groups are named after the packages of the toolkits that they extend.
 LOBES = "speechbrain.lobes"
 CODECS = "espnet2.gan_codec"
-# This package's side of ESPnet, which extends that module too.
+# This package's ESPnet side, which extends the same module.
 CODEC_SIDE = "sb_espnet_vq.gan_codec"
 # The module with ESPnet's table of codecs, and the class that all codecs derive from.
 CODEC_TASK = "espnet2.tasks.gan_codec"
@@ -148,7 +148,7 @@ def _add_codecs(finder: PluginFinder, task: ModuleType) -> None:
 
 
 def _extend(task: ModuleType) -> None:
-    """Finish what a swap begins while ESPnet's codecs are being imported."""
+    """Extend the task module if a swap imported our side before the task was ready."""
     if CODEC_SIDE in sys.modules:
         sys.modules[CODEC_SIDE].extend(task)
 

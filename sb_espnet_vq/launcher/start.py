@@ -186,7 +186,6 @@ def _tell_unused(swaps: list[Swap], target: str) -> None:
             print(
                 f"{program.LAUNCHER}: --swap {swap.path}={swap.quantizer} had nothing "
                 f"to replace in {target}: {swap.module} was never imported. This is "
-                "as it should be in a program that builds no model, such as those "
-                "that prepare data",
+                "expected in programs that build no model, such as data preparation",
                 file=sys.stderr,
             )

@@ -35,7 +35,7 @@ ADAPTERS = {
         "sb_espnet_vq.gan_codec.quantizers:CodecQuantizer"
     ),
 }
-# The quantizer that each class is itself: without options it changes no model.
+# Each class's own quantizer: without options, this swap changes no model.
 ORIGINALS = {
     "speechbrain.nnet.quantisers.RandomProjectionQuantizer": "random_projection",
     "speechbrain.nnet.quantisers.GumbelVectorQuantizer": "gumbel",
@@ -77,7 +77,7 @@ class Swap:
 
     @property
     def canonical(self) -> str:
-        """The swap in one form, however it was spaced and ordered.
+        """The swap in canonical form: sorted options, normalized values.
 
         Example
         -------
@@ -92,7 +92,7 @@ class Swap:
 
     @property
     def is_original(self) -> bool:
-        """Whether it puts the class's own quantizer in its place, as it is."""
+        """Whether the swap is to the class's own quantizer without options."""
         return not self.options and self.quantizer == ORIGINALS.get(self.path)
 
     def was_built(self) -> bool:
@@ -107,7 +107,7 @@ class Swap:
         home, _, name = ADAPTERS[self.path].partition(":")
         adapter = getattr(import_module(home), name)
         bound: Any = _bind(adapter, self)
-        # By this the toolkit's side records the swap with a run; None changes no model.
+        # Recorded with a run by the toolkit's side; None: the model is unchanged.
         bound.swap = None if self.is_original else self.canonical
         # Pickles name upstream's path, where the process that reads them has it too.
         bound.__module__ = module.__name__
@@ -118,7 +118,7 @@ class Swap:
 def _bind(adapter: type, swap: Swap) -> type:
     @functools.wraps(inspect.getattr_static(adapter, "__init__"))
     def init(self, *args, **kwargs):
-        # Built many times perhaps: none may change the options of the next.
+        # A copy for each instance, so that none changes the options of the next.
         options = copy.deepcopy(swap.options)
         own = {"quantizer": swap.quantizer, "quantizer_conf": options}
         _built.add(swap.path)

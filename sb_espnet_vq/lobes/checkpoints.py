@@ -103,7 +103,7 @@ class WholeCheckpointer(Checkpointer):
         Raises
         ------
         CheckpointError
-            It lacks the file of an object. Nothing has changed then.
+            The file of an object is missing. No object has been changed.
         """
         needed = [
             name
@@ -115,8 +115,8 @@ class WholeCheckpointer(Checkpointer):
             files = ", ".join(f"{name}{PARAMFILE_EXT}" for name in missing)
             raise CheckpointError(
                 f"{checkpoint.path} has no {files}: it was written by another version "
-                "of the recipe, or with another configuration. Go on with that one, "
-                "or give another output_folder to start anew"
+                "of the recipe, or with another configuration. Resume with that one, "
+                "or set another output_folder to start a new run"
             )
         super().load_checkpoint(checkpoint)
 

@@ -222,14 +222,14 @@ class Codec(FreezableModule):
         codes : torch.Tensor
             (B, T, K) integers; the first K codebooks, -1 after an utterance's end.
         samples : torch.Tensor, optional
-            (B,) int64, real samples of each row, as ``encode`` was given them. Codes
-            stand for whole frames: without it, audio ends with a row's last frame.
+            (B,) int64, valid samples of each row, as passed to ``encode``. Without it,
+            the audio ends with the last frame of each row.
 
         Returns
         -------
         torch.Tensor
             (B, L) float32, 0 after an utterance's end; L is that of the longest row,
-            or T * hop without ``samples``. A batch gives what its rows give alone.
+            or T * hop without ``samples``. Rows do not depend on each other.
 
         Raises
         ------
@@ -262,7 +262,7 @@ class Codec(FreezableModule):
         longest = int(samples.max()) if rows else 0
         if rows and int(samples.min()) < 0 or longest > most:
             raise ShapeError(
-                f"samples must lie in [0, {most}], what the codes stand for; got "
+                f"samples must lie in [0, {most}], the length of the codes; got "
                 f"{samples.tolist()}"
             )
         return longest

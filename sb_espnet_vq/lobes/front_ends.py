@@ -19,15 +19,15 @@ START_BATCHES = 4
 
 
 class StackFrames(nn.Module):
-    """Puts frames side by side, ``stack`` at a time, with zeros after the last.
+    """Stacks groups of ``stack`` frames, with zero padding at the end.
 
-    A front end for an encoder that flattens what follows the second axis, as
-    SpeechBrain's transformers do.
+    For encoders that flatten all axes after the second, as SpeechBrain's transformers
+    do.
 
     Arguments
     ---------
     stack : int
-        Frames in a step.
+        Frames in a group.
 
     Raises
     ------
@@ -154,7 +154,7 @@ class WaveformFrontEnd(nn.Module):
     def __init__(self, extractor: Any, start_from_data: bool = False):
         super().__init__()
         self.extractor = extractor
-        # Not in the state, which is that of the extractor: a loaded one has started.
+        # Not saved: the state is the extractor's, and loading it sets this to True.
         self.started = not start_from_data
         self.fewest = 1
         layers = zip(extractor.kernel_sizes, extractor.strides, strict=True)

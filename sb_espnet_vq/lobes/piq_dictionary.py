@@ -240,8 +240,8 @@ class VQEmbedding(nn.Module):
             self.register_buffer("last_key", runs.last, persistent=False)
             self._widest = runs.widest
 
-    # A script calls both as Python, and so cannot be saved, as it cannot with
-    # SpeechBrain's class; a trace can.
+    # A script calls both methods in Python, so it cannot be saved (nor can one of
+    # SpeechBrain's class). A trace can be saved.
     @torch.jit.ignore
     def forward(self, z_e_x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the number of the nearest allowed key; it has no gradient.
@@ -313,7 +313,7 @@ class VQEmbedding(nn.Module):
 def _keys_of_map(
     dictionary: VQEmbedding, z_e_x: Tensor, labels: Tensor | None
 ) -> Tensor:
-    # A function, since in a script one Python method cannot call another.
+    # A function: within a script, an ignored method cannot call another one.
     if not isinstance(z_e_x, Tensor) or z_e_x.dim() < 2:
         came = getattr(z_e_x, "shape", type(z_e_x).__name__)
         raise ShapeError(f"VQEmbedding takes (B, D, H, W), got {came}")
@@ -462,7 +462,7 @@ def look_up_channels(codebook: Tensor, codes: Tensor) -> Tensor:
              [6., nan]]])
     """
     if torch.jit.is_tracing():
-        # A function of our own could not be saved.
+        # A custom autograd function cannot be saved.
         return look_up(codebook, codes).movedim(-1, 1).contiguous()
     return _LookUpChannels.apply(codebook, codes)
 

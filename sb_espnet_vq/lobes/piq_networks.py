@@ -184,8 +184,8 @@ class VectorQuantizedPSI_Audio(nn.Module):
         them after it. Without an adapter there is nothing to halve: the
         representation goes to the dictionary as it is.
     quantizer : str
-        A registered name. The default has upstream's numbers; any other is put in its
-        place by `DictionaryQuantizer`.
+        A registered name. The default gives upstream's values; any other is built by
+        `DictionaryQuantizer`.
     quantizer_conf : dict, optional
         Options of the quantizer.
 
@@ -220,7 +220,7 @@ class VectorQuantizedPSI_Audio(nn.Module):
         sizes = K, dim, numclasses, activate_class_partitioning, shared_keys
         self.codebook: Any
         if quantizer == "class_partitioned" and not quantizer_conf:
-            # Upstream's own, which opens all keys where there are no labels.
+            # The drop-in for upstream's class, which searches all keys without labels.
             self.codebook = VQEmbedding(*sizes)
         else:
             self.codebook = DictionaryQuantizer(

@@ -1,18 +1,18 @@
-"""Positions of frames in long utterances."""
+"""Positional encoding for long utterances."""
 
 from typing import Any
 
 from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
 
-# Positions that SpeechBrain's own class has unless it is told otherwise.
+# Default number of positions of SpeechBrain's class.
 _SAVED = 2500
 
 
 class LongPositionalEncoding(PositionalEncoding):
-    """SpeechBrain's sinusoidal positions, for long speech in checkpoints for short.
+    """SpeechBrain's sinusoidal positional encoding with compatible checkpoints.
 
-    The table is a constant. In a checkpoint it is as long as SpeechBrain's own default,
-    so that a model trained with this class loads into one with that.
+    The table is constant. Checkpoints contain only SpeechBrain's default number of
+    positions, so that they load into models with SpeechBrain's class.
 
     Arguments
     ---------
@@ -38,7 +38,7 @@ class LongPositionalEncoding(PositionalEncoding):
 
 
 def _shorten(module: Any, state: dict[str, Any], prefix: str, *_) -> None:
-    # A copy: a view would be saved with the whole table behind it.
+    # A copy: saving a view would save the whole table.
     state[f"{prefix}pe"] = module.pe[:, :_SAVED].clone()
 
 

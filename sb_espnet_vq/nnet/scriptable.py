@@ -1,10 +1,10 @@
-"""What torch.jit.script makes of quantizers, for SpeechBrain's ``--jit``.
+"""Scriptable versions of quantizers, for SpeechBrain's ``--jit``.
 
-TorchScript compiles a part of Python that has no context managers of other modules, no
-collectives and no functions with gradients of their own. So a drop-in class that
-SpeechBrain's can be scripted offers one of these in its place
-(``__prepare_scriptable__``): it shares the tensors, has the same names in checkpoints
-and returns the same, but does not refuse wrong shapes by name and sums over no ranks.
+TorchScript supports neither context managers of other modules nor collectives nor
+custom autograd functions. Drop-ins for classes that SpeechBrain can script return one
+of these modules from ``__prepare_scriptable__``. It shares the tensors, has the same
+checkpoint keys and returns the same results, but it does not check shapes or sum over
+ranks.
 """
 
 import torch
@@ -40,7 +40,7 @@ class ScriptableRandomProjection(nn.Module):
         super().__init__()
         self.register_buffer("P", P)
         self.register_buffer("CB", CB)
-        # Of both kinds of devices: a module is moved after it is scripted.
+        # For both kinds of devices, since a scripted module may be moved.
         self.rows_on_cpu = tile_rows(torch.empty(0, device="cpu"), len(CB))
         self.rows_on_device = tile_rows(torch.empty(0, device="meta"), len(CB))
 
@@ -50,7 +50,7 @@ class ScriptableRandomProjection(nn.Module):
         frames = torch.where(_finite(frames), frames, 0.0)
         table = self.CB.to(frames.dtype).t()
         codes = torch.empty(frames.shape[0], dtype=torch.int64, device=x.device)
-        # In tiles, since all scores at once would outweigh the frames by far.
+        # In tiles, since all scores would need far more memory than the frames.
         rows = self.rows_on_cpu if x.device.type == "cpu" else self.rows_on_device
         for start in range(0, frames.shape[0], rows):
             projected = frames[start : start + rows] @ self.P.to(frames.dtype)
@@ -103,7 +103,7 @@ class ScriptableBSQ(nn.Module):
         u = frames / torch.where(norm > 1e-12, norm, 1.0)
         indices = torch.where(u > 0, self.mask, 0).sum(-1)
         signs = ((u > 0).to(u.dtype) * 2 - 1) * bits**-0.5
-        # Added is 0: only the gradient passes.
+        # Adds 0: only the gradient passes.
         quantized = signs + (u - u.detach())
         loss = quantized[:1].sum() * 0
         if self.entropy_loss_weight > 0:
@@ -114,7 +114,7 @@ class ScriptableBSQ(nn.Module):
             usage = pattern_product(logits, weight) / count
             term = of_frames - self.diversity_gamma * entropy(usage)
             loss = loss + self.entropy_loss_weight * term
-        # A product: the gradient turns NaN too.
+        # A product, so that the gradient becomes NaN too.
         loss = loss * torch.where(bad.any(), torch.nan, 1.0)
         quantized = torch.where(valid, quantized, torch.where(bad, torch.nan, 0.0))
         indices = torch.where(valid[:, 0], indices, -1)
@@ -127,8 +127,8 @@ class ScriptableBSQ(nn.Module):
 
 
 def _wide(x: Tensor) -> Tensor:
-    # A script cannot switch autocast off, nor ask for it on a CPU (torch 2.12 crashes);
-    # what a product of floats comes out as tells. It leaves products of doubles alone.
+    # A script cannot disable autocast, nor query it on a CPU (torch 2.12 crashes). The
+    # dtype of a float32 product reveals it. Autocast does not change float64 products.
     one = torch.ones([1, 1], dtype=torch.float32, device=x.device)
     if one.mm(one).dtype != torch.float32:
         return x.double()

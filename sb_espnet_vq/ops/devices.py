@@ -1,4 +1,4 @@
-"""What depends on where a tensor is, and on whether operations are recorded."""
+"""Tests of device and tracing state."""
 
 import weakref
 
@@ -7,10 +7,9 @@ from torch import Tensor
 
 
 def tracing() -> bool:
-    """Tell whether operations are being recorded, so that no value may be read.
+    """Tell whether torch.compile, torch.export or torch.jit.trace is recording.
 
-    By torch.compile, torch.export or torch.jit.trace. What is decided by the shape or
-    the values of one input would be fixed for all others.
+    Decisions by the shape or values of one input would become constants of the graph.
 
     Returns
     -------
@@ -68,15 +67,15 @@ class TensorVersion:
 
     def __init__(self, x: Tensor):
         self._tensor = weakref.ref(x)
-        # Tensors made in inference mode count no writes.
+        # Inference tensors have no version counter.
         self._version = None if x.is_inference() else x._version
 
     def __reduce__(self):
-        # A copy is of no tensor: weak references cannot be stored.
+        # Weak references cannot be pickled: a copy matches no tensor.
         return TensorVersion, (torch.empty(0),)
 
     def is_of(self, x: Tensor) -> bool:
-        """Tell whether ``x`` is that tensor, with the values of then."""
+        """Tell whether ``x`` is that tensor with unchanged values."""
         return (
             self._version is not None
             and self._tensor() is x

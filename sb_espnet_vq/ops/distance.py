@@ -45,6 +45,6 @@ def mean_square(away: Tensor) -> Tensor:
     tensor([2.])
     """
     if torch.jit.is_tracing():
-        # A function of our own could not be saved.
+        # A custom autograd function cannot be saved.
         return away.square().mean(-1)
     return _MeanSquare.apply(away)

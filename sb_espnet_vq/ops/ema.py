@@ -6,8 +6,8 @@ van den Oord et al. 2017, "Neural Discrete Representation Learning", appendix A.
 import torch
 from torch import Tensor
 
-# Average counts of codes that are hardly used, and below which float32 loses digits;
-# a sum of frames that goes with the latter.
+# Average count of a rarely used code; count and sum of frames below which float32 loses
+# precision.
 _FEW, _VANISHED, _VANISHED_SUM = 5e-3, 1e-30, 1e-20
 
 
@@ -82,10 +82,10 @@ def smoothed_means(
 ) -> Tensor:
     """Divide sums by counts after Laplace smoothing of the counts.
 
-    Smoothing keeps the total and adds at most epsilon to each count. It would pull
-    the entry of an unused code to the origin, as its sum and count decay to zero
-    together: counts below 0.005 are not smoothed, and where both have vanished the
-    entry stays.
+    Smoothing keeps the total and adds at most epsilon to each count. The sum and count
+    of an unused code decay to zero together, so that smoothing would pull its vector
+    to the origin. Therefore counts below 0.005 are not smoothed, and a vector whose
+    sum and count have vanished does not change.
 
     Arguments
     ---------

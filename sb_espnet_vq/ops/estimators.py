@@ -46,8 +46,8 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     (1.0, 1.0)
     """
     if torch.jit.is_tracing():
-        # Whether the example needs a gradient says nothing of later calls, and a
-        # function of our own could not be saved. What is added is 0.
+        # The example input does not show whether later calls need a gradient, and a
+        # custom autograd function cannot be saved. The added term is 0.
         return value + (x - x.detach()).to(value.dtype)
     if not (torch.is_grad_enabled() and x.requires_grad):
         return value.clone()
@@ -132,7 +132,7 @@ def keep_in_graph(value: Tensor, others: list[Tensor]) -> Tensor:
     value : torch.Tensor
         Scalar.
     others : list of torch.Tensor
-        Parameters that backward is to reach, whether or not they were used.
+        Parameters that get a gradient even if unused.
 
     Returns
     -------
@@ -166,9 +166,8 @@ def attach_loss(value: Tensor, loss: Tensor) -> Tensor:
     """Return ``value`` bit for bit; a backward pass through it adds that of ``loss``.
 
     For a place that has no use for a second loss: whatever is made of the value, the
-    gradient is that of its own loss plus ``loss``. What the trainer multiplies its own
-    loss by, such as the factor of a gradient scaler, cannot be known here: the caller
-    multiplies ``loss`` by it.
+    gradient is that of its own loss plus ``loss``. If the trainer scales its own loss,
+    for example by a gradient scaler, the caller must scale ``loss`` alike.
 
     Arguments
     ---------
@@ -273,7 +272,7 @@ def sample_entries(probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
     (3.0, tensor([[[1., 3.]]]))
     """
     if torch.jit.is_tracing():
-        # A function of our own could not be saved. What is added is 0.
+        # A custom autograd function cannot be saved. The added term is 0.
         moved = torch.einsum("nkv,kvd->nkd", probs - probs.detach(), tables.detach())
         return gather_entries(tables, codes) + moved
     return _SampleEntries.apply(probs, tables, codes)
@@ -287,7 +286,7 @@ def gumbel_noise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     x : torch.Tensor
         Tensor whose shape, dtype and device are taken.
     generator : torch.Generator, optional
-        Default: torch's own of the device.
+        Default: torch's generator of the device.
 
     Returns
     -------

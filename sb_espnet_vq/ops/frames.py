@@ -55,7 +55,7 @@ class Frames(NamedTuple):
         """Return ``x`` summed over ranks, without gradient."""
         return sum_over_ranks(x) if self.shared else x
 
-    # No property: torch before 2.11 cannot trace one of a named tuple.
+    # Not a property: torch before 2.11 cannot trace properties of named tuples.
     def share(self) -> Tensor:
         """What a frame counts for in `mean`: number of ranks / number of frames."""
         ranks = world_size() if self.shared else 1

@@ -1,8 +1,8 @@
-"""Entries drawn by the Gumbel-softmax, in tiles where there are many scores.
+"""Gumbel-softmax sampling of codebook vectors, tiled for many scores.
 
-Scores, noise and probabilities of all frames outweigh everything else in a training
-step. Where they are many only a tile of them is held: the backward pass computes the
-scores again and draws the same noise again, from the state of the generator before.
+Scores, noise and probabilities of all frames dominate the memory of a training step.
+Above a limit only one tile is held: the backward pass recomputes the scores and redraws
+the same noise from the saved state of the generator.
 """
 
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_ent
 from sb_espnet_vq.ops.nearest import tile_rows, tiles
 from sb_espnet_vq.ops.scores import scores
 
-# Scores for which it is cheaper to keep what was computed: 16 MiB a table.
+# Up to this number of scores, keeping them is cheaper: 16 MiB per table.
 _KEPT_SCORES = 2**22
-# A tile this short would pass over the gradient of the weights too often.
+# Shorter tiles would accumulate the gradient of the weights too often.
 _FEWEST_ROWS = 64
 
 
@@ -31,7 +31,7 @@ class Drawn(NamedTuple):
     codes : torch.Tensor
         (N, K) int64, their numbers.
     likeliest : torch.Tensor, optional
-        (N, K) int64, what would have been taken without noise.
+        (N, K) int64, the codes without noise.
     probs : torch.Tensor, optional
         (K, V) weighted sum over frames of the probabilities without noise.
     """
@@ -52,8 +52,8 @@ def draw_entries(
     """Draw an entry of each table from a linear layer's scores of each frame.
 
     The gradient to the scores is that of the expected entry (Jang et al. 2017,
-    straight-through Gumbel-softmax, section 2.2), that to the tables is of the drawn
-    entries alone. Noise is drawn frame by frame, however it is tiled.
+    straight-through Gumbel-softmax, section 2.2); the tables get the gradient of the
+    drawn entries only. Noise is drawn in the order of the frames.
 
     Arguments
     ---------
@@ -176,7 +176,7 @@ def _tiles(x: Tensor, weight: Tensor) -> list[slice]:
 
 
 def _generator_state(device: torch.device) -> Tensor:
-    # Neither waits for a device: a GPU's generator is a number on the host.
+    # No synchronization: the state of a GPU's generator is on the host.
     if device.type == "cpu":
         return torch.get_rng_state()
     return torch.cuda.get_rng_state(device)

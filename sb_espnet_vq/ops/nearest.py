@@ -31,16 +31,16 @@ def tile_rows(x: Tensor, width: int) -> int:
 
 
 def tiles(x: Tensor, width: int, fewest: int = 1) -> list[slice]:
-    """Cut the rows of ``x`` into tiles; while tracing there is one.
+    """Cut the rows of ``x`` into tiles; a single tile while tracing.
 
     Arguments
     ---------
     x : torch.Tensor
-        (N, ...), whose device counts.
+        (N, ...); its device determines the size of a tile.
     width : int
         Scores in a row.
     fewest : int
-        The fewest rows of a tile, whatever they hold.
+        Minimum number of rows of a tile.
 
     Returns
     -------

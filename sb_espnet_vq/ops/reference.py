@@ -94,7 +94,7 @@ def ema_update(average: Tensor, new: Tensor, decay: float, update: bool) -> Tens
 def smoothed_means(
     sums: Tensor, counts: Tensor, entries: Tensor, epsilon: float = 1e-5
 ) -> Tensor:
-    """Give each code in use epsilon frames more, scale to the total, divide."""
+    """Add epsilon to the count of each used code, rescale to the total, divide."""
     total = sum(count.item() for count in counts)
     scale = total / (total + len(counts) * epsilon) if total else 1.0
     rows = []

@@ -11,15 +11,15 @@ from sb_espnet_vq.ops.devices import eager_on_cpu
 # Scores looked at together by `first_argmax`, and the fewest rows worth it.
 _BLOCK = 64
 _MIN_BLOCKS = 8
-# oneDNN rounds the last entries of a table otherwise than the rest, unless their number
-# is a multiple of this (on processors with AVX2 but without AVX-512).
+# oneDNN rounds the last entries of a table differently unless its length is a multiple
+# of this (on processors with AVX2 but without AVX-512).
 _ENTRIES = 16
 
 
 class _OneDNNScores(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
-        # Equal entries must score alike wherever they are, for the first to win.
+        # Equal entries must have equal scores, so that argmax returns the first.
         size = len(table)
         if more := -size % _ENTRIES:
             table = F.pad(table, (0, 0, 0, more))

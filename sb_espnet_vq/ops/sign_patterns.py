@@ -37,7 +37,7 @@ def sign_pattern_probs(positive: Tensor, negative: Tensor) -> Tensor:
             [0.0000],
             [0.5000]])
     """
-    # Written as torch.jit.script takes it, see `pattern_product`.
+    # Written so that torch.jit.script supports it, see `pattern_product`.
     probs = positive.new_ones([1, positive.shape[1]])
     for bit in range(len(positive) - 1, -1, -1):
         probs = torch.cat([probs * negative[bit], probs * positive[bit]])
@@ -100,10 +100,10 @@ def summed_pattern_probs(logits: Tensor, weight: Tensor) -> Tensor:
 
 
 def pattern_product(logits: Tensor, weight: Tensor) -> Tensor:
-    """Do what `summed_pattern_probs` does, in operations that can be saved.
+    """Compute `summed_pattern_probs` without a custom autograd function.
 
-    For torch.jit.script and torch.jit.trace, which cannot save a function with a
-    gradient of its own. The tables of all frames are kept for the gradient.
+    For torch.jit.script and torch.jit.trace, which cannot save custom autograd
+    functions. It keeps the tables of all frames for the backward pass.
 
     Arguments
     ---------

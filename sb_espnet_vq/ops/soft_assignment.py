@@ -1,7 +1,7 @@
-"""Soft assignments of frames to entries, summed over frames in tiles.
+"""Soft assignments of frames to codebook vectors, summed over frames in tiles.
 
-The sum needs no table of all frames and entries, and nor does its gradient: the
-assignments of a tile are computed again when they are differentiated.
+Neither the sum nor its gradient needs a table of all frames and vectors: the backward
+pass recomputes the assignments tile by tile.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from sb_espnet_vq.ops.nearest import tiles
 from sb_espnet_vq.ops.scores import first_argmax, scores
 
-# A tile this short would pass over the gradient of the entries too often.
+# Shorter tiles would accumulate the gradient of the entries too often.
 _FEWEST_ROWS = 64
 
 
@@ -63,7 +63,7 @@ def assign(
     """Find the nearest entries, and sum soft assignments over frames.
 
     The soft assignment of a frame is softmax(-||x - c||^2 / temperature). Memory
-    beside results and gradients is one tile of scores.
+    besides results and gradients is one tile of scores.
 
     Arguments
     ---------
@@ -89,10 +89,10 @@ def assign(
     >>> assign(x, table, torch.ones(2), temperature=1.0)
     (tensor([0, 1]), tensor([1., 1.]))
     """
-    # ||x||^2 is the same for all entries: neither argmax nor softmax sees it.
+    # ||x||^2 is the same for all entries and affects neither argmax nor softmax.
     scale = 2 / temperature
     if torch.jit.is_tracing():
-        # A function of our own could not be saved.
+        # A custom autograd function cannot be saved.
         found = scores(x, table, _half_norms(table))
         return found.argmax(1), weight @ (found * scale).softmax(1)
     return _Assign.apply(x, table, weight, scale)

@@ -224,8 +224,8 @@ class Quantizer(LearningModule, ABC):
         ---------
         codes : torch.Tensor
             (..., K) integers, K <= n_codebooks: fewer give the coarser value. A
-            code of -1 contributes 0, also where it was stored in an unsigned dtype
-            and is the largest number of that dtype.
+            code of -1 contributes 0. In an unsigned dtype, the largest value means -1
+            unless it is a valid code.
 
         Returns
         -------
@@ -255,21 +255,21 @@ class Quantizer(LearningModule, ABC):
         return value.reshape(*codes.shape[:-1], value.shape[1])
 
     def hold(self, entries: Tensor | None) -> None:
-        """Keep some codebook vectors as they are while the others go on learning.
+        """Exclude some codebook vectors from updates.
 
         Arguments
         ---------
         entries : torch.Tensor, optional
             (n_codebooks, codebook_size) bool, True for vectors to keep; or
-            (codebook_size,), for all codebooks alike. None lets all learn. It is
-            not part of the state: set it again after a model was built anew. Of
-            codebooks that are parameters the gradient is then 0, so leave them out
-            of weight decay.
+            (codebook_size,), the same for all codebooks. None: all vectors learn.
+            Not part of the state: set it again after rebuilding a model. In
+            codebooks that are parameters the held vectors get zero gradients, so
+            exclude the codebook from weight decay.
 
         Raises
         ------
         ShapeError
-            If it is no bool tensor of that shape.
+            If it is not a bool tensor of such a shape.
         ConfigError
             If this quantizer has no codebook vectors that learn.
         """
@@ -288,10 +288,10 @@ class Quantizer(LearningModule, ABC):
         )
 
     def _hold(self, entries: Tensor | None) -> None:
-        """Take over (n_codebooks, codebook_size) bool, or None."""
+        """Set the held vectors, (n_codebooks, codebook_size) bool, or None."""
         raise ConfigError(
-            f"{type(self).__name__} has no codebook vectors that learn, so none can be "
-            "held; requires_grad_(False) freezes all that it learns"
+            f"{type(self).__name__} has no codebook vectors that learn; "
+            "requires_grad_(False) freezes the whole quantizer"
         )
 
     def _forward(self, x, mask, labels, **options) -> tuple[QuantizerOutput, Quantized]:
@@ -366,8 +366,8 @@ class Quantizer(LearningModule, ABC):
         for name, term in terms.items():
             loss = loss + self.loss_weights[name] * term
         if self.training and torch.is_grad_enabled() and world_size() > 1:
-            # DDP waits for the gradient of every parameter, those of codebooks that
-            # this call leaves out too.
+            # DDP waits for the gradients of all parameters, also of codebooks that this
+            # call does not use.
             loss = keep_in_graph(
                 loss, [p for p in self.parameters() if p.requires_grad]
             )

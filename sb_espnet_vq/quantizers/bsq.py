@@ -45,7 +45,7 @@ class BSQ(Quantizer):
     inv_temperature : float
         Of the soft assignment, > 0; higher is harder.
     frozen : bool
-        Learn nothing in training; gradients reach the frames all the same.
+        No updates in training; gradients still reach the frames.
 
     Raises
     ------
@@ -181,7 +181,7 @@ class BSQ(Quantizer):
         return self._codes(self.on_sphere(frames.x))
 
     def _codes(self, u: Tensor) -> Tensor:
-        # Sums of integers: float ones would lose bits from 2**24 on.
+        # Integer sums: float32 is exact only up to 2**24.
         return torch.where(u > 0, self._bit_values(u), 0).sum(-1, keepdim=True)
 
     def _signs(self, codes: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class BSQ(Quantizer):
         return project(self.project_out, self._signs(codes))
 
     def _bit_values(self, like: Tensor) -> Tensor:
-        # Powers and not shifts, which ONNX has for unsigned integers only.
+        # Powers, since ONNX supports shifts only for unsigned integers.
         return 2 ** torch.arange(self.bits - 1, -1, -1, device=like.device)
 
 
@@ -208,7 +208,7 @@ def _bits(size: int, dim: int) -> int:
         options = " or ".join(f"codebook_size={n}" for n in near)
         raise ConfigError(
             f"bsq needs a codebook_size that is a power of two up to 2**{_MAX_BITS}, "
-            f"got {size}; add {options} to its options, or leave it out for one bit a "
-            f"dim, here {dim}"
+            f"got {size}; add {options} to its options, or leave it out for one bit "
+            f"per dimension (here {dim})"
         )
     return bits

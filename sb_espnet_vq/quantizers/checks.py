@@ -15,8 +15,8 @@ from sb_espnet_vq.ops.devices import eager_on_cpu
 def check_placement(name: str, device: torch.device | None, **tensors) -> None:
     """Raise `ShapeError` unless all tensors are dense and on the module's device.
 
-    ``device`` is None for a module that holds no tensor; the first tensor's device
-    then counts.
+    ``device`` is None for a module without tensors; then all tensors must be on the
+    device of the first one.
     """
     owner = "the quantizer is"
     for what, x in tensors.items():
@@ -30,12 +30,12 @@ def check_placement(name: str, device: torch.device | None, **tensors) -> None:
         if x.layout != torch.strided:
             raise ShapeError(
                 f"{name}: {what} must be a dense tensor, got {x.layout}; "
-                f"convert it by {what}.to_dense()"
+                f"convert it with {what}.to_dense()"
             )
         if device is not None and x.device != device:
             raise ShapeError(
                 f"{name}: {what} is on {x.device}, {owner} on {device}; move one of "
-                "them by .to(device)"
+                "them with .to(device)"
             )
         if device is None:
             device, owner = x.device, f"{what} is"
@@ -101,15 +101,15 @@ def check_held(name: str, entries, shape: tuple[int, int]) -> None:
 
 
 def signed_codes(codes: Tensor, codebook_size: int) -> Tensor:
-    """Return integer codes as int64, with -1 where it was stored as unsigned.
+    """Convert integer codes to int64; restore -1 from unsigned dtypes.
 
     Arguments
     ---------
     codes : torch.Tensor
         Any shape and integer dtype.
     codebook_size : int
-        Codes in a codebook. The largest number of an unsigned dtype means -1 unless
-        it is a code.
+        Codes in a codebook. The largest value of an unsigned dtype means -1 unless it
+        is a valid code.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def signed_codes(codes: Tensor, codebook_size: int) -> Tensor:
     """
     signed = codes.long()
     limits = torch.iinfo(codes.dtype)
-    # Of uint64 the conversion makes -1 by itself.
+    # The conversion of uint64 already gives -1.
     if limits.min < 0 or limits.bits == 64 or limits.max < codebook_size:
         return signed
     return signed.masked_fill(signed == limits.max, -1)

@@ -41,7 +41,7 @@ class ClassPartitionedVQ(Quantizer):
     codebook_weight : float
         Weight of the mean squared distance of keys to their (fixed) frames.
     frozen : bool
-        Learn nothing in training; gradients reach the frames all the same.
+        No updates in training; gradients still reach the frames.
 
     Raises
     ------

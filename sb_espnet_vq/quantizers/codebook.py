@@ -55,7 +55,7 @@ class EMACodebook(nn.Module):
     cluster_size : (codebook_size,) average frames a batch of each code.
     embed : (codebook_size, dim) the entries.
     embed_avg : (codebook_size, dim) average sum of frames of each code.
-    held : (codebook_size,) bool, entries that do not change; None where all learn.
+    held : (codebook_size,) bool, entries that do not change; None if all learn.
         Not saved.
 
     Example
@@ -119,12 +119,12 @@ class EMACodebook(nn.Module):
         return torch.where(codes[:, None] >= 0, entries, 0)
 
     def hold(self, entries: Tensor | None) -> None:
-        """Keep the entries where ``entries`` (codebook_size,) is True as they are."""
+        """Hold the vectors where ``entries`` (codebook_size,) is True; None: none."""
         self.held = entries
 
     @property
     def started(self) -> bool:
-        """Whether the entries are started: random from the outset, or by k-means."""
+        """Whether the entries are initialized, at random or by k-means."""
         return self._flag.read(self.inited)
 
     @torch.no_grad()
@@ -197,13 +197,13 @@ class EMACodebook(nn.Module):
         return CodebookState(self.inited, self.cluster_size, self.embed, self.embed_avg)
 
     def _held_rows(self) -> tuple[Tensor, ...] | None:
-        """Copy what the entries that are held have now."""
+        """Copy the buffers if any entries are held."""
         if self.held is None:
             return None
         return self.cluster_size.clone(), self.embed.clone(), self.embed_avg.clone()
 
     def _put_back(self, before: tuple[Tensor, ...] | None) -> None:
-        """Undo what has changed in the entries that are held."""
+        """Restore the held entries."""
         if before is None or self.held is None:
             return
         cluster_size, embed, embed_avg = before
@@ -212,22 +212,22 @@ class EMACodebook(nn.Module):
         _write_(self.embed_avg, self.held[:, None], embed_avg)
 
     def _apply(self, *args, **kwargs):
-        # Without storage there is nothing to read.
+        # A meta tensor cannot be read.
         known = None if self.inited.is_meta else self.started
         super()._apply(*args, **kwargs)
         if known is not None:
-            # Moved, not changed: on the new device nothing has to be read.
+            # Moved but unchanged: no synchronization with the new device needed.
             self._flag.set(self.inited, known)
         return self
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
-        # While a module built without storage is being loaded there is nothing to read.
+        # A meta tensor cannot be read.
         if not self.inited.is_meta:
             self._flag.set(self.inited, bool(self.inited > 0))
 
 
 def _write_(buffer: Tensor, where: Tensor, value: Tensor) -> None:
-    # Detached, since torch.jit.trace records no `no_grad`, and the executor that
-    # SpeechBrain switches to gives a graph to tensors that have none.
+    # Detached: torch.jit.trace does not record `no_grad`, and the executor that
+    # SpeechBrain selects gives a graph to tensors that have none.
     buffer.copy_(torch.where(where, value, buffer).detach())

@@ -40,7 +40,7 @@ class EntropyVQ(Quantizer):
     entropy_weight : float
         Weight of the entropy term.
     frozen : bool
-        Learn nothing in training; gradients reach the frames all the same.
+        No updates in training; gradients still reach the frames.
 
     Raises
     ------

@@ -41,8 +41,8 @@ class GumbelVQ(SeveralCodebooks):
         (start, stop, decay): training forward number s, counted from 0, runs at
         max(start * decay**s, stop).
     frozen : bool
-        Learn nothing in training, where the temperature stays too; codes are drawn
-        and gradients reach the frames all the same.
+        No updates in training, and a constant temperature; codes are still sampled
+        and gradients still reach the frames.
 
     Raises
     ------
@@ -134,7 +134,7 @@ class GumbelVQ(SeveralCodebooks):
     def draw(
         self, x: Tensor, levels: int | None = None, frame_weight: Tensor | None = None
     ) -> Drawn:
-        """Draw entries of the first groups, as in training.
+        """Sample entries of the first groups, as in training.
 
         Arguments
         ---------

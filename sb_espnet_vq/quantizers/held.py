@@ -1,11 +1,11 @@
-"""Codebook vectors that stay as they are while the others learn."""
+"""Codebook vectors that are excluded from updates."""
 
 import torch
 from torch import Tensor
 
 
 def without_held(table: Tensor, held: Tensor | None) -> Tensor:
-    """Return a table that passes no gradient to the vectors that are held.
+    """Return the table with its held vectors detached.
 
     Arguments
     ---------
@@ -17,7 +17,7 @@ def without_held(table: Tensor, held: Tensor | None) -> Tensor:
     Returns
     -------
     torch.Tensor
-        ``table`` in value.
+        Equal to ``table``.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""A module that learns in buffers too, as trainers expect of one with parameters."""
+"""Modules that learn in buffers and behave in trainers like those with parameters."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -12,11 +12,11 @@ from sb_espnet_vq.quantizers.recompute import BufferHistory
 
 
 class FreezableModule(nn.Module):
-    """A module around quantizers, which ``requires_grad_`` freezes with it."""
+    """A module whose ``requires_grad_`` also freezes the quantizers inside."""
 
     def requires_grad_(self, requires_grad: bool = True):
-        """Freeze what is inside, moving averages too, or let it learn again."""
-        # torch's own goes through parameters, of which a codebook may have none.
+        """Freeze or unfreeze all submodules, including moving averages."""
+        # torch's version visits only parameters, but a codebook may have none.
         for child in self.children():
             child.requires_grad_(requires_grad)
         return super().requires_grad_(requires_grad)
@@ -28,7 +28,7 @@ class LearningModule(nn.Module):
     A subclass changes its buffers where ``learning`` is True, within ``updates``.
     """
 
-    #: Whether training changes nothing: see ``requires_grad_``.
+    #: Whether training updates nothing; see ``requires_grad_``.
     frozen: bool = False
 
     def __init__(self):
@@ -43,11 +43,11 @@ class LearningModule(nn.Module):
         return self.training and not self.frozen
 
     def requires_grad_(self, requires_grad: bool = True):
-        """Freeze the quantizer, or let it learn again.
+        """Freeze or unfreeze the quantizer.
 
-        Frozen, it behaves in training as before (it draws codes where it draws
-        codes, and gradients reach ``x``), but neither parameters nor moving
-        averages change, and dead codes stay dead.
+        A frozen quantizer behaves in training as before (`gumbel` samples codes, and
+        gradients reach ``x``), but parameters and moving averages do not change and
+        dead codes are not revived.
 
         Arguments
         ---------
@@ -65,7 +65,7 @@ class LearningModule(nn.Module):
     def updates(self, x: Tensor) -> AbstractContextManager:
         """Return the context of a forward on ``x`` that may change buffers.
 
-        Under activation checkpointing it is entered twice, and changes them once.
+        Under activation checkpointing it is entered twice but updates buffers once.
         """
         if not self.learning or tracing():
             return nullcontext()
@@ -87,8 +87,8 @@ class LearningModule(nn.Module):
     def _apply(self, *args, **kwargs):
         before = {id(m): dict(m._buffers) for m in self.modules()}
         super()._apply(*args, **kwargs)
-        # Averages move by less than a half-precision number can tell, and tables
-        # that are rounded give other codes.
+        # Updates of averages are below half-precision resolution, and rounded tables
+        # give other codes.
         widen_buffers(self, before)
         return self
 

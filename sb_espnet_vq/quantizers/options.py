@@ -70,8 +70,8 @@ def true_or_false(name: str, value: bool) -> bool:
 def plain(value: Any) -> Any:
     """Return a copy in which every mapping is a dict and every sequence a list.
 
-    Configurations of OmegaConf and Hydra look like both and are neither. Tuples stay
-    tuples; what is no container is returned as it is.
+    Containers of OmegaConf and Hydra are neither dict nor list. Tuples stay tuples;
+    other values are returned unchanged.
 
     Example
     -------
@@ -88,12 +88,12 @@ def plain(value: Any) -> Any:
 
 
 def options_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a mapping of options as a dict of plain values; None is empty.
+    """Return a mapping of options as a dict of plain values; None becomes {}.
 
     Raises
     ------
     ConfigError
-        If it is no mapping.
+        If it is not a mapping.
 
     Example
     -------

@@ -37,8 +37,8 @@ def full_precision(x: Tensor) -> AbstractContextManager:
 
 
 def _has_autocast(device: str) -> bool:
-    # torch before 2.12 cannot trace its own function; of the devices that can be
-    # traced, meta alone has no autocast.
+    # torch before 2.12 cannot trace `is_autocast_available`; of the devices that can
+    # be traced, only meta has no autocast.
     if torch.compiler.is_compiling():
         return device != "meta"
     return torch.amp.is_autocast_available(device)
@@ -97,15 +97,15 @@ def table_dtype(table: Tensor) -> torch.dtype:
 
 
 def widen_buffers(module: nn.Module, before: dict[int, dict]) -> None:
-    """Give buffers that were cast to half precision a float32 home again.
+    """Convert buffers that were cast to half precision back to float32.
 
     Arguments
     ---------
     module : torch.nn.Module
         With its submodules.
     before : dict
-        ``id`` of a submodule to its buffers before the cast, from which their values
-        are taken where there are any.
+        ``id`` of a submodule to its buffers before the cast; their values are used if
+        present.
 
     Example
     -------

@@ -81,12 +81,12 @@ class RandomProjection(Quantizer):
         return entries @ self._inverse().to(dtype)
 
     def _inverse(self) -> Tensor:
-        """Return the pseudo-inverse of P as it is now."""
+        """Return the pseudo-inverse of the current P."""
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return self.unproject  # ONNX has no such operator
         if torch.compiler.is_compiling():
             return _pseudo_inverse(self.P)
-        # On a GPU a comparison of values would make the host wait.
+        # On a GPU a comparison of values would synchronize the device.
         copy, version = self._inverted
         if eager_on_cpu(self.P):
             known = copy.device == self.P.device and torch.equal(copy, self.P)
@@ -98,7 +98,7 @@ class RandomProjection(Quantizer):
         return self.unproject
 
     def _note_inverse(self) -> None:
-        """Remember which projection was inverted."""
+        """Record which projection was inverted."""
         self._inverted = self.P.detach().clone(), TensorVersion(self.P)
 
     def _load_from_state_dict(self, *args, **kwargs):

@@ -1,9 +1,9 @@
-"""Activation checkpointing: a forward that runs again during backward.
+"""Activation checkpointing: recomputation of a forward during backward.
 
-`torch.utils.checkpoint` drops what a forward computed and calls it again when backward
-needs it. A training forward changes buffers; run again on the changed ones it would
-give other codes, and change them twice. It is therefore run again on a copy of what
-the buffers were before its first run.
+`torch.utils.checkpoint` discards the activations of a forward and recomputes them in
+the backward pass. A training forward updates buffers; recomputed on the updated
+buffers, it would give other codes and update them twice. The recomputation therefore
+uses a copy of the buffers from before the first run.
 """
 
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ class _Call(NamedTuple):
     checksum: Tensor
     buffers: list[Tensor | None]
     with_grad: bool
-    # Backward passes (autograd's numbers for them) that have run it again.
+    # Backward passes (their ids in autograd) that have recomputed it.
     repeats: list[int]
 
 
 class BufferHistory:
-    """Copies of a module's buffers from before the forwards that may run again."""
+    """Copies of a module's buffers from before the forwards that may be recomputed."""
 
     def __init__(self):
         self._calls: list[_Call] = []
 
     def __reduce__(self):
-        # A copy of the module has not run anything yet.
+        # A copy of the module starts with an empty history.
         return BufferHistory, ()
 
     @contextmanager
@@ -39,14 +39,14 @@ class BufferHistory:
         Arguments
         ---------
         module : torch.nn.Module
-            Its buffers, those of submodules too, may be changed in place.
+            Its buffers, including those of submodules, may change in place.
         x : torch.Tensor
-            The input, by which a forward that runs again is recognized.
+            The input; it identifies a recomputed forward.
 
         Raises
         ------
         RuntimeError
-            If a forward runs again whose buffers were not kept.
+            If a forward is recomputed whose buffers were not kept.
         """
         backward = _current_backward()
         if backward < 0:
@@ -65,8 +65,8 @@ class BufferHistory:
                 owner._buffers[name] = buffer
 
     def _remember(self, module: nn.Module, x: Tensor) -> None:
-        # The backward pass of those that ran again is over. Of forwards without
-        # gradient, which are reentrant checkpointing's or nobody's, the last is kept.
+        # Drop calls that have been recomputed: their backward pass is over. Of forwards
+        # without gradient, which may be reentrant checkpointing's, keep only the last.
         with_grad = torch.is_grad_enabled()
         self._calls = [
             call
@@ -86,21 +86,21 @@ class BufferHistory:
                 call.repeats.append(backward)
                 return call.buffers
         raise RuntimeError(
-            "activation checkpointing runs a forward of the quantizer again that it "
-            "does not remember: of several reentrant ones before a backward it knows "
-            "the last. Use checkpoint(..., use_reentrant=False)"
+            "activation checkpointing recomputes a forward of the quantizer whose "
+            "buffers were not kept: with use_reentrant=True only those of the last "
+            "forward before a backward are. Use checkpoint(..., use_reentrant=False)"
         )
 
 
 def _current_backward() -> int:
-    """Return autograd's number of the backward pass under way here, -1 for none."""
+    """Return autograd's id of the current backward pass, -1 if there is none."""
     return torch._C._current_graph_task_id()
 
 
 def _may_run_again() -> bool:
-    """Tell whether the present forward may be one under checkpointing.
+    """Tell whether the current forward may run under checkpointing.
 
-    It then runs without gradient (reentrant) or with hooks on saved tensors.
+    Such a forward runs without gradient (reentrant) or with saved-tensor hooks.
     """
     if not torch.is_grad_enabled():
         return True
@@ -113,6 +113,6 @@ def _buffer_places(module: nn.Module) -> list[tuple[nn.Module, str]]:
 
 @torch.no_grad()
 def _checksum(x: Tensor) -> Tensor:
-    """Sum up what is finite, rows weighted by their place."""
+    """Return the sum of finite rows, weighted by their position."""
     rows = x.reshape(-1, x.shape[-1]).sum(1, dtype=torch.float64).nan_to_num(0, 0, 0)
     return rows @ torch.arange(1, len(rows) + 1, dtype=rows.dtype, device=x.device)

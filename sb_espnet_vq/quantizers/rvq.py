@@ -109,7 +109,7 @@ class RVQ(SeveralCodebooks):
     decay, commitment_weight, kmeans_init, kmeans_iters, threshold_ema_dead_code
         As in `VQ`.
     frozen : bool
-        As in `VQ`; the projections do not learn either.
+        As in `VQ`; this also freezes the projections.
 
     Raises
     ------

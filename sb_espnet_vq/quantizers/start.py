@@ -1,4 +1,4 @@
-"""The start of a codebook from k-means, and whether it has been done."""
+"""Initialization of a codebook by k-means, and the flag that it is done."""
 
 from itertools import count
 from typing import NamedTuple
@@ -23,11 +23,11 @@ class CodebookState(NamedTuple):
 
 
 class StartFlag:
-    """Whether a codebook is started, as read from its buffer ``inited``.
+    """Whether a codebook is initialized, cached from its buffer ``inited``.
 
-    The buffer decides, so that copies, averages and states written in place are
-    seen. On a GPU, where reading it makes the host wait, it is read again only when
-    it was replaced or written to; a traced graph is specialized on the last value.
+    The buffer is authoritative, so that copies, averages and states written in place
+    take effect. On a GPU, reading it synchronizes, so it is read only after it was
+    replaced or written; a compiled graph is specialized on the last value.
 
     Example
     -------
@@ -38,18 +38,18 @@ class StartFlag:
 
     def __init__(self):
         number = next(_numbers)
-        # A tensor, since a graph would be specialized on a number.
+        # A tensor, since a graph would be specialized on an integer.
         self.number = torch.tensor(number, device="cpu")
         self._value = False
         self._version: TensorVersion | None = None
         _flags[number] = self
 
     def __reduce__(self):
-        # A copy belongs to another codebook, whose buffer it has to read.
+        # A copy belongs to another codebook and must read that buffer.
         return StartFlag, ()
 
     def read(self, inited: Tensor) -> bool:
-        """Return whether the codebook with the buffer ``inited`` is started."""
+        """Return whether the codebook with the buffer ``inited`` is initialized."""
         if torch.compiler.is_compiling():
             return self._value
         known = self._version is not None and self._version.is_of(inited)
@@ -58,7 +58,7 @@ class StartFlag:
         return self._value
 
     def set(self, inited: Tensor, value: bool) -> None:
-        """Take over a value that is known without reading ``inited``."""
+        """Store a value that is known without reading ``inited``."""
         self._value, self._version = value, TensorVersion(inited)
 
 
@@ -68,14 +68,14 @@ _flags: WeakValueDictionary[int, StartFlag] = WeakValueDictionary()
 
 @torch.no_grad()
 def start_from_frames_(state: CodebookState, frames: Frames, iterations: int) -> None:
-    """Set the codebook vectors to k-means centres, where any frame is valid.
+    """Set the codebook vectors to k-means centres if any frame is valid.
 
     Arguments
     ---------
     state : CodebookState
-        Written in place, unless it is started.
+        Written in place, unless it is already initialized.
     frames : Frames
-        With x (N, dim). Their number is read by the host.
+        With x (N, dim). Reading their number synchronizes the device.
     iterations : int
         Rounds of k-means.
     """
@@ -84,8 +84,8 @@ def start_from_frames_(state: CodebookState, frames: Frames, iterations: int) ->
     centres, counts = kmeans(frames, len(state.embed), iterations)
     state.cluster_size.copy_(counts)
     state.embed_avg.copy_(centres * counts[:, None])
-    # A centre that lost its frames, as some do where frames are fewer than codes, is
-    # a frame too and stays where it is.
+    # A centre without frames (for example with fewer frames than codes) is itself a
+    # frame and does not change.
     means = smoothed_means(state.embed_avg, state.cluster_size, centres)
     state.embed.copy_(means)
     state.inited.fill_(1)
@@ -108,10 +108,10 @@ def start_codebook(
     iterations: int,
     flag: Tensor,
 ) -> None:
-    """Start a codebook from within a compiled graph, as one operator.
+    """Initialize a codebook in a compiled graph, as one operator.
 
-    Traced, the rounds of k-means would be unrolled into the graph. It sets the
-    `StartFlag` with the number ``flag``, so that the next graph does without it.
+    Otherwise tracing would unroll the k-means iterations into the graph. It sets the
+    `StartFlag` with the number ``flag``, so that the next graph omits the operator.
     """
     state = CodebookState(inited, cluster_size, embed, embed_avg)
     frames = Frames(x, valid, valid.to(x.dtype), n_valid, offset, shared)

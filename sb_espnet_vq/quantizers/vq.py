@@ -34,7 +34,7 @@ class VQ(Quantizer):
         Revive codes that serve fewer frames a batch than this, on average over
         batches, and fewer than a tenth of the mean code. 0 turns it off.
     frozen : bool
-        Learn nothing in training; gradients reach the frames all the same.
+        No updates in training; gradients still reach the frames.
 
     Raises
     ------

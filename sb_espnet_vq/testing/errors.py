@@ -117,7 +117,7 @@ def refuses_wrong_codes(name, options):
         needs = (str(code), str(q.codebook_size))
         for dtype in INTEGERS:
             limits = torch.iinfo(dtype)
-            # The largest of an unsigned dtype may stand for -1.
+            # The largest value of an unsigned dtype may mean -1.
             if limits.min <= code < limits.max:
                 stored = codes.to(dtype)
                 _refused(lambda c=stored: q.decode(c), *needs, kind=ValueError)
@@ -125,7 +125,7 @@ def refuses_wrong_codes(name, options):
 
 @contract_check
 def refuses_wrong_placement(name, options):
-    """Tensors that are sparse, nested or elsewhere are refused, by name."""
+    """Sparse or nested tensors, and those on another device, are refused by name."""
     q = make(name, options)
     x, labels = frames(q, 2, 5), labels_for(q, 2)
     mask = torch.ones(2, 5, dtype=torch.bool)

@@ -42,7 +42,7 @@ def exports(name, options):
 
 @contract_check(slow=True)
 def jit_traces(name, options):
-    """torch.jit.trace takes eval's forward, encode and decode with any B and T."""
+    """torch.jit.trace supports forward in eval, encode and decode with any B and T."""
     q = make_started(name, options).eval()
     forward = _jit_traced(_Forward(q), _batch(q, 3, 40))
     encode = _jit_traced(_Encode(q), _batch(q, 3, 40))
@@ -133,8 +133,8 @@ def _exported(module, args, dynamic_shapes):
 def _jit_traced(module, args):
     stored = io.BytesIO()
     with warnings.catch_warnings():
-        # Of the checks of shapes, which hold for all batches; and that TorchScript
-        # gets no new features.
+        # Warnings about shape checks, which hold for all batches, and about the
+        # deprecation of TorchScript.
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module.eval(), args, check_trace=False)
         torch.jit.save(traced, stored)
@@ -167,8 +167,7 @@ def _onnx(module, args):
 
 @contextmanager
 def _quietly():
-    # The exporter warns of its own dependencies, and of functions that torchvision
-    # would bring.
+    # The exporter warns about its own dependencies and missing torchvision operators.
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -6,7 +6,7 @@ from torch import Tensor
 from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput
 from sb_espnet_vq.registry import build, find_quantizer
 
-#: What codes are stored in.
+#: Dtypes of stored codes.
 INTEGERS = (
     torch.uint8,
     torch.int16,
@@ -80,8 +80,8 @@ def state_of(q: Quantizer) -> dict[str, Tensor]:
 def compiled(call, backend="aot_eager"):
     """Return a call as torch.compile traces it, in one graph."""
     torch._dynamo.reset()
-    # The default backend stops before code generation: what it accepts, every backend
-    # gets, and it needs no compiler.
+    # The default backend stops before code generation and needs no compiler; every
+    # other backend gets the same graph.
     return torch.compile(call, fullgraph=True, backend=backend)
 
 

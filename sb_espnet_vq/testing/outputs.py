@@ -111,7 +111,7 @@ def missing_codes(name, options):
 
 @contract_check
 def integer_codes(name, options):
-    """decode takes codes of any integer dtype that can hold them, unsigned -1 too."""
+    """decode takes codes of any integer dtype that can hold them, and unsigned -1."""
     q = make_started(name, options).eval()
     codes = q.encode(frames(q, 2, 20))
     codes[0, :3] = -1

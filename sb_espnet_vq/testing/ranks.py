@@ -50,7 +50,7 @@ def ranks_equal_one_process(name, options):
 
 
 def compare_ranks(cases: Cases) -> None:
-    """Put several quantizers through the check in one pair of processes."""
+    """Check several quantizers in one pair of processes."""
     with tempfile.TemporaryDirectory() as folder:
         spawn_ranks(_rank_main, cases, Path(folder))
         for case, (name, options) in enumerate(cases):
@@ -169,7 +169,7 @@ def _eval_alone(name: str, options: dict, rank: int) -> str:
 
 
 def spawn_ranks(main: Callable, cases: Cases, folder: Path) -> None:
-    """Run ``main(rank, cases, folder)`` in two processes, which must not hang."""
+    """Run ``main(rank, cases, folder)`` in two processes, with a timeout."""
     if not (dist.is_available() and dist.is_gloo_available()):
         raise RuntimeError("this torch has no gloo, which the two ranks need")
     with _no_inherited_ranks():
@@ -221,7 +221,7 @@ def _file(folder: Path, case: int, scenario: str, rank: int) -> Path:
 
 
 def save_result(folder: Path, case: int, scenario: str, rank: int, result: dict):
-    """Hand tensors over to the process that compares the ranks."""
+    """Save tensors for the process that compares the ranks."""
     torch.save(result, _file(folder, case, scenario, rank))
     Path(folder, f"done-{rank}").write_text(f"case {case}, {scenario}")
 

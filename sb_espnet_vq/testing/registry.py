@@ -28,7 +28,7 @@ class Check:
     slow : bool
         Starts processes or compiles: seconds rather than milliseconds.
     needs : tuple of str
-        Packages without which it cannot run.
+        Packages that it requires.
     """
 
     name: str
@@ -52,8 +52,7 @@ class Check:
         AssertionError
             If the promise is broken; says what came and what was expected.
         unittest.SkipTest
-            If a package that the check needs is not installed. pytest takes it for
-            a skipped test.
+            If a required package is not installed. pytest reports a skipped test.
         """
         if missing := [package for package in self.needs if find_spec(package) is None]:
             raise SkipTest(f"{', '.join(missing)} not installed")

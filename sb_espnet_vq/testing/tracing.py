@@ -59,7 +59,7 @@ def compiles_in_training(name, options):
 
 @contract_check(slow=True)
 def compiles_once_for_all_lengths(name, options):
-    """Batches of other lengths make torch.compile trace a training step once more."""
+    """Other lengths make torch.compile trace a training step at most once more."""
     q = make_started(name, options).train()
     graphs = _Graphs()
     step = compiled(q, graphs)

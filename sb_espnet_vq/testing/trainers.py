@@ -1,4 +1,4 @@
-"""Checks of what trainers do to a module: wrap it, copy it, cast it, freeze it."""
+"""Checks of wrapping, copying, casting and freezing a module, as trainers do."""
 
 import copy
 from typing import cast
@@ -28,7 +28,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check
 def checkpointed_step(name, options):
-    """Under activation checkpointing a step learns once, with the same gradients."""
+    """Under activation checkpointing a step updates once, with the same gradients."""
     for fresh in (True, False):
         plain = make(name, options) if fresh else make_started(name, options)
         for reentrant in (True, False):
@@ -40,7 +40,7 @@ def checkpointed_step(name, options):
 
 @contract_check
 def several_forwards_checkpointed(name, options):
-    """Checkpointed forwards before one backward run again on what each had seen."""
+    """Checkpointed forwards before one backward are recomputed on their own buffers."""
     results = []
     for reentrant in (None, False):
         q = make_started(name, options).train()
@@ -55,7 +55,7 @@ def several_forwards_checkpointed(name, options):
             inputs.append(x)
             with torch.no_grad():
                 q(frames(q, 3, 40, seed=90 + number))
-        for number in (1, 2, 0):  # in the order that a trainer chooses
+        for number in (1, 2, 0):  # trainers may use any order
             losses[number].backward()
         torch.stack(losses[3:]).sum().backward()
         x_grads = {number: x.grad for number, x in enumerate(inputs)}
@@ -91,7 +91,7 @@ def accumulated_gradients(name, options):
 
 @contract_check
 def buffers_written_in_place(name, options):
-    """A module whose tensors are written in place goes on as their owner would."""
+    """A module whose tensors were overwritten in place behaves like their source."""
     q, other = make_started(name, options), make(name, options, seed=9)
     other.train()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def buffers_written_in_place(name, options):
 
 @contract_check
 def averaged_copy(name, options):
-    """A weight average of the module encodes, and in training does not start anew."""
+    """A weight average of the module encodes, and training does not reinitialize it."""
     q = make(name, options)
     average = AveragedModel(q, avg_fn=_average, use_buffers=True)
     for step in range(3):
@@ -120,10 +120,10 @@ def averaged_copy(name, options):
 
 @contract_check
 def functional_step(name, options):
-    """A step on tensors that are given changes those and not the module's own."""
+    """functional_call changes the given tensors and not the module's own."""
     for fresh in (True, False):
         q = make(name, options) if fresh else make_started(name, options)
-        # A module in another state, whose own tensors are to play no part.
+        # A module in another state, whose own tensors must not matter.
         shell = make_started(name, options, seed=9) if fresh else make(name, options)
         before, given = state_of(shell), state_of(q)
         x = frames(q, 3, 40)
@@ -138,7 +138,7 @@ def functional_step(name, options):
 
 @contract_check
 def half_precision_module(name, options):
-    """Cast to half precision a module learns as one in float32 with its parameters."""
+    """A half-precision module learns as a float32 one with the same parameters."""
     for dtype in (torch.bfloat16, torch.float16):
         for fresh in (True, False):
             make_one = make if fresh else make_started
@@ -160,7 +160,7 @@ def half_precision_module(name, options):
 
 @contract_check
 def frozen(name, options):
-    """Frozen, or in eval in a training parent, it learns nothing; x gets gradients."""
+    """Frozen, or in eval in a training parent, it does not learn; x gets gradients."""
     for fresh in (True, False):
         q = make(name, options) if fresh else make_started(name, options)
         parent = torch.nn.ModuleList([q]).train()
@@ -188,7 +188,7 @@ def _call(q, x, reentrant):
     given = {"mask": some_mask(3, 40), "labels": labels_for(q, 3)}
     if reentrant is None:
         return q(x, **given)
-    # Reentrant checkpointing turns any tuple into a plain one.
+    # Reentrant checkpointing returns a plain tuple.
     return QuantizerOutput(
         *checkpoint(lambda x: tuple(q(x, **given)), x, use_reentrant=reentrant)
     )

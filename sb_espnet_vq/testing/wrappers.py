@@ -39,7 +39,7 @@ def trains_in_wrappers_on_ranks(name, options):
 
 
 def compare_wrappers(cases: Cases) -> None:
-    """Put several quantizers through the check in one pair of processes."""
+    """Check several quantizers in one pair of processes."""
     with tempfile.TemporaryDirectory() as folder:
         spawn_ranks(_rank_main, cases, Path(folder))
         for case, (name, options) in enumerate(cases):
@@ -55,7 +55,7 @@ def compare_wrappers(cases: Cases) -> None:
 
 
 class _Model(nn.Module):
-    """A quantizer behind a layer, so that there always is something to train."""
+    """A linear layer and a quantizer, so that there always are parameters."""
 
     def __init__(self, quantizer, checkpointed):
         super().__init__()
@@ -77,7 +77,7 @@ class _Model(nn.Module):
 
 def _train(name, options, wrapper, rank, ranks) -> dict[str, Tensor]:
     """Train for some steps; return gradients of the last, parameters and buffers."""
-    # In float64, so that sums in another order tip no near-tie.
+    # In float64, so that the order of sums does not change codes.
     q = make(name, options).double()
     plain = _Model(q, "checkpointed" in wrapper).double()
     plain.layer.weight.data.copy_(torch.eye(q.dim))
@@ -108,7 +108,7 @@ def _backward(model, q, seed, number, rank, ranks) -> None:
         labels = None if labels is None else labels[part]
     torch.manual_seed(70 + seed + 1000 * rank)
     quantized, loss = model(x, mask, labels, number)
-    # A sum over the whole batch, in the form whose mean over ranks it is.
+    # Scaled so that the mean over ranks is the sum over the whole batch.
     (loss + ranks * (quantized * weight).sum()).backward()
 
 

@@ -1,4 +1,4 @@
-"""A SpeechBrain Brain whose runs go on after a kill as if nothing had happened."""
+"""A SpeechBrain Brain whose interrupted runs resume with identical results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ResumableBrain(sb.Brain):
     """
 
     min_key = "loss"
-    # SpeechBrain sets these two without saying what they are.
+    # SpeechBrain sets these without type annotations.
     train_sampler: Any
     optimizer_step_limit: int | None
     max_grad_norm: float
@@ -44,8 +44,8 @@ class ResumableBrain(sb.Brain):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.max_grad_norm <= 0:
-            # SpeechBrain clips to whatever is given: to 0, every gradient is lost, and
-            # below 0, which it documents as "no clipping", gradients change their sign.
+            # SpeechBrain clips all the same: 0 zeroes all gradients, and a negative
+            # value (documented as "no clipping") flips their sign.
             self.max_grad_norm = math.inf
 
     def summarise(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:

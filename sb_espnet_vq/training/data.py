@@ -83,7 +83,7 @@ def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
     root, datasets = corpus_root(**_source(hparams)), {}
     for part in PARTS:
         path = Path(hparams["output_folder"], f"{part}.csv")
-        # Not `from_csv`, which takes every `$` in a name for one of its variables.
+        # Not `from_csv`, which treats every `$` in a name as a variable.
         data = DynamicItemDataset(
             {
                 row.pop("ID"): row

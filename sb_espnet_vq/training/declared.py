@@ -1,7 +1,7 @@
-"""What every hyperparameter of the recipes may be, once for all recipes.
+"""Declarations of the hyperparameters of all recipes.
 
-A key that stands below another is declared as `PARENT.KEY`. A key that is not
-declared is not checked: a copied recipe may have keys of its own.
+A nested key is declared as `PARENT.KEY`. Undeclared keys are not checked, since a
+copied recipe may have its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kinds of values that a hyperparameter can have, each with the words for it."""
+"""Kinds of hyperparameter values, each with its description for error messages."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, Protocol
 
 
 class Kind(Protocol):
-    """What a value must be. ``str(kind)`` completes the sentence "it must be ..."."""
+    """A set of valid values. ``str(kind)`` completes the sentence "it must be ..."."""
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value, as YAML gives it, is of this kind."""
+        """Whether a value read from YAML is of this kind."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number of a range; True and False are none.
+    """A finite number in a range; bools are refused.
 
     Arguments
     ---------
     least, most : float
-        The range, both ends included.
+        Bounds, inclusive.
     above, below : float
-        The range without its ends.
+        Bounds, exclusive.
     whole : bool
-        Whether 1.5 is refused.
+        Whether only integers are valid.
 
     Example
     -------
@@ -71,7 +71,7 @@ def whole(least: int | float = -math.inf, most: int | float = math.inf) -> Numbe
     Arguments
     ---------
     least, most : int
-        Both ends belong to the range.
+        Bounds, inclusive.
 
     Returns
     -------
@@ -87,9 +87,9 @@ class Several:
     Arguments
     ---------
     each : Kind
-        Of every value.
+        Kind of every value.
     count : int
-        How many there must be; 0 for one or more.
+        Required number of values; 0 for one or more.
 
     Example
     -------
@@ -113,7 +113,7 @@ class Several:
 
 @dataclass(frozen=True)
 class Shares:
-    """`count` shares of a whole, of which something is left over.
+    """`count` shares that add up to less than 1.
 
     Example
     -------
@@ -134,7 +134,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of a few words."""
+    """One of the given words."""
 
     words: tuple[str, ...]
 
@@ -153,9 +153,9 @@ class OfType:
     Arguments
     ---------
     type : type
-        Or a union of types.
+        A type or a union of types.
     words : str
-        What users call it.
+        Description for users.
     """
 
     type: Any

@@ -1,4 +1,4 @@
-"""Reading hyperparameters: from a YAML file, changed by the command line, checked."""
+"""Reading hyperparameters from a YAML file with command-line overrides, validated."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _NULL = ("", "null", "~")
 def split_arguments(
     arguments: list[str], options: Collection[str]
 ) -> tuple[list[str], dict[str, Any]]:
-    """Part a command line into options of SpeechBrain and overrides of the YAML.
+    """Split a command line into options of SpeechBrain and overrides of the YAML.
 
-    Its own parser also takes the beginning of an option for the option (`--optimizer`
-    for `--optimizer_step_limit`), and cannot read a key that is given twice.
+    SpeechBrain's parser also accepts prefixes of its options (`--optimizer` for
+    `--optimizer_step_limit`) and cannot read a key that is given twice.
 
     Arguments
     ---------
     arguments : list[str]
-        What follows the hparams file.
+        The arguments after the hparams file.
     options : Collection[str]
         Names of SpeechBrain's options.
 
@@ -40,8 +40,8 @@ def split_arguments(
     words : list[str]
         Those options with their values, for SpeechBrain.
     overrides : dict
-        Of a key given twice, the last. Values as YAML reads them; where a key is
-        declared as a text, as they are.
+        The last value of each key, parsed as YAML; unparsed if the key is declared
+        as a text.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def split_arguments(
 def load_hparams(
     path: str | Path, overrides: Any, options: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Load the YAML, after a check of every key that is declared.
+    """Load the YAML after checking every declared key.
 
     Arguments
     ---------
@@ -89,7 +89,7 @@ def load_hparams(
     overrides : dict or str
         From the command line.
     options : Collection[str]
-        Other names that could be meant where an override is unknown.
+        Other names to suggest for an unknown override.
 
     Returns
     -------
@@ -98,8 +98,8 @@ def load_hparams(
     Raises
     ------
     ConfigError
-        No such file, a key that the YAML does not have, a value that must be given
-        or that is not what its key is declared as.
+        No such file, an unknown key, a missing value, or a value that does not match
+        the declaration of its key.
     """
     if isinstance(overrides, str):
         overrides = _parse(overrides, "the overrides") or {}
@@ -108,7 +108,7 @@ def load_hparams(
     text = Path(path).read_text(encoding="utf-8")
     preview = _parse(text, str(path))
     if not isinstance(preview, Mapping):
-        raise ConfigError(f"{path}: an hparams file is a mapping of keys to values")
+        raise ConfigError(f"{path}: an hparams file must map keys to values")
     for key, value in overrides.items():
         if key not in preview:
             near = difflib.get_close_matches(key, [*preview, *options])
@@ -131,7 +131,7 @@ def load_hparams(
 
 
 def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Every value of a YAML file that is no reference to another.
+    """Yield every value of a YAML file that is not a reference.
 
     Arguments
     ---------
@@ -141,11 +141,11 @@ def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     Yields
     ------
     place : str
-        The keys down to it, with dots between.
+        Path of keys, joined by dots.
     key : str
-        What it is declared as: the key at the top, below that `PARENT.KEY`.
+        Key of its declaration: a top-level key or `PARENT.KEY`.
     value : object
-        References inside of lists are left out; a tuple is a list.
+        Without references inside lists; tuples become lists.
     """
     stack: list[tuple[tuple[str, ...], Any]] = [((k,), v) for k, v in tree.items()]
     while stack:
@@ -164,7 +164,7 @@ def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def _tuple(text: str) -> Any:
-    # hyperpyyaml makes tuples of such texts.
+    # hyperpyyaml converts such texts to tuples.
     try:
         return list(ast.literal_eval(text))
     except (SyntaxError, TypeError, ValueError):
@@ -172,12 +172,12 @@ def _tuple(text: str) -> Any:
 
 
 def _value(key: str, text: str) -> Any:
-    """Read a value of the command line."""
+    """Parse a command-line value."""
     if DECLARED.get(key) not in (TEXT, OrNull(TEXT)):
         return _parse(text, f"--{key}")
     if text in _NULL:
         return None
-    # A reference, or a text in quotes.
+    # Parse only references and quoted texts.
     return _parse(text, f"--{key}") if text[0] in "!'\"" else text
 
 
@@ -200,7 +200,7 @@ def _check_kind(kind: Kind, value: Any, where: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What ruamel reads, as Python shows it."""
+    """Convert values of ruamel to plain Python, for messages."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -55,7 +55,7 @@ def begin(
     Raises
     ------
     ConfigError
-        As `split_arguments` and `load_hparams`, or another run is using the folder.
+        As `split_arguments` and `load_hparams`, or another run uses the folder.
     CorpusError
         As `prepare_corpus`.
     """
@@ -75,15 +75,15 @@ def begin(
 
 
 def _read_command_line(arguments: list[str]) -> tuple[str, Any, Hparams]:
-    """As SpeechBrain's own parser, with overrides as a mapping."""
+    """Parse like SpeechBrain, but return the overrides as a mapping."""
     if not arguments or not {"-h", "--help"}.isdisjoint(arguments):
         sb.parse_arguments(["--help"])  # exits
     file, *rest = arguments
     if file.startswith("-"):
-        raise ConfigError(f"the hparams file stands before all options, not {file}")
+        raise ConfigError(f"the hparams file must come before all options, got {file}")
     _, defaults, _ = sb.parse_arguments([file])
     words, overrides = split_arguments(rest, defaults.keys())
     file, run_opts, unknown = sb.parse_arguments([file, *words])
     if unknown:
-        raise ConfigError(f"{unknown.split(':')[0]} is no option of the command line")
+        raise ConfigError(f"{unknown.split(':')[0]} is not a command-line option")
     return file, run_opts, overrides

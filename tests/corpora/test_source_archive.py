@@ -11,7 +11,7 @@ import pytest
 from sb_espnet_vq.corpora import CorpusError
 from sb_espnet_vq.corpora.source_archive import SourceArchive
 
-# Asking this package for its metadata fails, as where a compiler is missing.
+# Building the metadata of this package fails, as without a compiler.
 SETUP = b"raise SystemExit('the archive was executed')\n"
 
 
@@ -30,7 +30,7 @@ ARCHIVE = SourceArchive("recordings", "2.0", hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def pip(monkeypatch, tmp_path):
-    """Set pip up by environment variables alone."""
+    """Configure pip by environment variables only."""
 
     def configure(**options):
         monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -130,7 +130,7 @@ def test_the_configuration_file_counts(pip, index, tmp_path, monkeypatch):
 
 
 def test_the_index_is_the_second_way(pip, index, tmp_path):
-    # Refused by `pip download` beside source archives; the second way builds nothing.
+    # `pip download` refuses this option for source archives; the index download works.
     pip(index_url=index[1], platform="any")
     assert ARCHIVE.download(tmp_path).read_bytes() == CONTENT
 

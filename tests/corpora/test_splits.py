@@ -102,7 +102,7 @@ def test_a_folder_is_prepared_and_its_conversions_are_said_once(tmp_path, caplog
     assert "bad.wav: empty file" in warnings[0]
     # Of ten files, one is held out for each.
     assert [line.split()[0] for line in warnings[3:]] == ["valid", "test"]
-    assert all("has 1 utterances, which say little" in line for line in warnings[3:])
+    assert all("has 1 utterances, too few for" in line for line in warnings[3:])
     root = corpus_root(data_folder=tmp_path / "audio")
     read = {
         p: read_manifest(tmp_path / f"out/{p}.csv", root) for p in ("train", "test")

@@ -1,4 +1,4 @@
-"""What nothing can be learnt from is named and left out; names may hold any sign."""
+"""Unusable recordings are reported and skipped; file names may be unusual."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ def tone(samples, seed=0):
 
 def write(path, wave=None, rate=RATE, subtype="PCM_16"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The name is libsndfile's only hint; bytes may be no text.
+    # libsndfile infers the format from the name, which may not be valid text.
     wave = tone(RATE // 2, len(path.name)) if wave is None else wave
     soundfile.write(os.fsencode(path), wave, rate, subtype, format="WAV")
     return path
@@ -55,7 +55,7 @@ UNUSABLE = {
     "9 ms": (tone(144), RATE, "PCM_16", "9 ms of audio"),
     "1 Hz": (tone(4000), 1, "PCM_16", "a sample rate of 1 Hz"),
     "2 GHz": (tone(4000), 2_000_000_000, "PCM_16", "a sample rate of 2000000000 Hz"),
-    "44101 Hz": (tone(4000), 44101, "PCM_16", "44101 Hz have too little in common"),
+    "44101 Hz": (tone(4000), 44101, "PCM_16", "resampling from 44101 to"),
 }
 
 
@@ -72,7 +72,7 @@ def test_the_reason_is_said(kind, tmp_path):
     [
         (numpy.append(numpy.zeros(150_000), 0.5), RATE, "PCM_16"),
         (numpy.append(numpy.zeros(150_000), 0.5), RATE, "FLOAT"),
-        # Written by a program that does not scale to 1.
+        # Integer scale in a float file.
         (32768 * tone(4000), RATE, "FLOAT"),
         (numpy.full(400, 0.1), RATE, "PCM_16"),
         (tone(160), RATE, "PCM_16"),
@@ -86,7 +86,7 @@ def test_what_can_be_trained_on_is_kept(wave, rate, subtype, tmp_path):
 
 
 def bad_folder(folder):
-    """Good files under every kind of name, and one of every kind of bad file."""
+    """Usable files with unusual names, and one file of each unusable kind."""
     for name in NAMES:
         write(folder / name)
     for kind, (wave, rate, subtype, _) in UNUSABLE.items():
@@ -117,7 +117,7 @@ def test_a_folder_is_used_without_them_and_they_are_named(tmp_path, caplog):
     assert lines[0] in summary and f"all are listed in {out}" in summary
     read = sum((read_manifest(out / f"{p}.csv", folder) for p in PARTS), [])
     assert sorted(u.wav.name for u in read) == sorted(NAMES)
-    # The list is of this start, not of an earlier one.
+    # The list is rewritten at each start.
     for path in folder.glob("bad *"):
         path.unlink()
     prepare_corpus(out, data_folder=folder)
@@ -149,7 +149,7 @@ def test_a_manifest_and_parts_that_are_given_are_sorted_out_too(tmp_path, caplog
     prepare_corpus(tmp_path / "out", data_folder=folder, subfolders=subfolders)
     assert "1 of 10 files cannot be used" in caplog.text
     assert len(read_manifest(tmp_path / "out/train.csv", folder)) == 3
-    # IDs are names.
+    # IDs are file names.
     for part in ("valid", "test"):
         for path in (folder / part).glob("*.wav"):
             path.rename(path.with_stem(f"{part}{path.stem}"))
@@ -180,15 +180,15 @@ def test_few_utterances_to_validate_on_are_warned_of(tmp_path, caplog):
     for n in range(40):
         write(tmp_path / f"in/{n}.wav")
     prepare_corpus(tmp_path / "a", data_folder=tmp_path / "in", held_out=(0.02, 0.3))
-    assert "valid has 1 utterances, which say little: the best" in caplog.text
+    assert "valid has 1 utterances, too few for reliable metrics: they" in caplog.text
     assert "test has" not in caplog.text
     caplog.clear()
     prepare_corpus(tmp_path / "b", data_folder=tmp_path / "in", held_out=(0.2, 0.2))
-    assert "say little" not in caplog.text
+    assert "too few" not in caplog.text
 
 
 def test_recipes_read_names_with_any_sign(tmp_path):
-    """SpeechBrain's own reader takes every $ for one of its variables."""
+    """SpeechBrain's own reader treats every $ as a variable."""
     pytest.importorskip("speechbrain")
     from sb_espnet_vq.training.data import prepare, read_datasets
 

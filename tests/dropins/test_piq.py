@@ -77,7 +77,7 @@ def _parameters(name):
 def test_constructors_are_upstreams(name):
     mine, theirs = _parameters(name)
     assert mine[: len(theirs)] == theirs
-    # What is ours alone can be given by name only.
+    # Our additional arguments are keyword-only.
     added = {(name, kind) for name, kind, _ in mine[len(theirs) :]}
     only = inspect.Parameter.KEYWORD_ONLY
     assert added <= {("quantizer", only), ("quantizer_conf", only)}

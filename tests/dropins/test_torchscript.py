@@ -1,4 +1,4 @@
-"""torch.jit.script and torch.jit.trace of drop-in classes, as far as upstream's go."""
+"""torch.jit.script and torch.jit.trace of drop-ins work where upstream's do."""
 
 import copy
 import importlib
@@ -6,7 +6,7 @@ import io
 from typing import NamedTuple
 
 import pytest
-import speechbrain  # noqa: F401, since it sets the executor that scripts meet
+import speechbrain  # noqa: F401, since it selects the script executor
 import torch
 from torch import nn
 
@@ -117,7 +117,7 @@ def build(subject, ours):
 
 
 class Traceable(nn.Module):
-    """Calls a method and returns what of its result is a tensor."""
+    """Calls a method and returns the tensors of its result."""
 
     def __init__(self, module, subject):
         super().__init__()
@@ -143,7 +143,7 @@ def converted(subject, module, how):
 
 
 def run(call, subject, size, seed):
-    """Return the results and the gradient of the first input, where it has one."""
+    """Return the results and the gradient of the first input, if any."""
     torch.manual_seed(seed)
     x, *rest = subject.batch(*size)
     x.requires_grad_()
@@ -173,7 +173,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "how", "training"), CASES)
 def test_other_sizes_and_gradients(name, how, training):
-    """As the module itself computes them, whatever size the trace was made of."""
+    """Equal to eager results, for sizes other than the traced one."""
     subject = SUBJECTS[name]
     module = build(subject, ours=True).train(training)
     call = converted(subject, module, how)
@@ -181,7 +181,7 @@ def test_other_sizes_and_gradients(name, how, training):
         calls = [call]
         if how == "trace" or subject.saves:
             calls.append(saved(call))
-        # A training step changes buffers: all go from the same state.
+        # A training step changes buffers: all start from the same state.
         alone = Traceable(copy.deepcopy(module), subject)
         expected = run(alone, subject, size, seed)
         for each in calls:
@@ -192,7 +192,7 @@ def test_other_sizes_and_gradients(name, how, training):
 
 @pytest.mark.parametrize(("name", "how", "training"), CASES)
 def test_upstream_can_do_the_same(name, how, training):
-    """The list of what ours has to do is upstream's."""
+    """The expected support is that of upstream."""
     subject = SUBJECTS[name]
     module = build(subject, ours=False).train(training)
     call = converted(subject, module, how)

@@ -27,7 +27,7 @@ def build_codec(codec, conf=None, **generator):
 # ------------------------------------------------------- the table of the ESPnet page
 
 _DEAD = "quantizer_threshold_ema_dead_code"
-# A value of each option, the family's name of it, and the attribute that tells.
+# A value of each option, its name in the quantizer, and the attribute that shows it.
 DOCUMENTED = {
     "hidden_dim": (12, "dim", "dim", 12),
     "quantizer_bins": (32, "codebook_size", "codebook_size", 32),
@@ -73,7 +73,7 @@ def test_an_option_of_the_table_is_built(option, mine, families):
             found = {
                 getattr(part, attribute) for part in parts if hasattr(part, attribute)
             }
-            # Only what the configuration says makes it so.
+            # Only the configuration has this effect.
             assert (found == {expected}) == bool(conf), (family, found)
 
 
@@ -138,12 +138,12 @@ def test_what_is_no_mapping_is_refused(name):
 # --------------------------------------------------------------- errors name the key
 
 BROKEN = [
-    ({"foo": 1}, "codec_conf.foo: ESPnet's SoundStream has no option 'foo'; take"),
+    ({"foo": 1}, "codec_conf.foo: ESPnet's SoundStream has no option 'foo'; remove"),
     (
         {"discriminator_params": {"msstft_discriminator_params": {}}},
         "codec_conf.discriminator_params.msstft_discriminator_params: ESPnet's "
         "SoundStreamDiscriminator has no option 'msstft_discriminator_params'; "
-        "vq_encodec has it: name that codec",
+        "vq_encodec has it: use that codec",
     ),
     (
         {"discriminator_params": {"complexstft_discriminator_params": {"bar": 1}}},
@@ -186,7 +186,7 @@ BROKEN = [
     ),
     (
         {"needs_sb_espnet_vq": "--swap x=bsq"},
-        "codec_conf.needs_sb_espnet_vq: this configuration is one of another codec",
+        "codec_conf.needs_sb_espnet_vq: this configuration is that of another codec",
     ),
 ]
 
@@ -201,7 +201,7 @@ def test_an_error_names_the_key_of_the_yaml(conf, words):
 def test_an_error_under_a_swap_names_the_key_too(tmp_path):
     for swap, words in {
         "bsq": "codec_conf.generator_params.quantizer_bins: bsq needs .* or set "
-        f"--swap {PLACE}=bsq,codebook_size=..., which wins",
+        f"--swap {PLACE}=bsq,codebook_size=..., which overrides",
         "bsq,codebook_size=12": f"--swap {PLACE}=bsq,codebook_size=...: bsq needs",
     }.items():
         with swapped(swap), pytest.raises(ConfigError, match=words):

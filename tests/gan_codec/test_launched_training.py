@@ -58,7 +58,7 @@ def test_a_swap_changes_the_codes_of_stock_soundstream_and_nothing_else(
     stock, stock_weights = train_stock(speech, tmp_path / "stock")
     swap = ("--swap", f"{SWAP}=bsq")
     config, weights = train_stock(speech, tmp_path, *swap)
-    # It says so, for those who read the run back.
+    # The saved configuration records it for loading.
     assert config["codec_conf"].pop("needs_sb_espnet_vq") == " ".join(swap)
     assert config == stock
     ours, theirs = (

@@ -1,4 +1,4 @@
-"""What `import sb_espnet_vq.gan_codec` does to ESPnet, and what it keeps from users."""
+"""Effects of `import sb_espnet_vq.gan_codec` on ESPnet, and the errors it prevents."""
 
 import subprocess
 import sys
@@ -67,7 +67,10 @@ def test_a_run_records_its_swap_and_is_read_with_it_alone(tmp_path):
     with pytest.raises(ConfigError) as caught:
         AudioCoding(*map(str, files))
     assert f"python -m sb_espnet_vq.run {recorded} ..." in str(caught.value)
-    with swapped("bsq"), pytest.raises(ConfigError, match="but here --swap .*=bsq;"):
+    with (
+        swapped("bsq"),
+        pytest.raises(ConfigError, match="process has --swap .*=bsq;"),
+    ):
         AudioCoding(*map(str, files))
     with swapped("bsq,entropy_weight=0.10"):
         coding = AudioCoding(*map(str, files))
@@ -87,7 +90,7 @@ def test_a_run_without_a_swap_says_nothing_of_one(tmp_path):
     files = save(tmp_path, "soundstream")
     assert "needs_sb_espnet_vq" not in files[0].read_text()
     assert AudioCoding(*map(str, files))(torch.randn(160))["codes"].shape[0] == 4
-    # Nor does one whose swap is the class's own quantizer: ESPnet alone reads it.
+    # A swap to the class's own quantizer has none either: ESPnet alone can load it.
     with swapped("rvq"):
         files = save(tmp_path, "soundstream")
     assert "needs_sb_espnet_vq" not in files[0].read_text()
@@ -97,7 +100,7 @@ def test_a_run_without_a_swap_says_nothing_of_one(tmp_path):
 def test_a_configuration_of_a_codec_by_name_is_none_of_a_stock_codec(tmp_path):
     config, model = save(tmp_path, "vq_soundstream", quantizer="bsq")
     config.write_text(config.read_text().replace("codec: vq_", "codec: "))
-    with pytest.raises(ConfigError, match="soundstream is no codec of sb_espnet_vq"):
+    with pytest.raises(ConfigError, match="soundstream is not a codec of sb_espnet_vq"):
         AudioCoding(str(config), str(model))
 
 
@@ -121,7 +124,7 @@ def test_a_state_that_lacks_codebooks_is_refused(codec):
     for each in (STOCK[codec](**conf), CODECS[f"vq_{codec}"](**conf)):
         with pytest.raises(RuntimeError, match="it lacks .*layers.2"):
             each.load_state_dict(state, strict=False)
-        # What is no checkpoint of a codec may be read without strictness still.
+        # Checkpoints of other models can still be loaded with strict=False.
         each.load_state_dict({}, strict=False)
 
 

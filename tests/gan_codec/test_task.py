@@ -14,7 +14,7 @@ __all__ = ["speech"]
 
 
 def part_of_espnet(name):
-    """Skip a test of a package that not every wheel of ESPnet has."""
+    """Skip a test if this ESPnet release lacks the package."""
     found = importlib.util.find_spec(name) is not None
     return pytest.mark.skipif(not found, reason=f"this wheel of ESPnet has no {name}")
 

@@ -1,4 +1,4 @@
-"""What ESPnet's users of a codec read from it fits the codes that it gives."""
+"""Codec attributes that ESPnet reads are consistent with its codes."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def tokens_of(coding, wave):
-    """Number the codes through all codebooks, a frame after the other."""
+    """Number the codes of all codebooks consecutively, frame by frame."""
     meta = coding.model.meta_info()
     sizes = meta["code_size_per_stream"]
     assert len(sizes) == meta["num_streams"]
@@ -70,7 +70,7 @@ def test_sizes_are_those_of_the_quantizer_that_is_in_place(codec):
     assert told.items() <= stock.meta_info().items()
     with swapped("bsq,codebook_size=64"):
         other = STOCK[codec](**conf)
-    # One quantizer is put in by hand.
+    # One quantizer is replaced manually.
     stock.generator.quantizer = CodecQuantizer(8, n_q=2, bins=64, quantizer="vq")
     for each in (stock, other):
         assert (each.num_streams, each.code_size_per_stream) == (1, [64])

@@ -1,4 +1,4 @@
-"""Swaps in the run folder of a Brain, and runs that resume with others."""
+"""Swaps recorded in a Brain's run folder, and runs resumed with other swaps."""
 
 import inspect
 import logging
@@ -27,7 +27,7 @@ class Checkpointer:
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    """Start a made-up Brain under some swaps, beside the checkpoint of an earlier."""
+    """Start a dummy Brain with some swaps and the checkpoint of an earlier run."""
     save = tmp_path / "save"
     (save / "CKPT+1").mkdir(parents=True)
     distributed = types.ModuleType("speechbrain.utils.distributed")
@@ -55,7 +55,7 @@ def start(tmp_path, monkeypatch):
         hook = AfterImport()
         brains.install(hook, [read_swap(text) for text in texts])
         hook.install()
-        # SpeechBrain writes this anew at every start.
+        # SpeechBrain rewrites this at every start.
         (tmp_path / "hyperparams.yaml").write_text("seed: 1\n")
         assert getattr(Brain(), method)(1) == 2
         (save / "CKPT+1").mkdir(exist_ok=True)
@@ -116,7 +116,7 @@ def test_the_run_folder_shows_the_swap_and_its_options(start, tmp_path, caplog):
 def test_a_swap_that_changes_nothing_is_told_at_the_start(start, caplog):
     start(f"{TARGET}=vq", f"{GUMBEL}=bsq", fresh=True)
     warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    expected = f"--swap {GUMBEL}=bsq changes nothing in this run: nothing has built"
+    expected = f"--swap {GUMBEL}=bsq has no effect in this run: no "
     assert len(warned) == 1 and warned[0].startswith(expected)
 
 

@@ -22,7 +22,7 @@ for size in (1, 7, 24, 33, 100, 513):
 
 @pytest.mark.parametrize("instructions", ["SSE41", "AVX2", "AVX512_CORE"])
 def test_equal_entries_score_alike_on_any_processor(instructions):
-    # Fewer instructions than the processor has can be asked for, not more.
+    # The instruction set can only be reduced.
     env = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
     done = subprocess.run(
         [sys.executable, "-c", EQUAL_ENTRIES], env=env, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""What is computed in tiles, and again in the backward pass, equals the whole."""
+"""Tiled results and their recomputation in backward equal the untiled ones."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def tiled(monkeypatch):
 
 
 def drawn(weighted):
-    """Return everything that a draw gives, its gradients and theirs."""
+    """Return all results of a draw with first and second derivatives."""
     torch.manual_seed(0)
     given = normal(20, 6), normal(14, 6), normal(14), normal(2, 7, 3)
     x, weight, bias, tables = given
@@ -41,7 +41,7 @@ def drawn(weighted):
 
 @pytest.mark.parametrize("weighted", [True, False])
 def test_drawn_entries(weighted, tiled):
-    """Same codes from the same seed, and the generator left where it was."""
+    """Same codes from the same seed, and the same generator state afterwards."""
     expected = drawn(weighted)
     tiled()
     for got, wanted in zip(drawn(weighted), expected, strict=True):

@@ -61,7 +61,7 @@ def load_recipe():
 
 @pytest.fixture
 def transfer(tmp_path_factory):
-    """Load modules as SpeechBrain's recipes load pretrained ones: what it warned of."""
+    """Load modules as SpeechBrain's recipes load pretrained ones; return warnings."""
     import logging
 
     parameter_transfer = pytest.importorskip("speechbrain.utils.parameter_transfer")

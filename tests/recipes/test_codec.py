@@ -112,7 +112,7 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
     assert not list(tmp_path.iterdir())
     with pytest.raises(CheckpointError, match="no run of a recipe"):
         load_trained(tmp_path, "codec")
-    # A key of the YAML that is a part of what was saved, and one that is none.
+    # A YAML key with a saved part, and one without.
     for name in ("encoder", "code"):
         with pytest.raises(
             CheckpointError,

@@ -74,7 +74,7 @@ def build(load_recipe, corpus, output, case, **more):
     module, name = brain.split(":")
     data = {"manifest": str(corpus / "manifest.csv"), "data_folder": str(corpus)}
     data |= {"output_folder": str(output), "seconds_per_batch": SECONDS}
-    # The random draws of weights are not what is tested.
+    # Random initialization is not tested here.
     with load_recipe(ROOT / "recipes" / file.split("/")[0], module) as found:
         hparams = load_hparams(
             str(ROOT / "hparams" / f"{file}.yaml"), data | small | more
@@ -98,7 +98,7 @@ def build(load_recipe, corpus, output, case, **more):
 
 
 def loss_of(brain, batches):
-    """The loss on some batches, without a trace of having been computed."""
+    """The loss on some batches, without side effects."""
     from sb_espnet_vq.lobes.checkpoints import TrainingRecord
 
     state, sums = copy.deepcopy(brain.modules.state_dict()), brain.sums
@@ -118,7 +118,7 @@ def loss_of(brain, batches):
 
 
 def train(brain, datasets):
-    """Train, and note what the first step left: weights, buffers, loss."""
+    """Train; record weights, buffers and loss after the first step."""
     noted = {}
     end = brain.on_fit_batch_end
 
@@ -130,7 +130,7 @@ def train(brain, datasets):
             noted["buffers"] = copy.deepcopy(dict(brain.modules.named_buffers()))
 
     brain.on_fit_batch_end = noting
-    # Checkpoints are not what is tested.
+    # Checkpoints are not tested here.
     brain.checkpointer = None
     brain.on_stage_end = lambda *args: None
     brain.train(datasets)
@@ -162,11 +162,10 @@ def test_it_learns(load_recipe, corpus, tmp_path, case):
     brain, datasets = build(load_recipe, corpus, tmp_path, case)
     before = train(brain, datasets)
     moved = moved_by_more_than_decay(brain, before["weights"])
-    # Of a codec, the discriminator waits for its turn.
+    # The discriminator of a codec starts later.
     waits = [name for name in before["weights"] if name.startswith("discriminator")]
     assert len(moved) > 0.8 * (len(before["weights"]) - len(waits))
-    # What the weights have learnt: codebooks that are moving averages, and change
-    # between batches, are as they were.
+    # Only the effect of the weights: codebooks of moving averages are restored.
     for name, buffer in brain.modules.named_buffers():
         buffer.copy_(before["buffers"][name])
     assert loss_of(brain, brain.plain_train_batches) < before["loss"]

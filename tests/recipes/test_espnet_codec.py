@@ -258,7 +258,7 @@ def prepared(corpus, tmp_path):
 
 
 def test_a_training_that_fails_leaves_no_process(prepared, tmp_path):
-    """Who reads what it prints would wait for ever for the end."""
+    """A reader of its output would otherwise never see end of file."""
     done = subprocess.run(
         ["bash", RECIPE / "run.sh", *map(str, prepared)],
         cwd=tmp_path,
@@ -302,18 +302,18 @@ def test_a_second_run_is_refused_until_the_first_has_ended(prepared, tmp_path):
     assert f"another run is using this folder: process {first.pid} on" in shown
     assert not (tmp_path / "out/exp/train.yaml").exists()
     first.wait()
-    # Killed, it stands in nobody's way: this one comes as far as training.
+    # A killed run does not block this one, which reaches training.
     assert "out of memory" in run(*prepared, at=tmp_path, status=1)
 
 
 def test_data_that_a_run_reads_are_not_made_anew(scripts, tmp_path):
     folder = sounds(tmp_path / "in", 1)
     data = prepare(scripts, tmp_path, data_folder=folder, join_seconds=0.5)
-    # This process lets go of them.
+    # Release the locks of this process.
     lock_folder(tmp_path / "elsewhere")
     first = hold(tmp_path, ".data.lock")
     try:
-        # The same data are at hand.
+        # The same data are available.
         prepare(scripts, tmp_path, data_folder=folder, join_seconds=0.5)
         with pytest.raises(ConfigError, match=f"process {first.pid} on"):
             prepare(scripts, tmp_path, data_folder=folder, join_seconds=0.6)
@@ -401,7 +401,7 @@ def generator(**options):
     [
         ({"chunk_length": 801}, "chunk_length must be a multiple of 8"),
         ({"chunk_length": "80,12"}, "multiple of 8"),
-        ({"chunk_length": "long"}, "chunk_length must be samples"),
+        ({"chunk_length": "long"}, "chunk_length must be in samples"),
         ({"codec": "vq_none"}, "no codec 'vq_none'; known are .*vq_dac"),
         ({"codec_conf": {}}, "codec_conf needs sampling_rate"),
         ({"codec": None}, "has codec and codec_conf"),

@@ -38,13 +38,13 @@ def loss_of(codec, audio, generator):
     """With the same random draws, a bandwidth among them, every time."""
     random.seed(0)
     torch.manual_seed(0)
-    # What one turn of the GAN keeps for the other.
+    # Cache between the turns of the GAN.
     codec._cache = None
     return codec(audio, forward_generator=generator)["loss"]
 
 
 def loss_at(codec, audio, generator, buffers):
-    """Without a trace, and with the codebooks of one moment."""
+    """Without side effects, and with fixed codebooks."""
     state = copy.deepcopy(codec.state_dict())
     for name, buffer in codec.named_buffers():
         buffer.copy_(buffers[name])

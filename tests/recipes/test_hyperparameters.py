@@ -1,4 +1,4 @@
-"""What a hyperparameter may be is checked before anything is written."""
+"""Hyperparameters are validated before anything is written."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from sb_espnet_vq.training.start import begin
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "hparams").glob("*/*.yaml"))
-# Of these, every number can work.
+# Any number is valid for these.
 ANY_NUMBER = {"max_grad_norm", "noise_mean"}
-# What no number of a recipe is.
+# Values that are invalid for every number.
 WRONG_NUMBERS = (-7, 0, 2.5, 1e12)
 
 
@@ -61,7 +61,7 @@ def test_every_number_is_declared_and_a_wrong_one_refused(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_a_wrong_type_of_each_key_is_named_with_the_key(path):
-    """Of texts, mappings and truth values as well."""
+    """Also for texts, mappings and bools."""
     for place, key, _ in values(path):
         if key not in DECLARED:
             continue
@@ -134,13 +134,13 @@ def test_a_wrong_value_in_the_file_is_named_with_the_file(tmp_path):
     mine.write_text(text.replace("\nlr: 0.002", "\nlr: fast"), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"mine\.yaml: lr must be .* not 'fast'"):
         begin([str(mine), "--output_folder", str(tmp_path / "out")], lambda _: None)
-    # An override mends it.
+    # An override fixes it.
     overrides = {"lr": 0.1, "checkpointer": None}
     assert load_hparams(mine, overrides)["lr"] == 0.1
 
 
 def test_a_copied_recipe_may_have_keys_of_its_own(tmp_path):
-    """Also inside of an object of its own, under a name that is declared elsewhere."""
+    """Also nested in an object, under a name that is declared elsewhere."""
     mine = tmp_path / "mine.yaml"
     text = (ROOT / "hparams/BEST-RQ/fsdd.yaml").read_text(encoding="utf-8")
     more = "\nmargin: -0.5\nown:\n    lr: -3\n"
@@ -152,7 +152,7 @@ def test_a_copied_recipe_may_have_keys_of_its_own(tmp_path):
 def test_the_hparams_file_stands_first(tmp_path):
     with pytest.raises(ConfigError, match=r"no\.yaml: no such hparams file"):
         begin([str(tmp_path / "no.yaml"), "--lr", "1"], lambda _: None)
-    with pytest.raises(ConfigError, match="stands before all options, not --lr"):
+    with pytest.raises(ConfigError, match="must come before all options, got --lr"):
         begin(["--lr", "1"], lambda _: None)
 
 

@@ -1,4 +1,4 @@
-"""A loss that an adapter attaches keeps its weight beside the trainer's own."""
+"""A loss attached by an adapter keeps its weight relative to the trainer's loss."""
 
 import copy
 import pickle
@@ -27,7 +27,7 @@ SCALE = 2.0**16
 
 
 class Plain(core.Brain):
-    """A Brain whose own loss has no gradient, so that all of it is the adapter's."""
+    """A Brain whose own loss has no gradient, so that only the adapter's remains."""
 
     def compute_forward(self, batch, stage):
         x, labels = batch

@@ -68,7 +68,7 @@ def test_diversity_has_a_gradient_where_the_family_has_probabilities(family):
 
 @pytest.mark.parametrize("family", ["entropy_vq", "bsq"])
 def test_mean_probabilities_are_those_that_codes_are_drawn_from(family):
-    # Frames so small that a soft assignment is even, and few codes serve them all.
+    # Small frames: a uniform soft assignment, but few used codes.
     module = load("contrastive", family).train()
     x = torch.zeros(4, 40, 8, requires_grad=True)
     out = module(x + 0.02 * batch()[:1, :1])
@@ -92,7 +92,7 @@ def test_a_diversity_loss_brings_idle_codes_into_use():
         (0.1 * diversity + out["x"].sum() * 0).backward()
         optimizer.step()
         used.append(float(out["code_perplexity"]))
-    # An even soft assignment would be content with half of the sixteen.
+    # With a uniform soft assignment alone, eight of the sixteen would suffice.
     assert used[0] < 2 and sum(used[-5:]) > 5 * 12, used
 
 

@@ -1,4 +1,4 @@
-"""What trainers wrap around a pipeline: checkpointing, and DDP on two ranks."""
+"""Pipelines under activation checkpointing, and under DDP on two ranks."""
 
 import pytest
 import roles

@@ -1,4 +1,4 @@
-"""Checkpoints pass between a class of SpeechBrain and the adapter in its place."""
+"""Checkpoints of SpeechBrain's classes and of our adapters are interchangeable."""
 
 import copy
 import io

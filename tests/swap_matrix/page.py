@@ -31,12 +31,12 @@ INTRODUCTION = """# Any family in any pipeline
 
 Every cell was trained for some steps by `tests/swap_matrix`, in which the loss of its
 task fell; its checkpoint was written, and read back into a fresh model that then gave
-the same codes and values. The models are the shipped recipes and ESPnet's codecs, tiny:
-"trains" says that a family fits the place, not that it does at a recipe's full size. At
-the sizes of SpeechBrain's own configurations every family can be built, but `bsq` needs
-`codebook_size: 256` or another power of two in the place of 320 codes
-([launcher.md](launcher.md)).
-How well a family does in a place is another question: the recipes' reports answer it.
+the same codes and values. The models are the shipped recipes and ESPnet's codecs at
+tiny sizes: "trains" means that the quantizer works there, but not that it was trained
+at full size. Every quantizer can be built at the sizes of SpeechBrain's own
+configurations, except that `bsq` needs `codebook_size: 256` or another power of two
+instead of 320 codes ([launcher.md](launcher.md)). The results of each recipe show how
+well a quantizer does.
 
 This page is written by `python tests/swap_matrix/page.py`, and a test fails where it is
 not up to date.

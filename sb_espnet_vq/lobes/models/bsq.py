@@ -95,7 +95,7 @@ class BinarySphericalQuantizer(BSQ):
         indices : torch.Tensor
             (...) int64.
         aux_loss : torch.Tensor
-            Scalar; in training on several ranks, their mean is that of the whole batch.
+            Scalar; its mean over ranks in training is the loss of the whole batch.
 
         Raises
         ------

@@ -30,8 +30,8 @@ class BottleneckQuantizer(FreezableModule):
     diversity_gamma : float
         Weight of evenness against confidence within it, for `bsq`.
     quantizer : str
-        A registered name. The default gives upstream's numbers, and its checkpoints
-        are upstream's.
+        A registered name. The default gives upstream's values and has upstream's
+        checkpoint keys.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -130,5 +130,5 @@ class BottleneckQuantizer(FreezableModule):
 
 
 def _fill_in_mask(module: Any, state: dict[str, Any], prefix: str, *_) -> None:
-    # Earlier versions saved none; it says nothing that code_dim does not.
+    # Checkpoints of earlier versions lack it; it depends only on code_dim.
     state.setdefault(f"{prefix}mask", module.mask)

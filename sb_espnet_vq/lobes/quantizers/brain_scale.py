@@ -1,8 +1,8 @@
-"""The factor of a Brain's loss, for a loss that the Brain does not see.
+"""Scaling of a loss that is added outside of a SpeechBrain Brain.
 
-A SpeechBrain Brain divides its loss by the micro-batches of a step and multiplies it by
-the factor of its gradient scaler. A loss that an adapter attaches to its output has to
-be scaled alike to keep its weight.
+A Brain divides its loss by the number of micro-batches of a step and multiplies it by
+the factor of its gradient scaler. A loss that an adapter attaches to its output needs
+the same scaling.
 """
 
 import functools
@@ -16,7 +16,7 @@ class BrainScale:
     """Scales a loss as the Brain that trains the module scales its own.
 
     That is the first Brain built with the module, then each whose ``fit`` starts.
-    Without a Brain the loss stays as it is. Copies and pickles belong to no Brain.
+    Without a Brain the loss is not scaled. Copies and pickles belong to no Brain.
 
     Example
     -------
@@ -50,7 +50,7 @@ def _nobody() -> None:
 
 
 def _watch_brains() -> None:
-    """Make Brains tell the adapters among their modules that they are there."""
+    """Make Brains find the adapters in their modules."""
     try:
         from speechbrain.core import Brain
     except ImportError:

@@ -25,13 +25,13 @@ _DROP_IN_OPTIONS = {"dim", "codebook_size", "n_codebooks", "temperature"}
 class ContrastiveQuantizer(FreezableModule):
     """Any quantizer in the place of SpeechBrain's `GumbelVectorQuantizer`.
 
-    `W2VTargetQuantiser` takes it as its ``quantiser``. A family's loss, which this
-    role has no place for, is attached to ``x``: its gradient joins in the backward
-    pass, with weight 1 beside the trainer's loss. ``scale_loss`` does to it what the
-    trainer does to its own. By default that is what a SpeechBrain Brain does, which
-    finds the adapter among its modules: it divides by ``grad_accumulation_factor``
-    and applies its gradient scaler. In a loop of your own that scales its loss, set it
-    to a function that does the same.
+    `W2VTargetQuantiser` takes it as its ``quantiser``. This role returns no loss, so
+    the quantizer's loss is attached to ``x``: its gradient is added in the backward
+    pass, with weight 1 relative to the trainer's loss. ``scale_loss`` scales it as the
+    trainer scales its own loss. By default it follows the SpeechBrain Brain that has
+    the adapter among its modules: it divides by ``grad_accumulation_factor`` and
+    applies the gradient scaler. In a custom loop that scales its loss, set it to a
+    function that does the same.
 
     Where ``vq_dim`` differs from ``input_dim``, families other than `gumbel` get a
     learnt linear layer without bias behind them. Not in front: a layer there could
@@ -52,9 +52,9 @@ class ContrastiveQuantizer(FreezableModule):
     vq_dim : int
         Width of what comes out.
     quantizer : str
-        A registered name. `gumbel` is the drop-in class itself: its numbers are
-        upstream's, and so are its checkpoints; the step of ``update_temp`` is saved
-        in their metadata.
+        A registered name. `gumbel` is the drop-in class itself, with upstream's
+        values and checkpoint keys; the step of ``update_temp`` is saved in the
+        metadata of the state.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -110,7 +110,7 @@ class ContrastiveQuantizer(FreezableModule):
                 vq_dim,
             )
             keep_upstream_names(self)
-            # Upstream's checkpoints have no place for the step but beside the names.
+            # The keys must be upstream's, so the step goes into the metadata.
             self.register_state_dict_post_hook(_save_step)
             self.register_load_state_dict_pre_hook(_load_step)
             return
@@ -139,15 +139,14 @@ class ContrastiveQuantizer(FreezableModule):
         dict
             ``x`` (B, T, vq_dim); ``num_vars``, codes of all codebooks; ``temp``, 0
             for families that choose without a temperature; ``code_perplexity``, that
-            of the codes, and ``prob_perplex``, both summed over codebooks and over
-            the frames of all ranks in training. ``prob_perplex`` is that of the mean
-            of the distributions that codes are drawn from, with gradient: of the
-            probabilities with `gumbel`; with `entropy_vq` and `bsq`, which draw
-            nothing, that of the codes again, and only its gradient goes by their soft
-            assignment. Families without one (`vq`, `rvq`, `class_partitioned`,
-            `random_projection`, and `bsq` at entropy_weight 0) give the perplexity of
-            codes for both, which has no gradient: a diversity loss made of it trains
-            nothing there.
+            of the codes, and ``prob_perplex``, both summed over codebooks and, in
+            training, computed over the frames of all ranks. With `gumbel`,
+            ``prob_perplex`` is the perplexity of the mean code probabilities, with
+            gradient. With `entropy_vq` and `bsq`, which do not sample, its value is
+            the perplexity of the codes and its gradient that of their soft
+            assignment. For the others (`vq`, `rvq`, `class_partitioned`,
+            `random_projection`, and `bsq` with entropy_weight 0) it equals
+            ``code_perplexity`` and has no gradient, so a diversity loss has no effect.
 
         Raises
         ------
@@ -174,10 +173,11 @@ class ContrastiveQuantizer(FreezableModule):
         }
 
     def _chosen(self, codes: Tensor, usage: Tensor) -> Tensor:
-        """Return how often each code was chosen, with the gradient of ``usage``.
+        """Return the relative frequency of each code, with the gradient of ``usage``.
 
-        These families take the best code and draw none: a soft assignment may be even
-        while few codes serve all frames, and a loss made of it would be content.
+        These quantizers take the best code and do not sample. Their soft assignment
+        may be uniform although few codes are used, so its perplexity alone would hide
+        collapse.
         """
         flat = codes.flatten(0, -2)
         counts = code_counts(
@@ -200,7 +200,7 @@ def _save_step(module: Any, state: Any, prefix: str, metadata: dict[str, Any]) -
 def _load_step(
     module: Any, state: dict[str, Any], prefix: str, metadata: dict[str, Any], *_
 ) -> None:
-    # Earlier versions saved it under a name of its own.
+    # Earlier versions saved it under its own key.
     step = state.pop(f"{prefix}step", metadata.get("step"))
     if step is not None:
         module.update_temp(int(step))

@@ -24,10 +24,10 @@ _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
 class DictionaryQuantizer(FreezableModule):
     """Any quantizer in the place of SpeechBrain's `VQEmbedding`.
 
-    A family's loss, which this role has no place for, is attached to the first output
-    of ``straight_through``: its gradient joins in the backward pass, with weight 1
-    beside the trainer's loss. ``scale_loss`` does to it what the trainer does to its
-    own; see `ContrastiveQuantizer`. Thus `entropy_vq` moves its codebook; `vq` and
+    This role returns no loss, so the quantizer's loss is attached to the first output
+    of ``straight_through``: its gradient is added in the backward pass, with weight 1
+    relative to the trainer's loss. ``scale_loss`` scales it as the trainer scales its
+    own loss; see `ContrastiveQuantizer`. Thus `entropy_vq` moves its codebook; `vq` and
     `rvq` move theirs by averages in ``straight_through`` in training. A family's
     commitment_weight is 0 unless ``quantizer_conf`` says otherwise, since PIQ's
     trainer has that term itself.
@@ -48,7 +48,7 @@ class DictionaryQuantizer(FreezableModule):
         A registered name. `class_partitioned` is the drop-in class itself, with
         upstream's numbers, as long as ``quantizer_conf`` names no loss weights: those
         terms are what PIQ's trainer makes of the two outputs. With loss weights the
-        family's own losses move its keys. Its checkpoints are upstream's either way.
+        family's own losses move its keys. Its state has upstream's keys in both cases.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 

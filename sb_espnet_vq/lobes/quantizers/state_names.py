@@ -1,4 +1,4 @@
-"""Checkpoints of an adapter under the names of the class that it stands in for."""
+"""Checkpoint keys of an adapter that are those of the replaced class."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ _INNER = "quantizer."
 def keep_upstream_names(adapter: nn.Module) -> None:
     """Save the state of ``adapter.quantizer`` without the prefix ``quantizer.``.
 
-    For an adapter whose quantizer is the class's own: a checkpoint of the original
-    class then loads strictly, and one of the adapter loads into the original class.
-    Names with the prefix are still read.
+    For an adapter with the class's own quantizer: checkpoints of the original class
+    then load strictly into the adapter, and vice versa. Keys with the prefix are also
+    accepted.
 
     Arguments
     ---------
     adapter : torch.nn.Module
-        Has its quantizer as ``quantizer``.
+        Module with the attribute ``quantizer``.
 
     Example
     -------

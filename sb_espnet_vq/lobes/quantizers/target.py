@@ -34,8 +34,8 @@ class TargetQuantizer(FreezableModule):
     cb_vocab : int
         Number of labels.
     quantizer : str
-        A registered name. The default gives upstream's labels for a seed, and its
-        checkpoints are upstream's.
+        A registered name. The default gives upstream's labels for a seed and has
+        upstream's checkpoint keys.
     quantizer_conf : dict, optional
         Options of the family; they win over what the arguments above say.
 
@@ -70,7 +70,7 @@ class TargetQuantizer(FreezableModule):
         }
         options = family_options(quantizer, mapped, quantizer_conf)
         self.quantizer = build(quantizer, **options)
-        # One by one: frozen as a whole, the quantizer would not follow averages either.
+        # Only the parameters: freezing the quantizer would stop moving averages too.
         for parameter in self.quantizer.parameters():
             parameter.requires_grad_(False)
         if type(self.quantizer) is RandomProjection:
