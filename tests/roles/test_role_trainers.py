@@ -83,6 +83,16 @@ def test_frozen_it_learns_nothing(role, family):
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+@pytest.mark.parametrize("frozen", ["true", "false"])
+def test_the_contrastive_default_can_be_frozen(frozen):
+    module = roles.load("contrastive", "gumbel", f"{{frozen: {frozen}}}")
+    default = roles.load("contrastive")
+    assert module.state_dict().keys() == default.state_dict().keys()
+    learns = [p.requires_grad for p in default.parameters()]
+    expected = [False] * len(learns) if frozen == "true" else learns
+    assert [p.requires_grad for p in module.parameters()] == expected
+
+
 def run_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(

@@ -15,7 +15,7 @@ from sb_espnet_vq.ops.estimators import attach_loss, straight_through
 from sb_espnet_vq.ops.usage import code_counts
 from sb_espnet_vq.quantizers.gumbel import GumbelVQ
 from sb_espnet_vq.quantizers.learning import FreezableModule
-from sb_espnet_vq.quantizers.options import positive_int
+from sb_espnet_vq.quantizers.options import positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import full_precision, project
 from sb_espnet_vq.registry import build, find_quantizer
 
@@ -101,7 +101,7 @@ class ContrastiveQuantizer(FreezableModule):
             mapped["temperature"] = temp_tuple
         options = family_options(quantizer, mapped, quantizer_conf)
         self.project_out = nn.Identity()
-        if family is GumbelVQ and set(options) == _DROP_IN_OPTIONS:
+        if family is GumbelVQ and set(options) - {"frozen"} == _DROP_IN_OPTIONS:
             self.quantizer = GumbelVectorQuantizer(
                 input_dim,
                 options["codebook_size"],
@@ -113,6 +113,8 @@ class ContrastiveQuantizer(FreezableModule):
             # The keys must be upstream's, so the step goes into the metadata.
             self.register_state_dict_post_hook(_save_step)
             self.register_load_state_dict_pre_hook(_load_step)
+            if true_or_false("frozen", options.get("frozen", False)):
+                self.requires_grad_(False)
             return
         self.quantizer = build(quantizer, **options)
         if vq_dim != input_dim:

@@ -12,7 +12,8 @@ def keep_upstream_names(adapter: nn.Module) -> None:
 
     For an adapter with the class's own quantizer: checkpoints of the original class
     then load strictly into the adapter, and vice versa. Keys with the prefix are also
-    accepted.
+    accepted. The names of parameters and buffers stay as they are: give those, and
+    not the keys of ``state_dict()``, to `torch.func.functional_call`.
 
     Arguments
     ---------
