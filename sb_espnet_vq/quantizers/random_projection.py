@@ -88,11 +88,12 @@ class RandomProjection(Quantizer):
             return _pseudo_inverse(self.P)
         # On a GPU a comparison of values would synchronize the device.
         copy, version = self._inverted
+        same_kind = copy.dtype == self.P.dtype and copy.device == self.P.device
         if eager_on_cpu(self.P):
-            known = copy.device == self.P.device and torch.equal(copy, self.P)
+            known = same_kind and torch.equal(copy, self.P)
         else:
-            known = version.is_of(self.P)
-        if not known or self.unproject.dtype != self.P.dtype:
+            known = same_kind and version.is_of(self.P)
+        if not known:
             self.unproject = _pseudo_inverse(self.P).to(self.P.dtype)
             self._note_inverse()
         return self.unproject
