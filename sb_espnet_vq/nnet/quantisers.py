@@ -110,6 +110,30 @@ class GumbelVectorQuantizer(GumbelVQ):
         ShapeError
             If a shape or dtype is wrong.
         """
+        return self.forward_with_used_codes(x, mask=mask)[0]
+
+    def forward_with_used_codes(
+        self, x: Tensor, *, mask: Tensor | None = None
+    ) -> tuple[dict, Tensor]:
+        """Quantize a batch, and count the entries that were the likeliest of a frame.
+
+        Arguments
+        ---------
+        x, mask
+            As in ``forward``.
+
+        Returns
+        -------
+        dict
+            That of ``forward``.
+        used_codes : torch.Tensor
+            Scalar, summed over groups, over the frames of all ranks in training.
+
+        Raises
+        ------
+        ShapeError
+            As in ``forward``.
+        """
         self._check_input(x, mask, None)
         shared = self.training and world_size() > 1
         with full_precision(x):
@@ -118,13 +142,15 @@ class GumbelVectorQuantizer(GumbelVQ):
             value, likeliest, probs = choose(frames)
             nothing = torch.where(bad, torch.nan, 0.0)[:, None]
             value = torch.where(frames.valid[:, None], value, nothing)
-            return {
+            share = self._code_share(frames, likeliest)
+            answer = {
                 "num_vars": self.num_vars * self.groups,
                 "temp": self.curr_temp,
-                "code_perplexity": self._code_perplexity(frames, likeliest),
+                "code_perplexity": entropy(share, 1e-7).exp().sum(),
                 "prob_perplex": entropy(frames.mean_of_sum(probs), 1e-7).exp().sum(),
                 "x": value.to(x.dtype).view(*x.shape[:-1], self.vq_dim),
             }
+            return answer, (share > 0).sum().float()
 
     def _drawn(self, frames: Frames):
         drawn = self.draw(frames.x, frame_weight=frames.weight)
@@ -137,9 +163,8 @@ class GumbelVectorQuantizer(GumbelVQ):
         return self._decode(codes), codes, probs.view(self.groups, -1)
 
     @torch.no_grad()
-    def _code_perplexity(self, frames: Frames, codes: Tensor) -> Tensor:
-        counts = code_counts(codes, frames.weight, self.num_vars)
-        return entropy(frames.mean_of_sum(counts), 1e-7).exp().sum()
+    def _code_share(self, frames: Frames, codes: Tensor) -> Tensor:
+        return frames.mean_of_sum(code_counts(codes, frames.weight, self.num_vars))
 
 
 class RandomProjectionQuantizer(RandomProjection):

@@ -35,6 +35,8 @@ def test_default_is_the_drop_in(training, width):
         module.update_temp(10)
         outs.append(module(batch()))
         states.append(module.state_dict())
+    # One key more than upstream's, whose wrapper leaves out what it does not know.
+    assert 0 < outs[1].pop("used_codes") <= 32
     assert outs[0].keys() == outs[1].keys()
     torch.testing.assert_close(outs[1], outs[0], rtol=0, atol=0)
     assert outs[1]["temp"] == pytest.approx(2 * 0.99**10)
@@ -131,6 +133,16 @@ def test_perplexities_are_summed_over_codebooks():
     expected = torch.special.entr(share).sum(1).exp().sum()
     torch.testing.assert_close(out["code_perplexity"], expected)
     assert out["num_vars"] == 48
+
+
+@pytest.mark.parametrize("family", list_quantizers())
+def test_used_codes_are_those_that_frames_took(family):
+    module, x = load("contrastive", family).eval(), batch()
+    mask = torch.arange(40)[None].expand(4, -1) < 3
+    every = module.quantizer.encode(x)
+    for padding, codes in ((None, every.flatten(0, 1)), (mask, every[mask])):
+        taken = sum(len(column.unique()) for column in codes.t())
+        assert float(module(x, mask=padding)["used_codes"]) == taken
 
 
 def test_padding_changes_no_figure():

@@ -139,6 +139,10 @@ class ContrastiveQuantizer(FreezableModule):
         Returns
         -------
         dict
+            Upstream's keys and ``used_codes``, the codes that at least one frame took,
+            summed over codebooks; a perplexity does not tell few codes in even use
+            from many in uneven use.
+
             ``x`` (B, T, vq_dim); ``num_vars``, codes of all codebooks; ``temp``, 0
             for families that choose without a temperature; ``code_perplexity``, that
             of the codes, and ``prob_perplex``, both summed over codebooks and, in
@@ -156,7 +160,8 @@ class ContrastiveQuantizer(FreezableModule):
             If a shape or dtype is wrong.
         """
         if isinstance(self.quantizer, GumbelVectorQuantizer):
-            return self.quantizer(x, mask=mask)
+            answer, used = self.quantizer.forward_with_used_codes(x, mask=mask)
+            return answer | {"used_codes": used}
         scheduled = isinstance(self.quantizer, GumbelVQ)
         temperature = self.quantizer.temperature() if scheduled else 0.0
         out, usage = self.quantizer.forward_with_usage(x, mask=mask)
@@ -167,6 +172,7 @@ class ContrastiveQuantizer(FreezableModule):
             "num_vars": self.quantizer.codebook_size * n_codebooks,
             "temp": temperature,
             "code_perplexity": perplexity,
+            "used_codes": out.stats["used_codes"] * n_codebooks,
             "prob_perplex": (
                 perplexity
                 if usage is None
