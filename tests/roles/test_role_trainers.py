@@ -29,6 +29,7 @@ class Pipeline(nn.Module):
         self.before = nn.Linear(width, width)
         # The contrastive task is a loss on the quantizer's own output.
         self.after = None if wraps else nn.Linear(width, 16)
+        self.double()  # so that sums in another order agree
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return roles.task_loss(self.role, self.module, x, self.before, self.after)
@@ -36,7 +37,6 @@ class Pipeline(nn.Module):
 
 def train(pipeline: nn.Module, call, steps: int = 3) -> dict[str, torch.Tensor]:
     """Return gradients of the last step, and the state after it, in float64."""
-    pipeline.double()
     optimizer = torch.optim.SGD(pipeline.parameters(), lr=0.01)
     for step in range(steps):
         torch.manual_seed(step)
