@@ -162,6 +162,7 @@ def saved(scripted):
     return torch.jit.load(stored)
 
 
+TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 CASES = [
     (name, how, training)
     for name, subject in SUBJECTS.items()
@@ -194,6 +195,10 @@ def test_other_sizes_and_gradients(name, how, training):
 def test_upstream_can_do_the_same(name, how, training):
     """The expected support is that of upstream."""
     subject = SUBJECTS[name]
+    if how == "script" and not subject.saves and TORCH >= (2, 13):
+        pytest.skip(
+            "upstream calls autograd functions, which torch 2.14 does not script"
+        )
     module = build(subject, ours=False).train(training)
     call = converted(subject, module, how)
     run(call, subject, (2, 40), 0)
