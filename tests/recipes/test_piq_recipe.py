@@ -20,6 +20,7 @@ pytest.importorskip("speechbrain")
 soundfile = pytest.importorskip("soundfile")
 
 from sb_espnet_vq.lobes.checkpoints import CheckpointError  # noqa: E402
+from sb_espnet_vq.run_lock import lock_folder
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "PIQ"
@@ -166,6 +167,8 @@ def test_killed_runs_resume_to_the_same_figures(
         assert not (tmp_path / training / "results.json").exists()
         recipe[training](command)
         assert figures(tmp_path, training) == figures(uninterrupted, training)
+        # This process has the folder until it ends or locks another one.
+        lock_folder(tmp_path / "other")
 
 
 def test_piq_without_a_classifier_says_what_to_run_first(recipe, corpus, tmp_path):
