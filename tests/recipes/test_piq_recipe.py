@@ -20,7 +20,7 @@ pytest.importorskip("speechbrain")
 soundfile = pytest.importorskip("soundfile")
 
 from sb_espnet_vq.lobes.checkpoints import CheckpointError  # noqa: E402
-from sb_espnet_vq.run_lock import lock_folder
+from sb_espnet_vq.run_lock import lock_folder  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "PIQ"
