@@ -349,7 +349,10 @@ WRONG = [
     (["--peak", "1.5"], "--peak takes a number from 0 to 1, not 1.5"),
     (["--held_out", "0.5 0.5"], "--held_out takes two shares above 0 that add up"),
     (["--held_out", "0 0.5"], "--held_out takes two shares above 0 that add up"),
-    (["--output_folder", "a,b", "--expdir", "exp"], "a,b/data: ESPnet's options allow no path"),
+    (
+        ["--output_folder", "a,b", "--expdir", "exp"],
+        "a,b/data: ESPnet's options allow no path",
+    ),
     # The last of an option given twice wins.
     (["--nj", "2", "--nj", "none"], "--nj takes a whole number, not 'none'"),
     # One of those that the configuration is checked for, below.
