@@ -1,9 +1,28 @@
 """The errors that users of this package may want to catch."""
 
 
-class ConfigError(ValueError):
+class VQError(Exception):
+    """Base class of the errors below."""
+
+
+class ConfigError(VQError, ValueError):
     """An option is unknown, missing or has a value that cannot work."""
 
 
-class ShapeError(ValueError):
+class ShapeError(VQError, ValueError):
     """A tensor has an unsupported shape, dtype, layout or device."""
+
+
+class CorpusError(VQError, RuntimeError):
+    """Audio, a manifest or a corpus is missing, broken or could not be fetched.
+
+    The message names the file or the command, what was expected and what to do.
+    """
+
+
+class CheckpointError(VQError, RuntimeError):
+    """A checkpoint could not be written or loaded; existing files are unchanged."""
+
+
+class ChildError(VQError, RuntimeError):
+    """A benchmark in a process of its own failed, or its process was ended."""

@@ -14,10 +14,11 @@ from sb_espnet_vq.bench.agreement import Agreement, compare
 from sb_espnet_vq.bench.alone import measure_alone
 from sb_espnet_vq.bench.case import FLOOR, OURS, PLAIN, Contender, Run
 from sb_espnet_vq.bench.cases import CASES
-from sb_espnet_vq.bench.isolation import ChildError, Isolation
+from sb_espnet_vq.bench.isolation import Isolation
 from sb_espnet_vq.bench.memory import extra_peak_bytes
 from sb_espnet_vq.bench.timing import Setting, time_in_turn
 from sb_espnet_vq.cli.main import main
+from sb_espnet_vq.errors import ChildError
 
 MIB = 2**20
 ONE_THREAD = ["--quick", "--threads", "1", "--repeats", "2"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.run_lock import lock_folder
+from sb_espnet_vq.utils.run_lock import lock_folder
 
 pytest.importorskip("fcntl")
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # Two processes share the pipe: each line is a single write.
 HOLDER = """
 import os, sys, time
-from sb_espnet_vq.run_lock import lock_folder
+from sb_espnet_vq.utils.run_lock import lock_folder
 lock_folder(sys.argv[1])
 {more}
 os.write(1, b"locked\\n")  # whole, since a worker may write too
@@ -114,7 +114,7 @@ def test_a_process_may_go_on_in_its_folder_and_leaves_it_for_another(
 
 
 def test_a_shell_takes_it_and_readers_share_it(tmp_path):
-    take = f"'{sys.executable}' -m sb_espnet_vq.run_lock"
+    take = f"'{sys.executable}' -m sb_espnet_vq.utils.run_lock"
     script = f"""
         cd '{tmp_path}'
         exec 9<>.lock; {take} 9 here shared || exit 3

@@ -11,9 +11,10 @@ import speechbrain as sb
 import torch
 import torch.nn.functional as F
 
-from sb_espnet_vq.lobes.span_masks import seed_of, span_masks
 from sb_espnet_vq.ops.usage import usage_of_counts
+from sb_espnet_vq.ssl.span_masks import span_masks
 from sb_espnet_vq.training.brain import ResumableBrain
+from sb_espnet_vq.utils.seeds import seed_of
 
 
 class Features(NamedTuple):

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from sb_espnet_vq.corpora import write_text
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.probe_report import draw_probe, probe_table
 from sb_espnet_vq.evaluation.tables import text_table
+from sb_espnet_vq.utils.files import write_text
 
 
 def write_report(results, folder):

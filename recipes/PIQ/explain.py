@@ -13,9 +13,8 @@ from pathlib import Path
 from piq_data import load_run
 from piq_explain import draw, explain, percent, read_sound, write_audio
 
-from sb_espnet_vq.corpora import CorpusError, write_text
-from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.lobes.checkpoints import CheckpointError
+from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
+from sb_espnet_vq.utils.files import write_text
 
 
 def main(arguments):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from sb_espnet_vq.corpora import CorpusError, write_text
-from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.lobes.checkpoints import CheckpointError, WholeCheckpointer
+from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
+from sb_espnet_vq.training.checkpoints import WholeCheckpointer
 from sb_espnet_vq.training.data import PARTS, read_datasets
 from sb_espnet_vq.training.start import load_hparams
+from sb_espnet_vq.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 

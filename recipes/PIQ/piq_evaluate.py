@@ -5,9 +5,9 @@ from piq_data import labels_of
 from speechbrain.utils.distributed import if_main_process
 
 from sb_espnet_vq.evaluation.explanations import explanation_figures
-from sb_espnet_vq.lobes.span_masks import seed_of
 from sb_espnet_vq.ops.usage import code_counts, usage_of_counts
 from sb_espnet_vq.training.data import make_loader, minutes
+from sb_espnet_vq.utils.seeds import seed_of
 
 MASKS = ("trained", "untrained", "random", "all ones", "another's")
 

@@ -5,8 +5,10 @@ from typing import NamedTuple
 import soundfile
 import torch
 
-from sb_espnet_vq.corpora import CorpusError, read_audio, whole_file
+from sb_espnet_vq.corpora import read_audio
+from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.utils.files import whole_file
 
 
 class Explanation(NamedTuple):

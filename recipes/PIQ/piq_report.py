@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from sb_espnet_vq.corpora import write_text
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
+from sb_espnet_vq.utils.files import write_text
 
 # Key of each figure, and how a table names it; percent from the third on.
 FIGURES = {

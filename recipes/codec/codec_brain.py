@@ -7,7 +7,7 @@ import speechbrain as sb
 import torch
 import torch.nn.functional as F
 
-from sb_espnet_vq.lobes.codec_discriminator import (
+from sb_espnet_vq.codec.discriminator import (
     adversarial_loss,
     feature_loss,
     judge_loss,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import soundfile
 
-from sb_espnet_vq.corpora import whole_file, write_text
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
+from sb_espnet_vq.utils.files import whole_file, write_text
 
 # Key of each figure, how a table names it, and its axis.
 FIGURES = {

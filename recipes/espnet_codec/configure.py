@@ -21,9 +21,9 @@ from codec_config import (
     generator,
 )
 
-from sb_espnet_vq.corpora import write_text
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.run_lock import lock_folder
+from sb_espnet_vq.utils.files import write_text
+from sb_espnet_vq.utils.run_lock import lock_folder
 
 # What ESPnet's scoring imports and does not ask for.
 NEEDED = ("espnet2", "soundfile", "mir_eval", "pystoi")

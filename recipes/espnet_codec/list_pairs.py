@@ -16,7 +16,8 @@ import soundfile
 import yaml
 from codec_config import BINS, build_quantizer, generator
 
-from sb_espnet_vq.corpora import CorpusError, whole_file, write_text
+from sb_espnet_vq.errors import CorpusError
+from sb_espnet_vq.utils.files import whole_file, write_text
 
 STATES = ("trained", "untrained")
 

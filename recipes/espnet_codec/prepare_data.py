@@ -22,15 +22,9 @@ import soundfile
 import torch
 import yaml
 
-from sb_espnet_vq.corpora import (
-    CorpusError,
-    corpus_root,
-    prepare_corpus,
-    read_audio,
-    read_manifest,
-)
-from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.run_lock import lock_folder
+from sb_espnet_vq.corpora import corpus_root, prepare_corpus, read_audio, read_manifest
+from sb_espnet_vq.errors import ConfigError, CorpusError
+from sb_espnet_vq.utils.run_lock import lock_folder
 
 logger = logging.getLogger("prepare_data")
 

@@ -11,9 +11,10 @@ import yaml
 from list_pairs import STATES
 from write_shapes import read_samples
 
-from sb_espnet_vq.corpora import CorpusError, write_text
+from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
+from sb_espnet_vq.utils.files import write_text
 
 # Files of ESPnet's scoring, and how they are shown.
 MEASURES = {

@@ -188,7 +188,7 @@ seed=$(sed -n 's/^seed //p' <<<"$settings")
 
 # The lock is held until this script and all its child processes have ended.
 exec 9<>"$expdir/.lock"
-"$python" -m sb_espnet_vq.run_lock 9 "$expdir" || exit 2
+"$python" -m sb_espnet_vq.utils.run_lock 9 "$expdir" || exit 2
 
 if does 1; then
     log "stage 1: data"
@@ -200,7 +200,7 @@ fi
 # Runs with other quantizers share these data: none may prepare them again meanwhile.
 if [ -e "$data" ]; then
     exec 8<>"$output_folder/.data.lock"
-    "$python" -m sb_espnet_vq.run_lock 8 "$data" shared || exit 2
+    "$python" -m sb_espnet_vq.utils.run_lock 8 "$data" shared || exit 2
 fi
 
 if does 2; then

@@ -14,7 +14,8 @@ from pathlib import Path
 import yaml
 from codec_config import chunk_lengths
 
-from sb_espnet_vq.corpora import CorpusError, write_text
+from sb_espnet_vq.errors import CorpusError
+from sb_espnet_vq.utils.files import write_text
 
 logger = logging.getLogger("write_shapes")
 

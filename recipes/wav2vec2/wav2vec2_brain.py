@@ -11,10 +11,10 @@ import speechbrain as sb
 import torch
 import torch.nn.functional as F
 
-from sb_espnet_vq.lobes.contrastive_scores import contrastive_logits
-from sb_espnet_vq.lobes.negatives import sample_negatives
-from sb_espnet_vq.lobes.span_masks import span_masks
 from sb_espnet_vq.ops.usage import usage_of_counts
+from sb_espnet_vq.ssl.contrastive_scores import contrastive_logits
+from sb_espnet_vq.ssl.negatives import sample_negatives
+from sb_espnet_vq.ssl.span_masks import span_masks
 from sb_espnet_vq.training.brain import ResumableBrain
 
 

@@ -7,7 +7,7 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 from wav2vec2_brain import Networks
 
-from sb_espnet_vq.lobes.checkpoints import TrainingRecord
+from sb_espnet_vq.training.checkpoints import TrainingRecord
 from sb_espnet_vq.training.data import make_loader, minutes
 from sb_espnet_vq.training.label_probe import probe
 

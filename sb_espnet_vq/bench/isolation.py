@@ -11,10 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from sb_espnet_vq.bench.timing import said
-
-
-class ChildError(RuntimeError):
-    """The function raised, or its process was ended."""
+from sb_espnet_vq.errors import ChildError
 
 
 class Isolation:

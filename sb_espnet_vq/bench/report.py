@@ -11,7 +11,7 @@ from typing import Any
 from sb_espnet_vq.bench.case import FLOOR, OURS
 from sb_espnet_vq.bench.runner import CaseFigures, Figures
 from sb_espnet_vq.bench.sweeps import SweepFigures
-from sb_espnet_vq.corpora.files import write_text
+from sb_espnet_vq.utils.files import write_text
 
 _HEADER = (
     "",

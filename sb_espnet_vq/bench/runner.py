@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from sb_espnet_vq.bench.agreement import Agreement
 from sb_espnet_vq.bench.alone import measure_alone
 from sb_espnet_vq.bench.case import FLOOR, OURS, Case, Contender, Sizes
-from sb_espnet_vq.bench.isolation import ChildError, Isolation
+from sb_espnet_vq.bench.isolation import Isolation
 from sb_espnet_vq.bench.timing import Setting, time_in_turn
+from sb_espnet_vq.errors import ChildError
 
 Say = Callable[[str], None]
 

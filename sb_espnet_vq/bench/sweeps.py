@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from sb_espnet_vq.bench.alone import measure_alone
 from sb_espnet_vq.bench.case import FAISS, Case
 from sb_espnet_vq.bench.cases import CASES
-from sb_espnet_vq.bench.isolation import ChildError, Isolation
+from sb_espnet_vq.bench.isolation import Isolation
 from sb_espnet_vq.bench.runner import Say
 from sb_espnet_vq.bench.timing import Setting
+from sb_espnet_vq.errors import ChildError
 
 _REPEATS = 3
 # A contender leaves a sweep where its next point would cost more than this.

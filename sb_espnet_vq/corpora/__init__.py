@@ -5,7 +5,6 @@ they are used.
 """
 
 from sb_espnet_vq.corpora.audio import inspect_audio, read_audio
-from sb_espnet_vq.corpora.files import CorpusError, whole_file, write_text
 from sb_espnet_vq.corpora.fsdd import fetch_fsdd
 from sb_espnet_vq.corpora.manifest import (
     Utterance,
@@ -23,7 +22,6 @@ from sb_espnet_vq.corpora.splits import (
 )
 
 __all__ = [
-    "CorpusError",
     "Utterance",
     "audio_path",
     "corpus_root",
@@ -36,7 +34,5 @@ __all__ = [
     "scan_folder",
     "split_folds",
     "split_utterances",
-    "whole_file",
     "write_manifest",
-    "write_text",
 ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from sb_espnet_vq.corpora.files import CorpusError
+from sb_espnet_vq.errors import CorpusError
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
 # Audio formats that are not read.

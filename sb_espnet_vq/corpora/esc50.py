@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 
 from sb_espnet_vq.corpora.audio import inspect_audio
-from sb_espnet_vq.corpora.files import CorpusError
 from sb_espnet_vq.corpora.manifest import Utterance
+from sb_espnet_vq.errors import CorpusError
 
 META = Path("meta", "esc50.csv")
 # Fold, number of the recording, letter of the take, and in ESC-50 the class.

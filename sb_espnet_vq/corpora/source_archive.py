@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sb_espnet_vq.corpora.files import CorpusError
+from sb_espnet_vq.errors import CorpusError
 
 _STDERR = 2
 

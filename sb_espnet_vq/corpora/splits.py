@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sb_espnet_vq.corpora.audio import conversion_notes
 from sb_espnet_vq.corpora.esc50 import is_esc50, read_esc50, source_recording
-from sb_espnet_vq.corpora.files import CorpusError
 from sb_espnet_vq.corpora.fsdd import fetch_fsdd, fsdd_folder
 from sb_espnet_vq.corpora.manifest import (
     Utterance,
@@ -18,6 +17,7 @@ from sb_espnet_vq.corpora.manifest import (
     write_manifest,
 )
 from sb_espnet_vq.corpora.usable import leave_out, usable
+from sb_espnet_vq.errors import CorpusError
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sb_espnet_vq.corpora.audio import AudioInfo
-from sb_espnet_vq.corpora.files import CorpusError, write_text
 from sb_espnet_vq.corpora.manifest import Utterance
+from sb_espnet_vq.errors import CorpusError
+from sb_espnet_vq.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 

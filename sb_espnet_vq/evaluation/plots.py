@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sb_espnet_vq.corpora.files import whole_file
+from sb_espnet_vq.utils.files import whole_file
 
 # Colour-blind safe, and different in grey (Okabe and Ito).
 TRAIN, HELD_OUT, REFERENCE = "#56B4E9", "#0072B2", "#D55E00"

@@ -8,7 +8,7 @@ The import may come before or after imports of ESPnet. It does not import ESPnet
 from importlib import import_module
 from types import ModuleType
 
-from sb_espnet_vq.import_hooks import AfterImport
+from sb_espnet_vq.utils.import_hooks import AfterImport
 
 # Modules of ESPnet, and the function of `registration` that extends each.
 _EXTENDED = {

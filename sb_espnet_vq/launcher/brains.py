@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sb_espnet_vq.import_hooks import AfterImport
 from sb_espnet_vq.launcher.swaps import Swap
+from sb_espnet_vq.utils.import_hooks import AfterImport
 
 logger = logging.getLogger("sb_espnet_vq.run")
 

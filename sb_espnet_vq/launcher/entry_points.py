@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.import_hooks import AfterImport, find_elsewhere
+from sb_espnet_vq.utils.import_hooks import AfterImport, find_elsewhere
 
 # The groups are named after the packages of the toolkits that they extend.
 LOBES = "speechbrain.lobes"

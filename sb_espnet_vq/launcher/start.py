@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.import_hooks import AfterImport
 from sb_espnet_vq.launcher import brains, entry_points, program
 from sb_espnet_vq.launcher.swaps import ADAPTERS, FORM, Swap, read_swap, read_swaps
+from sb_espnet_vq.utils.import_hooks import AfterImport
 
 # Tells spawned processes what runs: they see only the program's own arguments.
 VARIABLE = "SB_ESPNET_VQ_LAUNCH"

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.import_hooks import AfterImport
+from sb_espnet_vq.utils.import_hooks import AfterImport
 
 # Upstream's class, and the adapter that keeps its constructor and its interface.
 ADAPTERS = {

@@ -12,9 +12,10 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 from tqdm.contrib import tqdm
 
-from sb_espnet_vq.lobes.checkpoints import CheckpointError, TrainingRecord
-from sb_espnet_vq.lobes.span_masks import seed_of
+from sb_espnet_vq.errors import CheckpointError
+from sb_espnet_vq.training.checkpoints import TrainingRecord
 from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.utils.seeds import seed_of
 
 
 class ResumableBrain(sb.Brain):

@@ -12,14 +12,14 @@ from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from sb_espnet_vq.corpora import (
-    CorpusError,
     audio_path,
     corpus_root,
     prepare_corpus,
     read_audio,
     read_rows,
 )
-from sb_espnet_vq.lobes.batches import JoinShort
+from sb_espnet_vq.errors import CorpusError
+from sb_espnet_vq.training.batches import JoinShort
 
 logger = logging.getLogger(__name__)
 

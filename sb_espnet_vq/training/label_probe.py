@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from sb_espnet_vq.evaluation.probe import draw_labelled, probe_accuracy
-from sb_espnet_vq.lobes.batches import JoinShort, SpeechBatch
+from sb_espnet_vq.training.batches import JoinShort
 from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,10 @@ from typing import Any
 import speechbrain as sb
 from speechbrain.utils.distributed import run_on_main
 
-from sb_espnet_vq.corpora import CorpusError
-from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.lobes.checkpoints import CheckpointError
-from sb_espnet_vq.run_lock import lock_folder
+from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
 from sb_espnet_vq.training.data import prepare
 from sb_espnet_vq.training.settings import load_hparams, split_arguments
+from sb_espnet_vq.utils.run_lock import lock_folder
 
 Hparams = dict[str, Any]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from sb_espnet_vq.lobes.checkpoints import CheckpointError, WholeCheckpointer
+from sb_espnet_vq.errors import CheckpointError
+from sb_espnet_vq.training.checkpoints import WholeCheckpointer
 from sb_espnet_vq.training.start import load_hparams
 
 

@@ -4,8 +4,9 @@ import numpy
 import pytest
 import torch
 
-from sb_espnet_vq.corpora import CorpusError, inspect_audio, read_audio
+from sb_espnet_vq.corpora import inspect_audio, read_audio
 from sb_espnet_vq.corpora.audio import AudioInfo, conversion_notes
+from sb_espnet_vq.errors import CorpusError
 
 soundfile = pytest.importorskip("soundfile")
 

@@ -10,13 +10,8 @@ from pathlib import Path
 import numpy
 import pytest
 
-from sb_espnet_vq.corpora import (
-    CorpusError,
-    fetch_fsdd,
-    fsdd,
-    read_manifest,
-    source_archive,
-)
+from sb_espnet_vq.corpora import fetch_fsdd, fsdd, read_manifest, source_archive
+from sb_espnet_vq.errors import CorpusError
 
 pytest.importorskip("soundfile")
 

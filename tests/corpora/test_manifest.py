@@ -3,12 +3,8 @@
 import numpy
 import pytest
 
-from sb_espnet_vq.corpora import (
-    CorpusError,
-    read_manifest,
-    scan_folder,
-    write_manifest,
-)
+from sb_espnet_vq.corpora import read_manifest, scan_folder, write_manifest
+from sb_espnet_vq.errors import CorpusError
 
 soundfile = pytest.importorskip("soundfile")
 

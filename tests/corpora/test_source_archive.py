@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from sb_espnet_vq.corpora import CorpusError
 from sb_espnet_vq.corpora.source_archive import SourceArchive
+from sb_espnet_vq.errors import CorpusError
 
 # Building the metadata of this package fails, as without a compiler.
 SETUP = b"raise SystemExit('the archive was executed')\n"

@@ -8,7 +8,6 @@ import numpy
 import pytest
 
 from sb_espnet_vq.corpora import (
-    CorpusError,
     Utterance,
     corpus_root,
     prepare_corpus,
@@ -17,6 +16,7 @@ from sb_espnet_vq.corpora import (
     split_utterances,
 )
 from sb_espnet_vq.corpora.audio import AudioInfo
+from sb_espnet_vq.errors import CorpusError
 
 soundfile = pytest.importorskip("soundfile")
 INFO = AudioInfo(1.0, 16000, 1)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy
 import pytest
 
-from sb_espnet_vq.corpora import CorpusError, prepare_corpus, read_manifest
+from sb_espnet_vq.corpora import prepare_corpus, read_manifest
 from sb_espnet_vq.corpora.audio import inspect_audio, read_audio
 from sb_espnet_vq.corpora.usable import why_unusable
+from sb_espnet_vq.errors import CorpusError
 
 soundfile = pytest.importorskip("soundfile")
 

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from sb_espnet_vq.corpora import whole_file
 from sb_espnet_vq.evaluation.tables import text_table
+from sb_espnet_vq.utils.files import whole_file
 
 
 def draw_everything(path):

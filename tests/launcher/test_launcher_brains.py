@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sb_espnet_vq.import_hooks import AfterImport
 from sb_espnet_vq.launcher import brains, swaps
 from sb_espnet_vq.launcher.swaps import ADAPTERS, ORIGINALS, read_swap
+from sb_espnet_vq.utils.import_hooks import AfterImport
 
 TARGET = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
 GUMBEL = "speechbrain.nnet.quantisers.GumbelVectorQuantizer"

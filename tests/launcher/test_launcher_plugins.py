@@ -2,7 +2,7 @@
 
 import pytest
 
-from sb_espnet_vq.import_hooks import AfterImport
+from sb_espnet_vq.utils.import_hooks import AfterImport
 
 LOBE = "class Thing: pass\nprint('imported')\n"
 SAME = """
@@ -182,7 +182,7 @@ def test_several_hooks_may_watch_one_module(bench):
     bench.write("watched.py", "VALUE = 1")
     bench.write(
         "prog.py",
-        "from sb_espnet_vq.import_hooks import AfterImport\n"
+        "from sb_espnet_vq.utils.import_hooks import AfterImport\n"
         "for name in 'abc':\n"
         "    hook = AfterImport()\n"
         "    hook.call('watched', lambda m, name=name: print(name, m.VALUE))\n"
@@ -198,7 +198,7 @@ def test_a_hooked_module_looks_as_without_the_hook(bench):
     bench.write(
         "prog.py",
         "import importlib, importlib.util, inspect, sys\n"
-        "from sb_espnet_vq.import_hooks import AfterImport\n"
+        "from sb_espnet_vq.utils.import_hooks import AfterImport\n"
         "hook = AfterImport()\n"
         "hook.call('watched', lambda m: print('called', m.VALUE))\n"
         "hook.install()\n"

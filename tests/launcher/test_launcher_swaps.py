@@ -10,9 +10,9 @@ from importlib import import_module
 import pytest
 
 from sb_espnet_vq import ConfigError
-from sb_espnet_vq.import_hooks import AfterImport
 from sb_espnet_vq.launcher import swaps
 from sb_espnet_vq.launcher.swaps import ADAPTERS, read_swap, read_swaps
+from sb_espnet_vq.utils.import_hooks import AfterImport
 
 TARGET = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
 GUMBEL = "speechbrain.nnet.quantisers.GumbelVectorQuantizer"

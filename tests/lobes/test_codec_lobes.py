@@ -10,15 +10,15 @@ from sb_espnet_vq.errors import ConfigError, ShapeError
 
 pytest.importorskip("torchaudio")
 
-from sb_espnet_vq.lobes.codec import Codec
-from sb_espnet_vq.lobes.codec_discriminator import (
+from sb_espnet_vq.codec.discriminator import (
     SpectralDiscriminator,
     adversarial_loss,
     feature_loss,
     judge_loss,
 )
-from sb_espnet_vq.lobes.codec_networks import ConvDecoder, ConvEncoder
-from sb_espnet_vq.lobes.spectral_losses import SpectralLoss
+from sb_espnet_vq.codec.losses import SpectralLoss
+from sb_espnet_vq.codec.model import Codec
+from sb_espnet_vq.codec.networks import ConvDecoder, ConvEncoder
 
 SIZES = {"dim": 8, "channels": 4, "ratios": (4, 5), "residual_units": 2}
 HOP = 20

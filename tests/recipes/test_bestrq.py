@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sb_espnet_vq.corpora import CorpusError
-from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.lobes.checkpoints import CheckpointError
+from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
 
 pytest.importorskip("speechbrain")
 pytest.importorskip("soundfile")
@@ -106,7 +104,7 @@ def test_fine_tuning_in_speechbrain_loads_the_checkpoint(
     )
     from speechbrain.processing.features import InputNormalization
 
-    from sb_espnet_vq.lobes.front_ends import StackFrames
+    from sb_espnet_vq.ssl.front_ends import StackFrames
 
     # As in SpeechBrain's train_sb_BEST-RQ.yaml, with these sizes.
     transformer = TransformerASR(
@@ -155,8 +153,9 @@ def test_padding_and_the_rest_of_the_batch_change_no_features(recipe, corpus, tm
     from speechbrain import parse_arguments
     from speechbrain.core import Stage
 
-    from sb_espnet_vq.lobes.batches import JoinShort, SpeechBatch
+    from sb_espnet_vq.training.batches import JoinShort
     from sb_espnet_vq.training.start import load_hparams
+    from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
     file, _, overrides = parse_arguments(arguments(corpus, tmp_path))
     hparams = load_hparams(file, overrides)

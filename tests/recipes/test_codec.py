@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sb_espnet_vq.corpora import CorpusError
-from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.errors import ConfigError, CorpusError
 
 pytest.importorskip("speechbrain")
 pytest.importorskip("pystoi")
 soundfile = pytest.importorskip("soundfile")
 
-from sb_espnet_vq.lobes.checkpoints import CheckpointError  # noqa: E402
+from sb_espnet_vq.errors import CheckpointError  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "codec"

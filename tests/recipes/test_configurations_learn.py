@@ -99,7 +99,7 @@ def build(load_recipe, corpus, output, case, **more):
 
 def loss_of(brain, batches):
     """The loss on some batches, without side effects."""
-    from sb_espnet_vq.lobes.checkpoints import TrainingRecord
+    from sb_espnet_vq.training.checkpoints import TrainingRecord
 
     state, sums = copy.deepcopy(brain.modules.state_dict()), brain.sums
     draws = torch.get_rng_state()

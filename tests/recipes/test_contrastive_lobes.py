@@ -6,12 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sb_espnet_vq.lobes.batches import SpeechBatch
-from sb_espnet_vq.lobes.contrastive_scores import contrastive_logits
-from sb_espnet_vq.lobes.front_ends import LogMelFrontEnd, WaveformFrontEnd
-from sb_espnet_vq.lobes.negatives import Negatives, sample_negatives
-from sb_espnet_vq.lobes.normalization import CorpusNormalization
-from sb_espnet_vq.lobes.span_masks import seed_of, span_masks
+from sb_espnet_vq.ssl.contrastive_scores import contrastive_logits
+from sb_espnet_vq.ssl.front_ends import LogMelFrontEnd, WaveformFrontEnd
+from sb_espnet_vq.ssl.negatives import Negatives, sample_negatives
+from sb_espnet_vq.ssl.normalization import CorpusNormalization
+from sb_espnet_vq.ssl.span_masks import span_masks
+from sb_espnet_vq.utils.seeds import seed_of
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 def keys(count):

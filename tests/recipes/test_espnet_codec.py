@@ -18,11 +18,12 @@ import soundfile
 import yaml
 
 from sb_espnet_vq import ConfigError
-from sb_espnet_vq.corpora import CorpusError, Utterance
+from sb_espnet_vq.corpora import Utterance
 from sb_espnet_vq.corpora.audio import AudioInfo
+from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.gan_codec.codecs import CODECS
 from sb_espnet_vq.gan_codec.task import VQGANCodecTask
-from sb_espnet_vq.run_lock import lock_folder
+from sb_espnet_vq.utils.run_lock import lock_folder
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "espnet_codec"
@@ -276,7 +277,7 @@ def test_a_training_that_fails_leaves_no_process(prepared, tmp_path):
 
 HOLDER = """
 import sys, time
-from sb_espnet_vq.run_lock import lock_folder
+from sb_espnet_vq.utils.run_lock import lock_folder
 lock_folder(*sys.argv[1:])
 print("locked", flush=True)
 time.sleep(600)

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sb_espnet_vq.corpora import CorpusError
-from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.errors import ConfigError, CorpusError
 from sb_espnet_vq.registry import find_quantizer
 
 pytest.importorskip("speechbrain")
 soundfile = pytest.importorskip("soundfile")
 
-from sb_espnet_vq.lobes.checkpoints import CheckpointError  # noqa: E402
-from sb_espnet_vq.run_lock import lock_folder  # noqa: E402
+from sb_espnet_vq.errors import CheckpointError  # noqa: E402
+from sb_espnet_vq.utils.run_lock import lock_folder  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "PIQ"

@@ -5,8 +5,8 @@ import errno
 import pytest
 import torch
 
-from sb_espnet_vq.lobes.batches import JoinShort, SecondsBatchSampler
-from sb_espnet_vq.lobes.span_masks import span_masks
+from sb_espnet_vq.ssl.span_masks import span_masks
+from sb_espnet_vq.training.batches import JoinShort, SecondsBatchSampler
 
 speechbrain = pytest.importorskip("speechbrain")
 
@@ -93,7 +93,7 @@ def test_short_utterances_are_joined_and_long_ones_kept_whole():
 def test_the_inverse_root_schedule_is_speechbrains_noam():
     from speechbrain.nnet.schedulers import NoamScheduler
 
-    from sb_espnet_vq.lobes.schedules import WarmupDecay
+    from sb_espnet_vq.training.schedules import WarmupDecay
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     noam = NoamScheduler(lr_initial=0.0008, n_warmup_steps=25)
@@ -106,7 +106,7 @@ def test_the_inverse_root_schedule_is_speechbrains_noam():
 
 def test_the_linear_schedule_ends_at_zero_and_an_unknown_one_is_refused():
     from sb_espnet_vq.errors import ConfigError
-    from sb_espnet_vq.lobes.schedules import WarmupDecay
+    from sb_espnet_vq.training.schedules import WarmupDecay
 
     schedule = WarmupDecay(peak=2.0, warmup_steps=4, decay="linear")
     rates = [schedule.rate(step, total=8) for step in range(1, 9)]
@@ -116,7 +116,7 @@ def test_the_linear_schedule_ends_at_zero_and_an_unknown_one_is_refused():
 
 
 def checkpointer(folder, model):
-    from sb_espnet_vq.lobes.checkpoints import TrainingRecord, WholeCheckpointer
+    from sb_espnet_vq.training.checkpoints import TrainingRecord, WholeCheckpointer
 
     recoverables = {"model": model, "record": TrainingRecord()}
     return WholeCheckpointer(folder, recoverables)
@@ -171,7 +171,7 @@ def fail_after(monkeypatch, calls, error):
 def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(
     tmp_path, monkeypatch, error
 ):
-    from sb_espnet_vq.lobes.checkpoints import CheckpointError
+    from sb_espnet_vq.errors import CheckpointError
 
     model = torch.nn.Linear(2, 2)
     saver = checkpointer(tmp_path, model)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sb_espnet_vq import list_quantizers
-from sb_espnet_vq.corpora import CorpusError
-from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.lobes.batches import JoinShort, SpeechBatch
+from sb_espnet_vq.errors import ConfigError, CorpusError
+from sb_espnet_vq.training.batches import JoinShort
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 pytest.importorskip("speechbrain")
 pytest.importorskip("soundfile")

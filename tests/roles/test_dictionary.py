@@ -5,7 +5,7 @@ import torch
 from roles import LABELS, load, train
 
 from sb_espnet_vq import ShapeError, list_quantizers
-from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
+from sb_espnet_vq.lobes.models.piq_dictionary import VQEmbedding
 from sb_espnet_vq.lobes.quantizers import DictionaryQuantizer
 
 

@@ -79,8 +79,8 @@ def recipe_trainee(brain: Any, figure: str) -> Trainee:
     """Train a recipe's Brain on one batch; the loss is the figure of that name."""
     import speechbrain as sb
 
-    from sb_espnet_vq.lobes.batches import SpeechBatch
-    from sb_espnet_vq.lobes.checkpoints import TrainingRecord
+    from sb_espnet_vq.training.checkpoints import TrainingRecord
+    from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
     signals = audio()
     counts = torch.tensor([signals.shape[1], signals.shape[1], 2900])

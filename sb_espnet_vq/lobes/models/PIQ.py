@@ -10,13 +10,13 @@ returned and the names in checkpoints are the same. docs/deviations.md lists whe
 results differ, and why.
 """
 
-from sb_espnet_vq.lobes.piq_dictionary import (
+from sb_espnet_vq.lobes.models.piq_dictionary import (
     VectorQuantization,
     VectorQuantizationStraightThrough,
     VQEmbedding,
     get_irrelevant_regions,
 )
-from sb_espnet_vq.lobes.piq_networks import (
+from sb_espnet_vq.lobes.models.piq_networks import (
     Conv2dEncoder_v2,
     ResBlockAudio,
     VectorQuantizedPSI_Audio,

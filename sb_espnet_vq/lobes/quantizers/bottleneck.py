@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
+from sb_espnet_vq.lobes.quantizers.options import squeeze_codes
 from sb_espnet_vq.quantizers.bsq import BSQ
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int
-from sb_espnet_vq.registry import build, find_quantizer
+from sb_espnet_vq.registry import build, family_options, find_quantizer
 
 _MAX_TABLE_BITS = 24
 

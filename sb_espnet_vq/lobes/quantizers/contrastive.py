@@ -6,7 +6,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
-from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
 from sb_espnet_vq.ops.collectives import sum_over_ranks
@@ -17,7 +16,7 @@ from sb_espnet_vq.quantizers.gumbel import GumbelVQ
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import full_precision, project
-from sb_espnet_vq.registry import build, find_quantizer
+from sb_espnet_vq.registry import build, family_options, find_quantizer
 
 _DROP_IN_OPTIONS = {"dim", "codebook_size", "n_codebooks", "temperature"}
 

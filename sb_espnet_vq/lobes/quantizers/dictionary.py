@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.errors import ShapeError
-from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
+from sb_espnet_vq.lobes.models.piq_dictionary import VQEmbedding
 from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
-from sb_espnet_vq.lobes.quantizers.options import family_options, squeeze_codes
+from sb_espnet_vq.lobes.quantizers.options import squeeze_codes
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
 from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int
-from sb_espnet_vq.registry import build, find_quantizer
+from sb_espnet_vq.registry import build, family_options, find_quantizer
 
 _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
 

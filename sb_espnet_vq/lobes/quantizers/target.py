@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.random_projection import RandomProjection
-from sb_espnet_vq.registry import build
+from sb_espnet_vq.registry import build, family_options
 
 
 class TargetQuantizer(FreezableModule):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
+
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 class SecondsBatchSampler(Sampler):
@@ -62,18 +64,6 @@ class SecondsBatchSampler(Sampler):
             The same number gives the same order.
         """
         self.epoch = epoch
-
-
-class SpeechBatch(NamedTuple):
-    """Signals side by side, padded with zeros at the end.
-
-    ids : name of each row, that of its first utterance; signals : (B, samples)
-    float32; samples : (B,) int64, the real length of each row.
-    """
-
-    ids: list[str]
-    signals: torch.Tensor
-    samples: torch.Tensor
 
 
 class JoinShort:

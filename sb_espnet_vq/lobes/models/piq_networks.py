@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ShapeError
-from sb_espnet_vq.lobes.piq_dictionary import VQEmbedding
+from sb_espnet_vq.lobes.models.piq_dictionary import VQEmbedding
 from sb_espnet_vq.lobes.quantizers.dictionary import DictionaryQuantizer
 
 _Size = int | tuple[int, int]

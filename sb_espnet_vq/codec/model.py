@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError, ShapeError
-from sb_espnet_vq.lobes.quantizers.options import family_options
 from sb_espnet_vq.ops.bandwidth import bandwidth_per_codebook, codebooks_for_bandwidth
 from sb_espnet_vq.quantizers.base import Quantizer
 from sb_espnet_vq.quantizers.checks import other_family, signed_codes
 from sb_espnet_vq.quantizers.learning import FreezableModule
-from sb_espnet_vq.registry import build
+from sb_espnet_vq.registry import build, family_options
 
 
 class CodecOutput(NamedTuple):
@@ -70,7 +69,7 @@ class Codec(FreezableModule):
 
     Example
     -------
-    >>> from sb_espnet_vq.lobes.codec_networks import ConvDecoder, ConvEncoder
+    >>> from sb_espnet_vq.codec.networks import ConvDecoder, ConvEncoder
     >>> sizes = {"dim": 8, "channels": 4, "ratios": (4, 5)}
     >>> encoder, decoder = ConvEncoder(**sizes), ConvDecoder(**sizes)
     >>> codec = Codec(encoder, decoder, 8000, dim=8, codebook_size=16, n_codebooks=4)

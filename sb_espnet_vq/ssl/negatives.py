@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from sb_espnet_vq.lobes.span_masks import seed_of
+from sb_espnet_vq.utils.seeds import seed_of
 
 
 class Negatives(NamedTuple):

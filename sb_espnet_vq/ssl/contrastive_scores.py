@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from sb_espnet_vq.lobes.negatives import Negatives
+from sb_espnet_vq.ssl.negatives import Negatives
 
 # Equal codes give equal targets, but for the rounding of what projects them.
 ROUNDING = 1e-5
@@ -44,7 +44,7 @@ def contrastive_logits(
 
     Example
     -------
-    >>> from sb_espnet_vq.lobes.negatives import sample_negatives
+    >>> from sb_espnet_vq.ssl.negatives import sample_negatives
     >>> mask = torch.tensor([[True, True, True]])
     >>> targets = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
     >>> negatives = sample_negatives(mask, ["a"], count=2)

@@ -24,13 +24,11 @@ from speechbrain.utils.distributed import (
     is_distributed_initialized,
 )
 
+from sb_espnet_vq.errors import CheckpointError
+
 logger = logging.getLogger(__name__)
 
 SAVING = "saving"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or be loaded; what lies there is untouched."""
 
 
 class WholeCheckpointer(Checkpointer):

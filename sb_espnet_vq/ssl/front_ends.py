@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sb_espnet_vq.lobes.batches import SpeechBatch
-from sb_espnet_vq.lobes.normalization import CorpusNormalization
 from sb_espnet_vq.quantizers.options import positive_int
+from sb_espnet_vq.ssl.normalization import CorpusNormalization
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 # Enough speech for the mean and deviation of each channel.
 START_BATCHES = 4

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
+
+from sb_espnet_vq.utils.seeds import seed_of
 
 
 def span_masks(
@@ -64,30 +65,6 @@ def span_masks(
         if length >= 2:
             row[:length] = _one_mask(length, start_prob, span, seed_of(key))
     return masks
-
-
-def seed_of(key: str) -> int:
-    """A seed for a random generator, the same in every process.
-
-    Python's own `hash` of a text differs from process to process.
-
-    Arguments
-    ---------
-    key : str
-        Any text.
-
-    Returns
-    -------
-    int
-        In [0, 2**63).
-
-    Example
-    -------
-    >>> seed_of("1/train/0") == seed_of("1/train/0") != seed_of("1/train/1")
-    True
-    """
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def _one_mask(length: int, start_prob: float, span: int, seed: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 The kernel releases the lock when the process that holds it ends for any reason, so that
 a killed run does not block later ones. A shell takes the lock with
 
-    exec 9<>FOLDER/.lock && python -m sb_espnet_vq.run_lock 9 FOLDER [shared]
+    exec 9<>FOLDER/.lock && python -m sb_espnet_vq.utils.run_lock 9 FOLDER [shared]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the error of everything in this folder."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-
-class CorpusError(RuntimeError):
-    """Audio, a manifest or a corpus is missing, broken or could not be fetched.
-
-    The message names the file or the command, says what was expected and what
-    to do.
-    """
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""A neural codec in plain torch: model, networks, discriminator, losses."""

@@ -1,0 +1,1 @@
+"""Helpers that every part may use: files, locks, seeds, import hooks, batches."""
