@@ -1,0 +1,265 @@
+"""The BEST-RQ recipe from audio files to figures, tiny; killed and resumed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
+
+pytest.importorskip("speechbrain")
+pytest.importorskip("soundfile")
+
+ROOT = Path(__file__).parents[3]
+RECIPE = ROOT / "recipes" / "BEST-RQ"
+HPARAMS = ROOT / "hparams" / "BEST-RQ"
+TINY = {
+    "number_of_epochs": 2,
+    "seconds_per_batch": 2.0,
+    "n_mels": 10,
+    "p_input": 40,
+    "n_fft": 400,
+    "cb_vocab": 8,
+    "d_model": 16,
+    "nhead": 2,
+    "num_encoder_layers": 1,
+    "d_ffn": 16,
+    "kernel_size": 3,
+    "probe_layer": 1,
+    "probe_labels": "[12]",
+    "probe_draws": 2,
+    "held_out": "[0.2, 0.3]",
+    "ckpt_interval_minutes": 0,
+    "ckpt_interval_steps": 2,
+}
+
+
+def arguments(corpus, output, **more):
+    options = TINY | {"manifest": corpus / "manifest.csv", "output_folder": output}
+    options |= more
+    pairs = [str(x) for key, value in options.items() for x in (f"--{key}", value)]
+    return [str(HPARAMS / "fsdd.yaml"), "--device=cpu", "--noprogressbar", *pairs]
+
+
+@pytest.fixture(scope="module")
+def recipe(load_recipe):
+    """The recipe's own modules, imported as its launch command would."""
+    with load_recipe(RECIPE) as train:
+        yield train
+
+
+def figures(output):
+    results = json.loads((output / "results.json").read_text())
+    results.pop("seconds")
+    return results
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recipe, corpus, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    recipe.main(arguments(corpus, output))
+    return output
+
+
+def test_it_ends_with_figures_and_a_plot(uninterrupted):
+    results = figures(uninterrupted)
+    assert results["steps"] == 2 * 7
+    assert results["best_epoch"] in (1, 2)
+    assert [epoch["epoch"] for epoch in results["epochs"]] == [1, 2]
+    assert results["utterances"] == {"train": 20, "valid": 8, "test": 12}
+    test = results["test"]
+    assert 0 <= test["accuracy"] <= 1
+    assert test["masked_stacks"] > 10
+    assert test["nats_below_unigram"] == test["unigram_loss"] - test["loss"]
+    assert sum(results["label_counts"]) > 100
+    (row,) = results["probe"]["rows"]
+    assert set(row["accuracy"]) == {"trained", "untrained", "log_mel"}
+    assert all(len(values) == 2 for values in row["accuracy"].values())
+    assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [4, 9])
+def test_a_killed_run_resumes_to_the_same_figures(
+    kill_run, recipe, corpus, uninterrupted, tmp_path, step
+):
+    kill_run(RECIPE, arguments(corpus, tmp_path), step)
+    assert not (tmp_path / "results.json").exists()
+    recipe.main(arguments(corpus, tmp_path))
+    assert figures(tmp_path) == figures(uninterrupted)
+    # And again: nothing is left to train, the figures stay.
+    recipe.main(arguments(corpus, tmp_path))
+    assert figures(tmp_path) == figures(uninterrupted)
+
+
+def test_fine_tuning_in_speechbrain_loads_the_checkpoint(
+    recipe, uninterrupted, transfer
+):
+    from speechbrain.lobes.features import Fbank
+    from speechbrain.lobes.models.transformer.TransformerASR import (
+        EncoderWrapper,
+        TransformerASR,
+    )
+    from speechbrain.processing.features import InputNormalization
+
+    from sb_espnet_vq.ssl.front_ends import StackFrames
+
+    # As in SpeechBrain's train_sb_BEST-RQ.yaml, with these sizes.
+    transformer = TransformerASR(
+        tgt_vocab=29,
+        input_size=40,
+        d_model=16,
+        nhead=2,
+        num_encoder_layers=1,
+        num_decoder_layers=0,
+        d_ffn=16,
+        encoder_module="conformer",
+        kernel_size=3,
+        attention_type="RelPosMHAXL",
+        normalize_before=True,
+        causal=False,
+    )
+    front_end, encoder = StackFrames(4), EncoderWrapper(transformer)
+    normalize = InputNormalization(norm_type="global", update_until_epoch=0)
+    names = {
+        "model": torch.nn.ModuleList([front_end, encoder]),
+        "normalize": normalize,
+    }
+    assert transfer(uninterrupted, names) == []
+    assert normalize.count > 0 and normalize.glob_mean.shape == (10,)
+    names["model"].eval()
+    for samples in range(8000, 8640, 160):
+        features = Fbank(n_mels=10, n_fft=400)(torch.randn(2, samples))
+        out = encoder(front_end(normalize(features)), torch.ones(2))
+        assert out.shape == (2, -(-features.shape[1] // 4), 16)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(
+    recipe, corpus, uninterrupted, tmp_path
+):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    for path in (tmp_path / "run" / "save").glob("CKPT*/linear.ckpt"):
+        path.unlink()
+        meta = path.with_name("CKPT.yaml")
+        lines = [x for x in meta.read_text().splitlines() if "files: " not in x]
+        meta.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CheckpointError, match=r"has no linear.ckpt.*another version"):
+        recipe.main(arguments(corpus, tmp_path / "run"))
+
+
+def test_padding_and_the_rest_of_the_batch_change_no_features(recipe, corpus, tmp_path):
+    from speechbrain import parse_arguments
+    from speechbrain.core import Stage
+
+    from sb_espnet_vq.training.batches import JoinShort
+    from sb_espnet_vq.training.start import load_hparams
+    from sb_espnet_vq.utils.speech_batch import SpeechBatch
+
+    file, _, overrides = parse_arguments(arguments(corpus, tmp_path))
+    hparams = load_hparams(file, overrides)
+    brain = recipe.BestRQBrain(
+        modules=hparams["modules"], hparams=hparams, run_opts={"device": "cpu"}
+    )
+    signals = [0.1 * torch.randn(n) for n in (16000, 9000, 300)]
+    items = [{"id": f"u{n}", "sig": x} for n, x in enumerate(signals)]
+    together = JoinShort(16000)(items)
+    brain.modules.normalize.train()
+    brain.features(together, epoch=0)
+    brain.modules.eval()
+    features = brain.features(together)
+    # 300 samples make 2 frames, which is less than one stack.
+    assert features.stacks.tolist() == [25, 14, 0]
+    mask = brain.draw_masks(together, features, Stage.TRAIN, 1)
+    assert mask[2].sum() == 0 and mask[1, 14:].sum() == 0
+    for row, item in enumerate(items):
+        alone = brain.features(JoinShort(16000)([item]))
+        length = int(alone.lengths)
+        assert length == features.lengths[row]
+        assert not features.frames[row, length:].any()
+        inside = alone.frames[0, :length]
+        torch.testing.assert_close(features.frames[row, :length], inside)
+    # Utterances too short for any mask: no loss, and a gradient all the same.
+    brain.sums = type(hparams["record"])()
+    short = SpeechBatch(["u2"], together.signals[2:, :300], together.samples[2:])
+    predictions = brain.compute_forward(short, Stage.TRAIN)
+    loss = brain.compute_objectives(predictions, short, Stage.TRAIN)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert brain.modules.linear.w.weight.grad is not None
+
+
+def test_an_unknown_key_is_named_with_the_nearest_one(recipe, corpus, tmp_path):
+    wrong = arguments(corpus, tmp_path, number_of_epoch=3)
+    with pytest.raises(
+        ConfigError, match="--number_of_epoch:.*did you mean --number_of_epochs"
+    ):
+        recipe.main(wrong)
+
+
+def test_a_path_that_must_be_given_is_named(recipe):
+    with pytest.raises(ConfigError, match="data_folder"):
+        recipe.main([str(HPARAMS / "librispeech.yaml")])
+
+
+def test_masks_that_split_a_stack_are_refused(recipe, corpus, tmp_path):
+    wrong = arguments(corpus, tmp_path, mask_length=6)
+    with pytest.raises(ConfigError, match="multiple of pad_to_divisible_by"):
+        recipe.main(wrong)
+
+
+def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
+    small = ("d_model", "nhead", "num_encoder_layers", "d_ffn", "cb_vocab")
+    options = {name: TINY[name] for name in small} | {
+        "manifest": corpus / "manifest.csv",
+        "data_folder": corpus,
+        "output_folder": tmp_path,
+        "probe_layer": 1,
+        "probe_labels": "[12]",
+        "probe_draws": 1,
+        "number_of_epochs": 1,
+        "optimizer_step_limit": 1,
+        "train_num_buckets": 2,
+        "avoid_if_shorter_than": 0.1,
+        "num_workers": 0,
+        "held_out": "[0.2, 0.3]",
+        "precision": "fp32",
+    }
+    pairs = [str(x) for key, value in options.items() for x in (f"--{key}", value)]
+    file = str(HPARAMS / "librispeech.yaml")
+    recipe.main([file, "--device=cpu", "--noprogressbar", *pairs])
+    assert figures(tmp_path)["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"p_input": 39}, "p_input must be n_mels . pad_to_divisible_by = 40"),
+        ({"probe_layer": 2}, "probe_layer must be in -1 ... 1"),
+        ({"manifest": "missing.csv"}, "missing.csv: no such manifest"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(
+    recipe, corpus, tmp_path, setting, reason
+):
+    with pytest.raises((ConfigError, CorpusError), match=reason):
+        recipe.main(arguments(corpus, tmp_path, **setting))
+
+
+def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
+    output = tmp_path / "run"
+    command = arguments(corpus, output, number_of_epochs=1)
+    index = command.index("--manifest")
+    command[index : index + 2] = ["--data_folder", str(corpus)]
+    recipe.main(command)
+    assert figures(output)["probe"] == {"classes": [], "rows": []}
+    assert (output / "results.png").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
+    done = two_ranks(RECIPE, arguments(corpus, tmp_path))
+    # Each rank takes half of the seven batches.
+    assert figures(tmp_path)["steps"] == 2 * 4
+    assert done.stdout.count("linear probe, accuracy") == 1

@@ -1,0 +1,261 @@
+"""The codec recipe from audio files to figures, tiny; killed and resumed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sb_espnet_vq.errors import ConfigError, CorpusError
+
+pytest.importorskip("speechbrain")
+pytest.importorskip("pystoi")
+soundfile = pytest.importorskip("soundfile")
+
+from sb_espnet_vq.errors import CheckpointError  # noqa: E402
+
+ROOT = Path(__file__).parents[3]
+RECIPE = ROOT / "recipes" / "codec"
+HPARAMS = ROOT / "hparams" / "codec"
+TINY = {
+    "number_of_epochs": 2,
+    "seconds_per_batch": 4.0,
+    "join_seconds": 1.0,
+    "segment_seconds": 0.25,
+    "dim": 8,
+    "channels": 4,
+    "residual_units": 1,
+    "codebook_size": 16,
+    "n_codebooks": 4,
+    "quantizer_conf": "{kmeans_iters: 2}",
+    "bandwidths": "[0.4, 1.6]",
+    "reconstructions": 1,
+    "held_out": "[0.1, 0.2]",
+    "ckpt_interval_minutes": 0,
+    "ckpt_interval_steps": 2,
+}
+
+
+def arguments(corpus, output, file="fsdd.yaml", **more):
+    options = TINY | {"manifest": corpus / "manifest.csv", "output_folder": output}
+    options |= more
+    pairs = [str(x) for key, value in options.items() for x in (f"--{key}", value)]
+    return [str(HPARAMS / file), "--device=cpu", "--noprogressbar", *pairs]
+
+
+@pytest.fixture(scope="module")
+def recipe(load_recipe):
+    """The recipe's own modules, imported as its launch command would."""
+    with load_recipe(RECIPE) as train:
+        yield train
+
+
+def figures(output):
+    results = json.loads((output / "results.json").read_text())
+    results.pop("seconds")
+    return results
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recipe, corpus, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    recipe.main(arguments(corpus, output, adversarial_weight=1.0, adversarial_start=3))
+    return output
+
+
+def test_it_ends_with_figures_plots_and_audio(uninterrupted):
+    results = figures(uninterrupted)
+    assert [epoch["epoch"] for epoch in results["epochs"]] == [1, 2]
+    assert results["frame_rate"] == 100
+    low, high = results["bandwidths"]
+    for model in ("trained", "untrained"):
+        # Whole frames count, so that the rate is a little above the nominal one.
+        assert 0.4 <= low[model]["bitrate"] < 0.41
+        assert 1.6 <= high[model]["bitrate"] < 1.64
+        assert low[model]["entropy_bitrate"] <= low[model]["bitrate"]
+        assert 1 <= high[model]["perplexity"] <= high[model]["used_codes"] <= 16
+        assert -1 <= high[model]["stoi"] <= 1
+    for name in ("results.png", "reconstructions.png"):
+        assert (uninterrupted / name).read_bytes()[1:4] == b"PNG"
+    (folder,) = (uninterrupted / "reconstructions").iterdir()
+    files = {path.name: soundfile.info(path) for path in folder.iterdir()}
+    assert set(files) == {"original.wav", "0.4kbps.wav", "1.6kbps.wav"}
+    assert {(each.samplerate, each.frames) for each in files.values()} == {
+        (8000, files["original.wav"].frames)
+    }
+
+
+def test_training_brings_audio_nearer(uninterrupted):
+    for row in figures(uninterrupted)["bandwidths"]:
+        trained, untrained = row["trained"], row["untrained"]
+        assert trained["mel_distance"] < untrained["mel_distance"] - 1
+
+
+def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
+    recipe, uninterrupted, tmp_path, monkeypatch
+):
+    from codec_evaluate import measure
+    from codec_evaluate import test_strings as joined_strings
+
+    from sb_espnet_vq.training.data import read_datasets
+    from sb_espnet_vq.training.start import load_hparams
+    from sb_espnet_vq.training.trained import load_trained
+
+    hparams = load_hparams(str(uninterrupted / "hyperparams.yaml"), {})
+    strings = list(joined_strings(read_datasets(hparams)["test"], hparams))
+    # Wherever it is loaded from, nothing is made there.
+    monkeypatch.chdir(tmp_path)
+    codec = load_trained(uninterrupted, "codec", min_key="mel")
+    reported = figures(uninterrupted)["bandwidths"][1]["trained"]
+    assert measure(codec, strings, 1.6) == reported
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(CheckpointError, match="no run of a recipe"):
+        load_trained(tmp_path, "codec")
+    # A YAML key with a saved part, and one without.
+    for name in ("encoder", "code"):
+        with pytest.raises(
+            CheckpointError,
+            match=f"no module '{name}' was saved; there are codec, disc",
+        ):
+            load_trained(uninterrupted, name, min_key="mel")
+    with pytest.raises(CheckpointError, match="no checkpoint with a figure 'nats'"):
+        load_trained(uninterrupted, "codec", min_key="nats")
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_figures(
+    kill_run, recipe, corpus, uninterrupted, tmp_path
+):
+    command = arguments(corpus, tmp_path, adversarial_weight=1.0, adversarial_start=3)
+    kill_run(RECIPE, command, step=5)
+    assert not (tmp_path / "results.json").exists()
+    recipe.main(command)
+    assert figures(tmp_path) == figures(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "conf"),
+    [("bsq", "{}"), ("espnet_quantizer.ESPnetRVQ", "{kmeans_iters: 2}")],
+)
+def test_another_quantizer_trains_by_name(recipe, corpus, tmp_path, quantizer, conf):
+    if "espnet" in quantizer:
+        pytest.importorskip("espnet2")
+    settings = {"number_of_epochs": 1, "quantizer": quantizer, "quantizer_conf": conf}
+    recipe.main(arguments(corpus, tmp_path, **settings))
+    rows = figures(tmp_path)["bandwidths"]
+    # One codebook has one rate, whatever was asked for.
+    assert len(rows) == (1 if quantizer == "bsq" else 2)
+
+
+def test_espnets_quantizer_keeps_the_contract_that_the_codec_relies_on(recipe):
+    pytest.importorskip("espnet2")
+    from espnet_quantizer import ESPnetRVQ
+
+    torch.manual_seed(0)
+    quantizer = ESPnetRVQ(dim=8, codebook_size=16, n_codebooks=4, kmeans_iters=2)
+    x, mask = torch.randn(3, 50, 8), torch.arange(50) < torch.tensor([[50], [20], [5]])
+    quantizer(x, mask=mask)
+    quantizer.eval()
+    for used in (2, 4):
+        out = quantizer(x, mask=mask, n_codebooks=used)
+        codes = quantizer.encode(x, mask=mask, n_codebooks=used)
+        assert torch.equal(out.codes, codes) and codes.shape == (3, 50, used)
+        torch.testing.assert_close(quantizer.decode(codes), out.quantized)
+
+
+@pytest.mark.slow
+def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
+    small = ("dim", "channels", "residual_units", "codebook_size", "n_codebooks")
+    options = {name: TINY[name] for name in small} | {
+        "manifest": corpus / "manifest.csv",
+        "data_folder": corpus,
+        "output_folder": tmp_path,
+        "bandwidths": "[0.3, 1.2]",
+        "number_of_epochs": 1,
+        "optimizer_step_limit": 1,
+        "adversarial_start": 0,
+        "avoid_if_shorter_than": 0.1,
+        "seconds_per_batch": 2,
+        "num_workers": 0,
+        "held_out": "[0.1, 0.1]",
+        "precision": "fp32",
+    }
+    pairs = [str(x) for key, value in options.items() for x in (f"--{key}", value)]
+    file = str(HPARAMS / "libritts.yaml")
+    recipe.main([file, "--device=cpu", "--noprogressbar", *pairs])
+    assert figures(tmp_path)["steps"] == 1
+
+
+def test_the_full_size_codec_has_the_bandwidths_it_names(recipe, tmp_path):
+    from sb_espnet_vq.training.start import load_hparams
+
+    settings = {"data_folder": str(tmp_path), "output_folder": str(tmp_path)}
+    hparams = load_hparams(str(HPARAMS / "libritts.yaml"), settings)
+    recipe.check_settings(hparams)
+    codec = hparams["codec"].eval()
+    assert (codec.frame_rate, codec.bitrate()) == (75, 12)
+    assert [codec.codebooks_for(each) for each in hparams["bandwidths"]] == [
+        2,
+        4,
+        8,
+        16,
+    ]
+    codes = codec.encode(torch.zeros(1, 3200), bandwidth=3)
+    assert codec.decode(codes).shape == (1, 3200) and codes.shape == (1, 10, 4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"quantizer": "rvqq"}, "unknown quantizer 'rvqq'.*did you mean 'rvq'"),
+        ({"quantizer_conf": "{decai: 1}"}, "no option 'decai'"),
+        ({"bandwidths": "[wide]"}, r"bandwidths must be a list .* not \['wide'\]"),
+        ({"bandwidths": "3"}, "bandwidths must be a list"),
+        ({"bandwidths": "[-1]"}, r"bandwidths must be .* above 0, not \[-1\]"),
+        ({"ratios": "[4, 1]"}, "ratios must be strides of 2 or more"),
+        ({"segment_seconds": 0.001}, "shorter than a frame of 80 samples"),
+        ({"manifest": "missing.csv"}, "missing.csv: no such manifest"),
+    ],
+)
+def test_settings_that_cannot_work_leave_no_files(
+    recipe, corpus, tmp_path, setting, reason
+):
+    output = tmp_path / "run"
+    with pytest.raises((ConfigError, CorpusError), match=reason):
+        recipe.main(arguments(corpus, output, **setting))
+    assert not list(output.glob("*.csv"))
+
+
+def test_an_empty_file_is_named_before_training(recipe, corpus, tmp_path):
+    (tmp_path / "empty.wav").touch()
+    lines = ["wav", *(str(path) for path in sorted(corpus.glob("*.wav")))]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join([*lines, str(tmp_path / "empty.wav")]) + "\n")
+    with pytest.raises(CorpusError, match="empty.wav: empty file"):
+        recipe.main(arguments(corpus, tmp_path / "run", manifest=manifest))
+
+
+def test_a_checkpoint_of_another_family_is_refused(recipe, corpus, uninterrupted):
+    # Nothing of the run that lies there may change.
+    before = {p: p.stat().st_mtime_ns for p in (uninterrupted / "save").rglob("*")}
+    settings = {"quantizer": "vq", "quantizer_conf": "{}"}
+    with pytest.raises(
+        CheckpointError, match="written with another quantizer than 'vq'"
+    ):
+        recipe.main(arguments(corpus, uninterrupted, **settings))
+    after = {p: p.stat().st_mtime_ns for p in (uninterrupted / "save").rglob("*")}
+    assert before == after
+
+
+@pytest.mark.slow
+def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
+    # Bandwidths are drawn, so that steps leave projections of levels unused.
+    settings = {
+        "adversarial_weight": 1.0,
+        "adversarial_start": 1,
+        "quantizer_conf": "{code_dim: 3}",
+    }
+    done = two_ranks(RECIPE, arguments(corpus, tmp_path, **settings))
+    # Each rank takes half of the five batches.
+    assert figures(tmp_path)["steps"] == 2 * 3
+    assert done.stdout.count("bitrate (kbit/s)") == 1

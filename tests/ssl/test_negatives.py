@@ -1,0 +1,73 @@
+"""Negatives, against a slow, obvious reference."""
+
+import pytest
+import torch
+
+from sb_espnet_vq.ssl.negatives import sample_negatives
+from sb_espnet_vq.ssl.span_masks import span_masks
+from sb_espnet_vq.utils.seeds import seed_of
+
+
+def keys(count):
+    return [f"key {n}" for n in range(count)]
+
+
+def slow_negatives(mask, names, count):
+    """For each frame a list of negatives, or None where it is not masked."""
+    found = []
+    for row, name in zip(mask.tolist(), names, strict=True):
+        frames = [t for t, masked in enumerate(row) if masked]
+        generator = torch.Generator().manual_seed(seed_of(name))
+        luck = torch.rand(len(frames), len(frames), generator=generator).tolist()
+        found.append([None] * len(row))
+        for place, frame in enumerate(frames):
+            others = [n for n in range(len(frames)) if n != place]
+            others.sort(key=lambda n, mine=luck[place]: mine[n])
+            found[-1][frame] = [frames[n] for n in others[:count]]
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 5, 30])
+def test_negatives_are_those_of_the_slow_reference(count):
+    lengths = [0, 1, 2, 9, 40, 25]
+    mask = span_masks(lengths, keys(6), 0.2, 3, total=44)
+    negatives = sample_negatives(mask, keys(6), count)
+    assert negatives.frames.shape == negatives.real.shape == (6, 44, count)
+    expected = slow_negatives(mask, keys(6), count)
+    for row in range(6):
+        for frame in range(44):
+            real = negatives.real[row, frame]
+            drawn = negatives.frames[row, frame][real].tolist()
+            assert drawn == (expected[row][frame] or [])
+            assert real.tolist() == sorted(real.tolist(), reverse=True)
+
+
+def test_negatives_are_other_masked_frames_each_as_likely_as_the_rest():
+    mask = torch.zeros(400, 12, dtype=torch.bool)
+    mask[:, [1, 2, 5, 6, 10]] = True
+    negatives = sample_negatives(mask, keys(400), 2)
+    drawn = negatives.frames[:, 5]
+    assert (drawn[:, 0] != drawn[:, 1]).all()
+    counts = torch.bincount(drawn.flatten(), minlength=12)
+    assert set(counts.nonzero()[:, 0].tolist()) == {1, 2, 6, 10}
+    # 200 expected each, with a standard deviation of 10.
+    assert (counts[counts > 0] - 200).abs().max() < 50
+
+
+def test_negatives_depend_on_their_key_and_mask_alone():
+    mask = span_masks([30, 50], ["a", "b"], 0.3, 2)
+    state = torch.get_rng_state()
+    together = sample_negatives(mask, ["a", "b"], 4)
+    alone = sample_negatives(mask[:1, :30], ["a"], 4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(together.frames[0, :30], alone.frames[0])
+    assert not together.real[0, 30:].any()
+    other = sample_negatives(mask[:1, :30], ["other"], 4)
+    assert not torch.equal(other.frames, alone.frames)
+
+
+def test_wrong_negatives_settings_are_refused():
+    with pytest.raises(ValueError, match="at least 1 negative, not 0"):
+        sample_negatives(torch.ones(2, 3, dtype=torch.bool), keys(2), 0)
+    with pytest.raises(ValueError, match=r"mask must be .* got \(3,\)"):
+        sample_negatives(torch.ones(3, dtype=torch.bool), keys(3), 1)
