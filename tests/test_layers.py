@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sb_espnet_vq"
 
 # What each part of the package may import of it, itself aside. "" is the package's
 # own __init__.py. docs/architecture.md draws the same.
-_BELOW_SIDES = {"", "errors", "ops", "quantizers", "registry"}
+_BELOW_SIDES = {"", "errors", "ops", "quantizers", "registry", "toolkit_words"}
 LAYERS = {
     "errors": set(),
     "utils": {"errors"},
     "ops": {"errors"},
     "quantizers": {"errors", "ops"},
     "registry": {"errors", "quantizers"},
+    "toolkit_words": {"errors", "quantizers", "registry"},
     "": {"errors", "quantizers", "registry"},
     "testing": _BELOW_SIDES,
     "corpora": {"errors", "utils"},
@@ -36,7 +37,7 @@ LAYERS = {
     "bench": _BELOW_SIDES | {"nnet", "lobes", "gan_codec", "utils", "evaluation"},
     "cli": _BELOW_SIDES | {"testing", "_resources", "bench"},
 }
-CORE = ["errors", "ops", "quantizers", "registry", "", "testing"]
+CORE = ["errors", "ops", "quantizers", "registry", "toolkit_words", "", "testing"]
 # Imported by a check that is skipped where it is not installed.
 OPTIONAL = {"testing": {"onnxruntime"}}
 # hyperpyyaml belongs to SpeechBrain's side: only its YAML needs it.

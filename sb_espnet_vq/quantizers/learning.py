@@ -22,7 +22,7 @@ class FreezableModule(nn.Module):
         return super().requires_grad_(requires_grad)
 
 
-class LearningModule(nn.Module):
+class LearningModule(FreezableModule):
     """Freezing, casts, activation checkpointing and ranks, for buffers that learn.
 
     A subclass changes its buffers where ``learning`` is True, within ``updates``.
