@@ -33,7 +33,7 @@ def path_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-# --------------------------------------------------------- quantizers that break a promise
+# ----------------------------------------------------- quantizers that break a promise
 
 
 class SizesOfOthers(RVQ):
@@ -181,7 +181,7 @@ def test_espnets_codec_knows_the_size_of_each_stream():
 
 # ----------------------------------------------------------- a path instead of a name
 
-WORDS = {
+USES = {
     "target": lambda name: TargetQuantizer(8, 4, 16, quantizer=name),
     "contrastive": lambda name: ContrastiveQuantizer(
         8, 16, (2.0, 0.25, 0.999), 2, 4, quantizer=name
@@ -196,26 +196,23 @@ WORDS = {
 
 
 @pytest.mark.parametrize("name", list_quantizers())
-@pytest.mark.parametrize("use", WORDS)
+@pytest.mark.parametrize("use", USES)
 def test_a_path_gets_the_options_of_a_name(use, name):
-    shapes = []
+    built = []
     for each in (name, path_of(find_quantizer(name))):
         torch.manual_seed(0)
-        module = WORDS[use](each)
-        shapes.append({key: x.shape for key, x in module.state_dict().items()})
+        module = USES[use](each)
+        shapes = {key: x.shape for key, x in module.state_dict().items()}
         inner = getattr(module, "vq", None) or module.quantizer
-        shapes[-1] |= {
-            "repr": repr(inner),
-            "weights": inner.__dict__.get("loss_weights"),
-        }
-    assert shapes[0] == shapes[1]
+        built.append((shapes, repr(inner), vars(inner).get("loss_weights")))
+    assert built[0] == built[1]
 
 
 def test_dropout_by_path_is_that_of_the_name():
     results = []
     for name in ("rvq", path_of(RVQ)):
         torch.manual_seed(0)
-        module = WORDS["espnet with dropout"](name).train()
+        module = USES["espnet with dropout"](name).train()
         results.append(module(torch.randn(4, 8, 20), 50, 0.2))
     assert len(results[0]) == 5 and results[0].codes.min() >= 0
     assert len(results[0].codes) == 3  # all, whatever the bandwidth
