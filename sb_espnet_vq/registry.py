@@ -2,18 +2,15 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.quantizers.base import Quantizer
 
 GROUP = "sb_espnet_vq.quantizers"
-# What every family takes, even one whose signature names nothing.
-_COMMON = {"dim", "codebook_size"}
 
 
 def build(name: str, /, **options) -> Quantizer:
@@ -24,7 +21,7 @@ def build(name: str, /, **options) -> Quantizer:
     name : str
         A name of ``list_quantizers()``, or the full path of a class.
     **options
-        What the family takes; every family takes ``dim`` and ``codebook_size``.
+        Options of the quantizer; all take ``dim`` and ``codebook_size``.
 
     Returns
     -------
@@ -40,9 +37,9 @@ def build(name: str, /, **options) -> Quantizer:
     >>> build("vq", dim=8, codebook_size=16).codebook_size
     16
     """
-    family = find_quantizer(name)
-    _check_options(name, family, options)
-    return family(**options)
+    quantizer = find_quantizer(name)
+    _check_options(name, quantizer, options)
+    return quantizer(**options)
 
 
 def list_quantizers() -> list[str]:
@@ -103,12 +100,12 @@ def find_quantizer(name: str) -> type[Quantizer]:
 
 
 def quantizer_options(name: str) -> dict[str, inspect.Parameter]:
-    """Return the options of a registered quantizer, in the constructor's order.
+    """Return the options of a quantizer, in the constructor's order.
 
     Arguments
     ---------
     name : str
-        A name of ``list_quantizers()``.
+        A name of ``list_quantizers()``, or the full path of a class.
 
     Returns
     -------
@@ -125,7 +122,28 @@ def quantizer_options(name: str) -> dict[str, inspect.Parameter]:
     >>> list(quantizer_options("vq"))[:2]
     ['dim', 'codebook_size']
     """
-    return dict(inspect.signature(find_quantizer(name)).parameters)
+    return options_of_class(find_quantizer(name))
+
+
+def options_of_class(cls: type) -> dict[str, inspect.Parameter]:
+    """Return the options of any class, in its constructor's order.
+
+    Arguments
+    ---------
+    cls : type
+        A quantizer, or a class of a toolkit.
+
+    Returns
+    -------
+    dict
+        Option name to ``inspect.Parameter``.
+
+    Example
+    -------
+    >>> list(options_of_class(Exception))
+    ['args', 'kwargs']
+    """
+    return dict(inspect.signature(cls).parameters)
 
 
 def refresh() -> None:
@@ -133,51 +151,20 @@ def refresh() -> None:
     _entries.cache_clear()
 
 
-def family_options(
-    quantizer: str, mapped: dict[str, Any], conf: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the options to build a family with.
-
-    Arguments
-    ---------
-    quantizer : str
-        A registered name.
-    mapped : dict
-        What the role's arguments say, by the families' names; those that the family
-        does not have are left out.
-    conf : dict, optional
-        What the user says, which wins. It is not changed.
-
-    Returns
-    -------
-    dict
+def same_quantizer(name: str, other: str) -> bool:
+    """Return whether two names, or paths of classes, stand for the same quantizer.
 
     Raises
     ------
     ConfigError
-        If the name is unknown, ``conf`` is no dict, or it names another ``dim`` than
-        the frames of the role have.
+        As ``find_quantizer``.
 
     Example
     -------
-    >>> mapped = {"dim": 8, "codebook_size": 32, "n_codebooks": 1}
-    >>> family_options("vq", mapped, {"codebook_size": 16})
-    {'dim': 8, 'codebook_size': 16}
+    >>> same_quantizer("sb_espnet_vq.quantizers.rvq.RVQ", "rvq")
+    True
     """
-    known = _COMMON | set(quantizer_options(quantizer))
-    options = {name: value for name, value in mapped.items() if name in known}
-    if not isinstance(conf, Mapping | None):
-        raise ConfigError(
-            "quantizer_conf must be a dict of the quantizer's options, got "
-            f"{type(conf).__name__}"
-        )
-    options |= conf or {}
-    if options["dim"] != mapped["dim"]:
-        raise ConfigError(
-            f"quantizer_conf sets dim to {options['dim']!r}, but the frames that come "
-            f"in here are {mapped['dim']!r} wide; leave dim out"
-        )
-    return options
+    return find_quantizer(name) is find_quantizer(other)
 
 
 @cache
@@ -203,22 +190,22 @@ def _load_path(path: str) -> type[Quantizer]:
 
 def _load_class(load: Callable[[], object], where: str) -> type[Quantizer]:
     try:
-        family = load()
+        loaded = load()
     except Exception as error:
         raise ConfigError(
             f"{where} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    if not (isinstance(family, type) and issubclass(family, Quantizer)):
-        kind = family.__name__ if isinstance(family, type) else repr(family)
+    if not (isinstance(loaded, type) and issubclass(loaded, Quantizer)):
+        kind = loaded.__name__ if isinstance(loaded, type) else repr(loaded)
         raise ConfigError(
             f"{where} is no quantizer: {kind} does not derive from "
             "sb_espnet_vq.Quantizer"
         )
-    return family
+    return loaded
 
 
-def _check_options(name: str, family: type[Quantizer], options: dict) -> None:
-    known = inspect.signature(family).parameters
+def _check_options(name: str, quantizer: type[Quantizer], options: dict) -> None:
+    known = options_of_class(quantizer)
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     named = {o: p for o, p in known.items() if p.kind not in variadic}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())

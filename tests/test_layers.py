@@ -1,6 +1,7 @@
 """Imports point down only, and each toolkit is imported by its own side alone."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sb_espnet_vq"
 
 # What each part of the package may import of it, itself aside. "" is the package's
 # own __init__.py. docs/architecture.md draws the same.
-_BELOW_SIDES = {"", "errors", "ops", "quantizers", "registry"}
+_BELOW_SIDES = {"", "errors", "ops", "quantizers", "registry", "toolkit_words"}
 LAYERS = {
     "errors": set(),
     "utils": {"errors"},
     "ops": {"errors"},
     "quantizers": {"errors", "ops"},
     "registry": {"errors", "quantizers"},
+    "toolkit_words": {"errors", "quantizers", "registry"},
     "": {"errors", "quantizers", "registry"},
     "testing": _BELOW_SIDES,
     "corpora": {"errors", "utils"},
@@ -36,7 +38,7 @@ LAYERS = {
     "bench": _BELOW_SIDES | {"nnet", "lobes", "gan_codec", "utils", "evaluation"},
     "cli": _BELOW_SIDES | {"testing", "_resources", "bench"},
 }
-CORE = ["errors", "ops", "quantizers", "registry", "", "testing"]
+CORE = ["errors", "ops", "quantizers", "registry", "toolkit_words", "", "testing"]
 # Imported by a check that is skipped where it is not installed.
 OPTIONAL = {"testing": {"onnxruntime"}}
 # hyperpyyaml belongs to SpeechBrain's side: only its YAML needs it.
@@ -152,3 +154,19 @@ def _modules_after(code: str) -> set[str]:
 def test_importing_the_package_loads_torch_alone(code):
     more = _modules_after(code) - _modules_after("import torch")
     assert more - sys.stdlib_module_names <= {"sb_espnet_vq"}
+
+
+def test_no_caller_asks_for_the_class_of_a_quantizer():
+    """What a caller needs to know is a member of `Quantizer`."""
+    asks = re.compile(
+        r"inspect\.signature|(isinstance|issubclass)\([^)]*(RVQ|GumbelVQ|VQ|BSQ)\b|"
+        r"(is|==) (type\()?\"?(rvq|RVQ|GumbelVQ|BSQ|RandomProjection)\b"
+    )
+    found = [
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for part, path in _files()
+        if part not in ("quantizers", "registry", "bench")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if asks.search(line)
+    ]
+    assert not found

@@ -555,7 +555,7 @@ def test_temperature_falls_and_is_saved():
     other = build("gumbel", dim=8, codebook_size=16, temperature=(2.0, 0.5, 0.9))
     other.load_state_dict(q.state_dict())
     assert float(other.temperature()) == float(q.temperature()) == 0.5
-    other.update_temp(3)
+    other.set_step(3)
     assert float(other.temperature()) == pytest.approx(2 * 0.9**3)
     other.eval()(normal(3, 8))
     assert other.step.item() == 3
@@ -564,7 +564,7 @@ def test_temperature_falls_and_is_saved():
 def test_temperature_late_in_the_default_schedule():
     q = build("gumbel", dim=8, codebook_size=16)
     for step in (0, 1000, 100_000, 270_000, 10**6):
-        q.update_temp(step)
+        q.set_step(step)
         expected = max(2 * 0.999995**step, 0.5)
         assert float(q.temperature()) == pytest.approx(expected, rel=1e-5)
 
@@ -857,7 +857,7 @@ def test_options_of_the_wrong_kind_are_refused(name, options):
 
 def test_a_temperature_before_the_start_is_refused():
     with pytest.raises(ConfigError, match="step"):
-        build("gumbel", dim=8, codebook_size=16).update_temp(-3)
+        build("gumbel", dim=8, codebook_size=16).set_step(-3)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@
 import torch
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
 
-from sb_espnet_vq.quantizers.base import Quantized
-from sb_espnet_vq.quantizers.several import SeveralCodebooks
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 
 
-class ESPnetRVQ(SeveralCodebooks):
+class ESPnetRVQ(Quantizer):
     """ESPnet's ResidualVectorQuantizer behind the contract's interface.
 
     It gets the real frames of the batch alone; all else is as ESPnet does it. For
@@ -32,8 +31,8 @@ class ESPnetRVQ(SeveralCodebooks):
             dim, codebook_dim=dim, n_q=n_codebooks, bins=codebook_size, **options
         )
 
-    def _quantize(self, frames, levels=None):
-        rate, wanted = self._bandwidth(levels)
+    def _quantize(self, frames):
+        rate, wanted = self._bandwidth(frames.n_codebooks)
         real = _as_utterance(frames.x[frames.valid])
         quantized, found, _, commitment = self.theirs(real, rate, wanted)
         value = torch.zeros_like(frames.x)
@@ -42,8 +41,8 @@ class ESPnetRVQ(SeveralCodebooks):
         codes[frames.valid] = found[:, 0].T
         return Quantized(value, codes, {"commitment": commitment})
 
-    def _search(self, frames, levels=None):
-        rate, wanted = self._bandwidth(levels)
+    def _search(self, frames):
+        rate, wanted = self._bandwidth(frames.n_codebooks)
         codes = self.theirs.encode(_as_utterance(frames.x), rate, wanted)
         return codes[:, 0].T
 
@@ -52,11 +51,10 @@ class ESPnetRVQ(SeveralCodebooks):
         value = self.theirs.decode(codes.clamp(min=0).T[:, None])[0].T
         return value * (codes[:, :1] >= 0)
 
-    def _bandwidth(self, levels):
-        """A frame rate (Hz) and the bandwidth (kbit/s) that so many levels take."""
+    def _bandwidth(self, used):
+        """A frame rate (Hz) and the bandwidth (kbit/s) of so many codebooks."""
         rate = 1000.0
-        used = self.n_codebooks if levels is None else levels
-        # Half a level more, since ESPnet rounds down what may be just below.
+        # Half a codebook more, since ESPnet rounds down what may be just below.
         return rate, (used + 0.5) * self.theirs.get_bandwidth_per_quantizer(rate)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,12 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sb_espnet_vq.errors import ConfigError, ShapeError
-from sb_espnet_vq.ops.bandwidth import bandwidth_per_codebook, codebooks_for_bandwidth
+from sb_espnet_vq.errors import ShapeError
+from sb_espnet_vq.ops.bandwidth import (
+    bandwidth_per_codebook,
+    codebooks_for_bandwidth,
+    total_bandwidth,
+)
 from sb_espnet_vq.quantizers.base import Quantizer
-from sb_espnet_vq.quantizers.checks import other_family, signed_codes
+from sb_espnet_vq.quantizers.checks import other_quantizer, signed_codes
 from sb_espnet_vq.quantizers.learning import FreezableModule
-from sb_espnet_vq.registry import build, family_options
+from sb_espnet_vq.registry import build
+from sb_espnet_vq.toolkit_words import translate
 
 
 class CodecOutput(NamedTuple):
@@ -45,9 +49,9 @@ class Codec(FreezableModule):
     Arguments
     ---------
     encoder : torch.nn.Module
-        As `ConvEncoder`: (B, L) and real samples to (B, T, dim); has ``hop``.
+        As `ConvEncoder`: (B, L) and valid samples to (B, T, dim); has ``hop``.
     decoder : torch.nn.Module
-        As `ConvDecoder`: (B, T, dim) and real frames to (B, T * hop).
+        As `ConvDecoder`: (B, T, dim) and valid frames to (B, T * hop).
     sample_rate : int
         Of the audio, in Hz.
     dim : int
@@ -55,17 +59,16 @@ class Codec(FreezableModule):
     codebook_size : int
         Codes in each codebook.
     n_codebooks : int
-        How many, where the family has several.
+        How many, for quantizers that can have several.
     quantizer : str
         A registered name, or the full path of a class.
     quantizer_conf : dict, optional
-        Options of the family; they win over what the arguments above say.
+        Options of the quantizer; they override the arguments above.
 
     Raises
     ------
     ConfigError
-        If the name or an option is unknown or out of range, or if the family has
-        several codebooks and no way to use fewer.
+        If the name or an option is unknown or out of range.
 
     Example
     -------
@@ -96,23 +99,16 @@ class Codec(FreezableModule):
         quantizer_conf: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        mapped = {
+        sizes = {
             "dim": dim,
             "codebook_size": codebook_size,
             "n_codebooks": n_codebooks,
         }
-        self.sample_rate, self.family = sample_rate, quantizer
+        self.sample_rate, self.quantizer_name = sample_rate, quantizer
         self.encoder, self.decoder = encoder, decoder
         self.hop: int = encoder.hop  # type: ignore[assignment]
-        options = family_options(quantizer, mapped, quantizer_conf)
+        options = translate(quantizer, sizes, quantizer_conf)
         self.quantizer = build(quantizer, **options)
-        parameters = inspect.signature(self.quantizer.forward).parameters
-        self._takes_number = "n_codebooks" in parameters
-        if self.quantizer.n_codebooks > 1 and not self._takes_number:
-            raise ConfigError(
-                f"{quantizer} has {self.quantizer.n_codebooks} codebooks and no way to "
-                "use fewer, which a codec with several bandwidths needs"
-            )
 
     @property
     def frame_rate(self) -> float:
@@ -132,8 +128,7 @@ class Codec(FreezableModule):
         float
             kbit/s.
         """
-        used = self.quantizer.n_codebooks if n_codebooks is None else n_codebooks
-        return used * self._per_codebook()
+        return total_bandwidth(self._rates(), n_codebooks)
 
     def codebooks_for(self, bandwidth: float | None) -> int:
         """Return how many codebooks fit a bandwidth, at least one and at most all.
@@ -152,9 +147,7 @@ class Codec(FreezableModule):
         ConfigError
             If the bandwidth is not a number.
         """
-        return codebooks_for_bandwidth(
-            bandwidth, self._per_codebook(), self.quantizer.n_codebooks
-        )
+        return codebooks_for_bandwidth(bandwidth, self._rates())
 
     def forward(
         self,
@@ -169,7 +162,7 @@ class Codec(FreezableModule):
         signals : torch.Tensor
             (B, L) float.
         samples : torch.Tensor, optional
-            (B,) int64, real samples of each row; by default all.
+            (B,) int64, valid samples of each row; by default all.
         bandwidth : float, optional
             kbit/s to stay within; None for all codebooks.
 
@@ -183,9 +176,8 @@ class Codec(FreezableModule):
             If a shape is wrong, or the bandwidth is not a number.
         """
         frames = self.encoder(signals, samples)
-        out = self.quantizer(
-            frames, mask=self._mask(frames, samples), **self._number(bandwidth)
-        )
+        mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
+        out = self.quantizer(frames, mask=mask, n_codebooks=used)
         signals = self._to_audio(out.quantized, samples, signals.shape[1])
         return CodecOutput(signals, out.codes, out.loss, out.stats)
 
@@ -209,8 +201,8 @@ class Codec(FreezableModule):
             (B, T, K) int64, -1 after an utterance's end.
         """
         frames = self.encoder(signals, samples)
-        mask = self._mask(frames, samples)
-        return self.quantizer.encode(frames, mask=mask, **self._number(bandwidth))
+        mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
+        return self.quantizer.encode(frames, mask=mask, n_codebooks=used)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, samples: Tensor | None = None) -> Tensor:
@@ -242,9 +234,9 @@ class Codec(FreezableModule):
         frames = self.quantizer.decode(codes)
         length = codes.shape[1] * self.hop
         if samples is None:
-            real = signed_codes(codes, self.quantizer.codebook_size) >= 0
+            valid = signed_codes(codes, self.quantizer.codebook_size) >= 0
             steps = torch.arange(codes.shape[1] + 1, device=codes.device)
-            last = (steps * F.pad(real.any(-1), (1, 0))).amax(1)
+            last = (steps * F.pad(valid.any(-1), (1, 0))).amax(1)
             return self._to_audio(frames, last * self.hop, length)
         longest = self._longest(samples, codes.shape[0], length)
         return self._to_audio(frames, samples, longest)
@@ -266,12 +258,9 @@ class Codec(FreezableModule):
             )
         return longest
 
-    def _per_codebook(self) -> float:
-        return bandwidth_per_codebook(self.quantizer.codebook_size, self.frame_rate)
-
-    def _number(self, bandwidth: float | None) -> dict[str, Any]:
-        used = self.codebooks_for(bandwidth)
-        return {"n_codebooks": used} if self._takes_number else {}
+    def _rates(self) -> list[float]:
+        sizes = self.quantizer.codebook_sizes
+        return [bandwidth_per_codebook(size, self.frame_rate) for size in sizes]
 
     def _mask(self, frames: Tensor, samples: Tensor | None) -> Tensor | None:
         if samples is None:
@@ -295,4 +284,6 @@ class Codec(FreezableModule):
         )
         if strict:
             mine = [f"{prefix}quantizer.{key}" for key in self.quantizer.state_dict()]
-            errors += other_family(state_dict, f"{prefix}quantizer.", mine, self.family)
+            errors += other_quantizer(
+                state_dict, f"{prefix}quantizer.", mine, self.quantizer_name
+            )

@@ -21,6 +21,7 @@ from sb_espnet_vq.gan_codec.needs import IMPORT
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 from sb_espnet_vq.gan_codec.streams import StreamsOfQuantizer
 from sb_espnet_vq.quantizers.options import options_of, plain
+from sb_espnet_vq.registry import options_of_class
 
 __all__ = ["CODECS", "VQDAC", "VQEncodec", "VQSoundStream"]
 
@@ -33,7 +34,7 @@ class _QuantizerByName(StreamsOfQuantizer):
     Arguments
     ---------
     quantizer : str
-        A registered name.
+        A registered name, or the full path of a class.
     quantizer_conf : Mapping, optional
         Options of the quantizer; they override those of ``generator_params``.
     needs_sb_espnet_vq : str
@@ -114,9 +115,10 @@ class _QuantizerByName(StreamsOfQuantizer):
                 quantizer_conf=own,
                 quantization_loss=self._unpacks_quantization_loss,
             )
-        if quantizer == "rvq" and not own:
+        state = theirs.state_dict()
+        if not own and _shapes(ours.state_dict()) == _shapes(state):
             # The same seed then gives the same codec as ESPnet's.
-            ours.load_state_dict(theirs.state_dict())
+            ours.load_state_dict(state)
         self.generator.quantizer = ours
 
     def forward(self, audio: Tensor, forward_generator: bool = True, **kwargs) -> dict:
@@ -175,7 +177,7 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 def _stock(codec: type) -> dict[str, inspect.Parameter]:
     """Return the options of ESPnet's codec that ``codec`` derives from."""
     upstream = next(each for each in codec.__mro__ if each in _STOCK)
-    given = inspect.signature(upstream).parameters
+    given = options_of_class(upstream)
     options = {name: each.replace(kind=_KEYWORD) for name, each in given.items()}
     if upstream is Encodec:
         # ESPnet's default cannot be built: it is one level flatter than what its
@@ -184,6 +186,10 @@ def _stock(codec: type) -> dict[str, inspect.Parameter]:
         nested = {"msstft_discriminator_params": flat.default}
         options["discriminator_params"] = flat.replace(default=nested)
     return options
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _defaults(codec: type) -> dict[str, Any]:

@@ -1,24 +1,23 @@
 """Any registered quantizer with the interface of ESPnet's codecs."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sb_espnet_vq.errors import ConfigError, ShapeError
+from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.ops.bandwidth import (
     bandwidth_per_codebook,
     codebooks_for_bandwidth,
+    total_bandwidth,
 )
-from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.quantizers.base import Quantized, Quantizer
-from sb_espnet_vq.quantizers.checks import other_family
+from sb_espnet_vq.quantizers.base import Quantizer
+from sb_espnet_vq.quantizers.checks import other_quantizer
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import options_of
-from sb_espnet_vq.quantizers.rvq import RVQ
-from sb_espnet_vq.registry import build, quantizer_options
+from sb_espnet_vq.registry import build
+from sb_espnet_vq.toolkit_words import translate
 
 __all__ = ["CodecQuantizer", "DropoutQuantizedResult", "QuantizedResult"]
 
@@ -52,9 +51,10 @@ class DropoutQuantizedResult(NamedTuple):
     quantized, codes, bandwidth, penalty
         As in `QuantizedResult`.
     quantization_loss : torch.Tensor
-        Scalar, distance of the entries to their fixed inputs. Entries of ``rvq`` are
-        moving averages, so it carries no gradient; 0 for other families, whose
-        ``penalty`` holds it where they have it.
+        Scalar, distance of the codebook vectors to their fixed inputs. Those of
+        ``rvq`` are moving averages, so it carries no gradient. 0 for quantizers
+        without the option ``quantizer_dropout``, whose ``penalty`` includes it if
+        they have such a loss.
     """
 
     quantized: Tensor
@@ -67,20 +67,20 @@ class DropoutQuantizedResult(NamedTuple):
 class CodecQuantizer(FreezableModule):
     """A quantizer by name, in the place of ESPnet's ResidualVectorQuantizer.
 
-    ``dimension`` is the family's ``dim`` and ``bins`` its ``codebook_size``. ``n_q``,
-    the options of moving averages and k-means, and of ``rvq`` also ``codebook_dim``
-    and ``quantizer_dropout``, go to families that have such an option. With ``rvq``
-    its state has the keys of ESPnet's.
+    ``dimension`` is the quantizer's ``dim`` and ``bins`` its ``codebook_size``. Every
+    other argument goes to quantizers that have such an option. With ``rvq`` its state
+    has the keys of ESPnet's.
 
     Arguments
     ---------
     dimension : int
         Width of the frames.
     codebook_dim : int
-        Width of the codebooks of ``rvq``; learnt projections lead in and out of each
-        level where it differs from ``dimension``.
+        Width of the codebooks, as ``rvq`` has it: learnt projections lead in and out
+        of each level if it differs from ``dimension``. (``random_projection``, which
+        learns nothing, keeps its own ``code_dim``.)
     n_q : int
-        Number of codebooks, where the family has several.
+        Number of codebooks, for quantizers that can have several.
     bins : int
         Codes in each.
     decay : float
@@ -93,10 +93,10 @@ class CodecQuantizer(FreezableModule):
         Revive codes that serve fewer frames a batch than this on average, and
         fewer than a tenth of the mean code; 0 never.
     quantizer_dropout : bool
-        With ``rvq``, keep a random number of codebooks for each utterance in
+        As ``rvq`` has it: keep a random number of codebooks for each utterance in
         training. By default this also returns five values, as ESPnet's class does.
     quantizer : str
-        A registered name.
+        A registered name, or the full path of a class.
     quantizer_conf : Mapping, optional
         Options of the quantizer; they override the mapped ones.
     quantization_loss : bool, optional
@@ -147,27 +147,24 @@ class CodecQuantizer(FreezableModule):
         )
         self.quantizer = quantizer
         conf = options_of("quantizer_conf", quantizer_conf)
-        mapped = {
-            "dim": dimension,
-            "codebook_size": bins,
-            "n_codebooks": n_q,
+        words = {
+            "dimension": dimension,
+            "codebook_dim": codebook_dim,
+            "n_q": n_q,
+            "bins": bins,
             "decay": decay,
             "kmeans_init": kmeans_init,
             "kmeans_iters": kmeans_iters,
             "threshold_ema_dead_code": threshold_ema_dead_code,
+            "quantizer_dropout": quantizer_dropout,
         }
-        if quantizer == "rvq":
-            mapped |= {
-                "code_dim": codebook_dim,
-                "quantizer_dropout": quantizer_dropout,
-            }
-        if conf.get("dim", dimension) != dimension:
-            raise ConfigError(
-                f"quantizer_conf sets dim to {conf['dim']!r}, but the codec's frames "
-                f"are {dimension!r} wide; leave dim out"
-            )
-        self.vq = _build(quantizer, mapped, conf)
-        given = mapped | conf
+        options = translate(quantizer, words, conf)
+        self.vq = build(quantizer, **options)
+        # ESPnet's class returns the codes of dropped codebooks too.
+        self.vq.marks_dropped = False
+        self._has_dropout = "quantizer_dropout" in options
+        self._drops = bool(options.get("quantizer_dropout", False))
+        given = words | conf
         self.decay = given["decay"]
         self.kmeans_init = given["kmeans_init"]
         self.kmeans_iters = given["kmeans_iters"]
@@ -175,14 +172,6 @@ class CodecQuantizer(FreezableModule):
         self.dimension = self.codebook_dim = self.vq.dim
         self.bins = self.vq.codebook_size
         self.n_q = self.vq.n_codebooks
-        # A codec asks for some codebooks; a family with one has no such argument.
-        takes = inspect.signature(self.vq.forward).parameters
-        self._takes_number = "n_codebooks" in takes
-        if self.n_q > 1 and not self._takes_number:
-            raise ConfigError(
-                f"{quantizer} has {self.n_q} codebooks and no way to use fewer, which "
-                "a codec with several bandwidths needs"
-            )
 
     def forward(
         self, x: Tensor, sample_rate: float, bandwidth: float | None = None
@@ -212,12 +201,9 @@ class CodecQuantizer(FreezableModule):
             If the bandwidth is not a number.
         """
         levels = self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)
-        rate = levels * self.get_bandwidth_per_quantizer(sample_rate)
-        is_rvq = isinstance(self.vq, RVQ)
-        dropping = self.training and is_rvq and self.vq.quantizer_dropout
-        out = self.vq(
-            self._frames_last(x), **self._number(self.n_q if dropping else levels)
-        )
+        rate = total_bandwidth(self._rates(sample_rate), levels)
+        used = self.n_q if self.training and self._drops else levels
+        out = self.vq(self._frames_last(x), n_codebooks=used)
         # Upstream's penalty is zero in eval, and trainers log it.
         penalty = out.loss if self.training else out.loss.detach() * 0
         quantized = self._features_first(out.quantized, x)
@@ -226,9 +212,10 @@ class CodecQuantizer(FreezableModule):
         bandwidth_used = quantized.new_full((), rate)
         if not self.quantization_loss:
             return QuantizedResult(quantized, codes, bandwidth_used, penalty)
-        # The commitment's distance, taken at the other end and unweighted.
-        in_use = self.training and is_rvq
-        other = out.stats["commitment"] if in_use else torch.zeros_like(penalty)
+        other = torch.zeros_like(penalty)
+        if self.training and self._has_dropout:
+            # The distance of the commitment, without its weight and gradient.
+            other = out.stats.get("commitment", other)
         return DropoutQuantizedResult(quantized, codes, bandwidth_used, penalty, other)
 
     def encode(
@@ -261,7 +248,7 @@ class CodecQuantizer(FreezableModule):
             turn -1 into a code of another codebook.
         """
         levels = self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)
-        codes = self.vq.encode(self._frames_last(x), **self._number(levels))
+        codes = self.vq.encode(self._frames_last(x), n_codebooks=levels)
         self._refuse_missing(codes)
         codes = codes.movedim(-1, 0)[st or 0 :]
         return codes if x.dim() == 3 else codes[..., 0]
@@ -285,10 +272,10 @@ class CodecQuantizer(FreezableModule):
             As in `Quantizer.decode`.
         """
         if not isinstance(codes, Tensor) or codes.dim() not in (2, 3):
-            came = tuple(codes.shape) if isinstance(codes, Tensor) else type(codes)
+            got = tuple(codes.shape) if isinstance(codes, Tensor) else type(codes)
             raise ShapeError(
                 f"{type(self).__name__}: codes must be (n, B, T) or (n, B) integers, "
-                f"got {came}"
+                f"got {got}"
             )
         value = self.vq.decode(codes.movedim(0, -1))
         return value.transpose(1, 2) if codes.dim() == 3 else value
@@ -304,11 +291,10 @@ class CodecQuantizer(FreezableModule):
         >>> q.get_num_quantizers_for_bandwidth(sample_rate=50, bandwidth=2)
         4
         """
-        per_codebook = self.get_bandwidth_per_quantizer(sample_rate)
-        return codebooks_for_bandwidth(bandwidth, per_codebook, self.n_q)
+        return codebooks_for_bandwidth(bandwidth, self._rates(sample_rate))
 
     def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
-        """Return the rate (kbit/s) of one codebook at a frame rate (Hz).
+        """Return the rate (kbit/s) of the largest codebook at a frame rate (Hz).
 
         Example
         -------
@@ -330,8 +316,9 @@ class CodecQuantizer(FreezableModule):
             "have no code; leave the recording out, or replace such samples by zeros"
         )
 
-    def _number(self, n_codebooks: int) -> dict[str, Any]:
-        return {"n_codebooks": n_codebooks} if self._takes_number else {}
+    def _rates(self, sample_rate: float) -> list[float]:
+        sizes = self.vq.codebook_sizes
+        return [bandwidth_per_codebook(size, sample_rate) for size in sizes]
 
     def _frames_last(self, x: Tensor) -> Tensor:
         shape = tuple(x.shape) if isinstance(x, Tensor) else (type(x).__name__,)
@@ -376,7 +363,7 @@ def state_errors(quantizer: nn.Module, state, prefix: str, name: str) -> list[st
         One error message, or none.
     """
     mine = [f"{prefix}{key}" for key in quantizer.state_dict()]
-    if errors := other_family(state, f"{prefix}vq.", mine, name):
+    if errors := other_quantizer(state, f"{prefix}vq.", mine, name):
         return errors
     given = {key for key in state if key.startswith(prefix)}
     if not given or not (missing := set(mine) - given):
@@ -385,28 +372,3 @@ def state_errors(quantizer: nn.Module, state, prefix: str, name: str) -> list[st
         f"the checkpoint was written with another quantizer than {name!r}: it lacks "
         f"{min(missing)}"
     ]
-
-
-class _AllCodesRVQ(RVQ):
-    """RVQ that returns the codes of dropped levels too, as ESPnet's does."""
-
-    def _quantize(
-        self,
-        frames: Frames,
-        levels: int | None = None,
-        utterances: int | None = None,
-    ) -> Quantized:
-        found = self.run_levels(frames, levels, utterances)
-        terms = {"commitment": found.commitment}
-        return Quantized(found.value, found.codes, terms, found.counts)
-
-
-def _build(name: str, mapped: dict[str, Any], conf: dict[str, Any]) -> Quantizer:
-    known = quantizer_options(name)
-    options = {option: value for option, value in mapped.items() if option in known}
-    options |= conf
-    if name != "rvq":
-        return build(name, **options)
-    if unknown := sorted(set(options) - set(known)):
-        raise ConfigError(f"rvq has no option {unknown}; it has {', '.join(known)}")
-    return _AllCodesRVQ(**options)

@@ -29,7 +29,7 @@ class StreamsOfQuantizer:
         """Number of codes in each codebook."""
         quantizer = _ours(self)
         if quantizer:
-            return [quantizer.bins] * quantizer.n_q
+            return list(quantizer.vq.codebook_sizes)
         return self.__dict__["code_size_per_stream"]
 
     @code_size_per_stream.setter

@@ -83,6 +83,9 @@ class GumbelVectorQuantizer(GumbelVQ):
         """Set the temperature for training step ``steps``."""
         self.curr_temp = max(self.max_temp * self.temp_decay**steps, self.min_temp)
 
+    def _set_step(self, step: int) -> None:
+        self.update_temp(step)
+
     def temperature(self) -> float:
         """Return the temperature that `update_temp` set."""
         return self.curr_temp

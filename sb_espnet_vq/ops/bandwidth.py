@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
 from sb_espnet_vq.errors import ConfigError
 
@@ -36,19 +37,38 @@ def bandwidth_per_codebook(codebook_size: int, frame_rate: float) -> float:
     return math.log2(codebook_size) * frame_rate / 1000
 
 
-def codebooks_for_bandwidth(
-    bandwidth: float | None, per_codebook: float, n_codebooks: int
-) -> int:
+def total_bandwidth(rates: Sequence[float], n_codebooks: int | None = None) -> float:
+    """Return the rate of the first codebooks.
+
+    Arguments
+    ---------
+    rates : sequence of float
+        kbit/s of each codebook.
+    n_codebooks : int, optional
+        How many are used. Default: all.
+
+    Returns
+    -------
+    float
+        kbit/s.
+
+    Example
+    -------
+    >>> total_bandwidth([0.5, 0.4, 0.4], 2)
+    0.9
+    """
+    return math.fsum(rates[:n_codebooks])
+
+
+def codebooks_for_bandwidth(bandwidth: float | None, rates: Sequence[float]) -> int:
     """Return as many codebooks as fit, at least one and at most all.
 
     Arguments
     ---------
     bandwidth : float, optional
         kbit/s; None, 0 or less asks for all.
-    per_codebook : float
-        kbit/s of one codebook; 0 where it has a single code.
-    n_codebooks : int
-        How many there are.
+    rates : sequence of float
+        kbit/s of each codebook, in the order of their use; 0 for a single code.
 
     Returns
     -------
@@ -61,26 +81,29 @@ def codebooks_for_bandwidth(
 
     Example
     -------
-    >>> codebooks_for_bandwidth(2.0, 0.5, 8), codebooks_for_bandwidth(None, 0.5, 8)
+    >>> rates = [0.5] * 8
+    >>> codebooks_for_bandwidth(2.0, rates), codebooks_for_bandwidth(None, rates)
     (4, 8)
     """
     if bandwidth is None:
-        return n_codebooks
+        return len(rates)
     try:
         wanted = float(bandwidth)
     except (TypeError, ValueError):
         wanted = math.nan
     if math.isnan(wanted) or isinstance(bandwidth, str):
         raise ConfigError(f"bandwidth must be a number in kbit/s, got {bandwidth!r}")
-    if wanted <= 0 or per_codebook == 0 or math.isinf(wanted):
-        return n_codebooks
-    # A bandwidth computed as k * per_codebook may round to just below k of them.
-    fitting = min(wanted / per_codebook * (1 + 1e-9), n_codebooks + 1)
-    used = min(max(1, math.floor(fitting)), n_codebooks)
-    if not per_codebook <= wanted * (1 + 1e-9) <= (n_codebooks + 1) * per_codebook:
+    if wanted <= 0 or sum(rates) == 0 or math.isinf(wanted):
+        return len(rates)
+    # A bandwidth computed as a sum of rates may round to just below it.
+    limit = wanted * (1 + 1e-9)
+    totals = [total_bandwidth(rates, k) for k in range(1, len(rates) + 1)]
+    used = max(1, sum(total <= limit for total in totals))
+    if not totals[0] <= limit <= totals[-1] + rates[-1]:
+        each = " or ".join(f"{rate:g}" for rate in sorted(set(rates)))
         warnings.warn(
-            f"a bandwidth of {wanted:g} kbit/s cannot be met: {n_codebooks} codebooks "
-            f"of {per_codebook:g} kbit/s each; using {used * per_codebook:g} kbit/s",
+            f"a bandwidth of {wanted:g} kbit/s cannot be met: {len(rates)} codebooks "
+            f"of {each} kbit/s each; using {totals[used - 1]:g} kbit/s",
             stacklevel=2,
         )
     return used

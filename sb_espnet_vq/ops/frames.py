@@ -37,6 +37,10 @@ class Frames(NamedTuple):
         the same collectives.
     labels : torch.Tensor, optional
         (B,) int64 with N a multiple of B.
+    n_codebooks : int, optional
+        How many codebooks to use, of a quantizer with several; None for all.
+    n_utterances : int
+        Utterances, of equally many rows each.
     all_valid : bool
         True where every row is known to be valid, so that nothing need be cleared;
         False also where to look would cost time (a device, tracing).
@@ -50,6 +54,8 @@ class Frames(NamedTuple):
     shared: bool
     labels: Tensor | None = None
     all_valid: bool = False
+    n_codebooks: int | None = None
+    n_utterances: int = 1
 
     def total(self, x: Tensor) -> Tensor:
         """Return ``x`` summed over ranks, without gradient."""

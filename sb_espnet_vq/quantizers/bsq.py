@@ -61,6 +61,9 @@ class BSQ(Quantizer):
     (8192, torch.Size([2, 50, 1]))
     """
 
+    has_table = False
+    takes_inv_temperature = True
+
     def __init__(
         self,
         dim: int,
@@ -84,7 +87,7 @@ class BSQ(Quantizer):
             )
         self.loss_weights = {"entropy": entropy_weight}
         # Without the entropy term nobody pays for 2**bits probabilities.
-        self.gives_usage = entropy_weight > 0
+        self.gives_probabilities = entropy_weight > 0
         self.diversity_gamma = in_range(
             "diversity_gamma", diversity_gamma, 0, float("inf")
         )
@@ -113,13 +116,14 @@ class BSQ(Quantizer):
         *,
         mask: Tensor | None = None,
         labels: Tensor | None = None,
+        n_codebooks: int | None = None,
         inv_temperature: float | None = None,
     ) -> QuantizerOutput:
         """Quantize a batch.
 
         Arguments
         ---------
-        x, mask, labels
+        x, mask, labels, n_codebooks
             As in `Quantizer.forward`.
         inv_temperature : float, optional
             Of the soft assignment, in this call. Default: the constructor's.
@@ -130,10 +134,11 @@ class BSQ(Quantizer):
 
         Raises
         ------
-        ShapeError
+        ShapeError, ConfigError
             As in `Quantizer.forward`.
         """
-        return self._forward(x, mask, labels, inv_temperature=inv_temperature)[0]
+        options = {"inv_temperature": inv_temperature}
+        return self._forward(x, mask, labels, n_codebooks, **options)[0]
 
     def entropy_term(
         self, frames: Frames, u: Tensor, inv_temperature: float

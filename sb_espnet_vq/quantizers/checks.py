@@ -89,6 +89,33 @@ def check_codes(name: str, n_codebooks: int, codes) -> None:
         )
 
 
+def out_of_range(codes: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Detect codes outside of [-1, size) of their codebook.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        (N, K) int64.
+    sizes : tuple of int
+        Codes of each codebook, at least K.
+
+    Returns
+    -------
+    torch.Tensor
+        (N, K) bool.
+
+    Example
+    -------
+    >>> out_of_range(torch.tensor([[3, 3], [-1, -2]]), (4, 2))
+    tensor([[False,  True],
+            [False,  True]])
+    """
+    limit: int | Tensor = sizes[0]
+    if len(set(sizes)) > 1:
+        limit = torch.tensor(sizes[: codes.shape[1]], device=codes.device)
+    return (codes < -1) | (codes >= limit)
+
+
 def check_held(name: str, entries, shape: tuple[int, int]) -> None:
     """Raise `ShapeError` unless entries are bool of ``shape`` or its last axis."""
     if not isinstance(entries, Tensor) or entries.dtype != torch.bool:
@@ -139,21 +166,21 @@ def _kind(x) -> str:
     return type(x).__name__
 
 
-def other_family(
+def other_quantizer(
     state: Iterable[str], prefix: str, mine: Collection[str], name: str
 ) -> list[str]:
-    """Say so where a checkpoint was written with another family.
+    """Detect a checkpoint that was written with another quantizer.
 
     Arguments
     ---------
     state : iterable of str
         The checkpoint's keys.
     prefix : str
-        Of the quantizer's.
+        Prefix of the quantizer's keys.
     mine : collection of str
         The keys of the module that is to be loaded.
     name : str
-        Its family.
+        Name of its quantizer.
 
     Returns
     -------

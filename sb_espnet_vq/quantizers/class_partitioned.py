@@ -12,7 +12,12 @@ from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import nearest_allowed_code, nearest_code
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 from sb_espnet_vq.quantizers.held import without_held
-from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
+from sb_espnet_vq.quantizers.options import (
+    in_range,
+    integer_from,
+    positive_int,
+    true_or_false,
+)
 from sb_espnet_vq.quantizers.precision import table_dtype
 
 
@@ -73,9 +78,7 @@ class ClassPartitionedVQ(Quantizer):
     ):
         super().__init__(dim, codebook_size)
         self.num_classes = positive_int("num_classes", num_classes)
-        if shared_keys != 0:
-            positive_int("shared_keys", shared_keys)
-        self.shared_keys = shared_keys
+        self.shared_keys = integer_from(0, "shared_keys", shared_keys)
         weights = {"commitment": commitment_weight, "codebook": codebook_weight}
         for name, weight in weights.items():
             in_range(f"{name}_weight", weight, 0, float("inf"))

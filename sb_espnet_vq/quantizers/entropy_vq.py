@@ -56,7 +56,7 @@ class EntropyVQ(Quantizer):
     ['codebook', 'commitment', 'entropy', 'perplexity', 'used_codes']
     """
 
-    gives_usage = True
+    gives_probabilities = True
 
     held: Tensor | None
 

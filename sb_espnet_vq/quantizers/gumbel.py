@@ -12,14 +12,13 @@ from sb_espnet_vq.ops.estimators import gather_entries
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.gumbel import Drawn, draw_entries
 from sb_espnet_vq.ops.nearest import tile_rows
-from sb_espnet_vq.quantizers.base import Quantized
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 from sb_espnet_vq.quantizers.held import without_held
 from sb_espnet_vq.quantizers.options import in_range, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
-from sb_espnet_vq.quantizers.several import SeveralCodebooks
 
 
-class GumbelVQ(SeveralCodebooks):
+class GumbelVQ(Quantizer):
     """Gumbel-softmax quantizer with product codebooks.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation
@@ -101,22 +100,10 @@ class GumbelVQ(SeveralCodebooks):
             else nn.Linear(width * self.n_codebooks, out_dim, bias=False)
         )
 
-    def update_temp(self, step: int) -> None:
-        """Set the number of training forwards done, which sets the temperature.
-
-        Arguments
-        ---------
-        step : int
-            At least 0.
-
-        Raises
-        ------
-        ConfigError
-            If it is less.
-        """
-        if step < 0:
-            raise ConfigError(f"step must be at least 0, got {step}")
-        self.step.fill_(step)
+    @property
+    def sampling_temperature(self) -> Tensor | float:
+        """Temperature of the next training forward."""
+        return self.temperature()
 
     def temperature(self) -> Tensor | float:
         """Return the temperature of the next training forward, a scalar tensor."""
@@ -132,7 +119,10 @@ class GumbelVQ(SeveralCodebooks):
         return logits.view(x.shape[0], self.n_codebooks, self.codebook_size)
 
     def draw(
-        self, x: Tensor, levels: int | None = None, frame_weight: Tensor | None = None
+        self,
+        x: Tensor,
+        n_codebooks: int | None = None,
+        frame_weight: Tensor | None = None,
     ) -> Drawn:
         """Sample entries of the first groups, as in training.
 
@@ -140,7 +130,7 @@ class GumbelVQ(SeveralCodebooks):
         ---------
         x : torch.Tensor
             (N, dim).
-        levels : int, optional
+        n_codebooks : int, optional
             How many groups to use. Default: all.
         frame_weight : torch.Tensor, optional
             (N,) as in `draw_entries`.
@@ -152,29 +142,32 @@ class GumbelVQ(SeveralCodebooks):
         tables = self._tables()
         layer = self.weight_proj
         linear = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
-        if levels is not None and levels < self.n_codebooks:
-            rows = levels * self.codebook_size
-            tables, linear = tables[:levels], (linear[0][:rows], linear[1][:rows])
+        if n_codebooks is not None and n_codebooks < self.n_codebooks:
+            rows = n_codebooks * self.codebook_size
+            tables, linear = tables[:n_codebooks], (linear[0][:rows], linear[1][:rows])
         return draw_entries(x, linear, tables, self.temperature(), frame_weight)
+
+    def _set_step(self, step: int) -> None:
+        self.step.fill_(step)
 
     def _hold(self, entries: Tensor | None) -> None:
         self.held = entries
 
-    def _quantize(self, frames: Frames, levels: int | None = None) -> Quantized:
+    def _quantize(self, frames: Frames) -> Quantized:
         if not self.training:
-            codes = self._search(frames, levels)
+            codes = self._search(frames)
             return Quantized(self._decode(codes), codes, {})
-        drawn = self.draw(frames.x, levels)
+        drawn = self.draw(frames.x, frames.n_codebooks)
         if self.learning:
             self.step.add_(frames.n_valid > 0)
         return Quantized(self._outward(drawn.entries), drawn.codes, {})
 
-    def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
-        x = frames.x.detach()
+    def _search(self, frames: Frames) -> Tensor:
+        x, used = frames.x.detach(), frames.n_codebooks
         if tracing():
-            return self.logits(x)[:, :levels].argmax(-1)
+            return self.logits(x)[:, :used].argmax(-1)
         rows = tile_rows(x, self.n_codebooks * self.codebook_size)
-        parts = [self.logits(tile)[:, :levels].argmax(-1) for tile in x.split(rows)]
+        parts = [self.logits(tile)[:, :used].argmax(-1) for tile in x.split(rows)]
         return torch.cat(parts)
 
     def _decode(self, codes: Tensor) -> Tensor:

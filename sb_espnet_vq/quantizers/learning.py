@@ -15,14 +15,30 @@ class FreezableModule(nn.Module):
     """A module whose ``requires_grad_`` also freezes the quantizers inside."""
 
     def requires_grad_(self, requires_grad: bool = True):
-        """Freeze or unfreeze all submodules, including moving averages."""
+        """Freeze or unfreeze the module and all quantizers inside.
+
+        A frozen quantizer behaves in training as before (`gumbel` samples codes, and
+        gradients reach ``x``), but parameters and moving averages do not change and
+        dead codes are not revived.
+
+        Arguments
+        ---------
+        requires_grad : bool
+            False freezes.
+
+        Returns
+        -------
+        torch.nn.Module
+            Itself.
+        """
         # torch's version visits only parameters, but a codebook may have none.
-        for child in self.children():
-            child.requires_grad_(requires_grad)
+        for module in self.modules():
+            if isinstance(module, LearningModule):
+                module.frozen = not requires_grad
         return super().requires_grad_(requires_grad)
 
 
-class LearningModule(nn.Module):
+class LearningModule(FreezableModule):
     """Freezing, casts, activation checkpointing and ranks, for buffers that learn.
 
     A subclass changes its buffers where ``learning`` is True, within ``updates``.
@@ -41,26 +57,6 @@ class LearningModule(nn.Module):
     def learning(self) -> bool:
         """Whether a forward may change buffers: in training mode and not frozen."""
         return self.training and not self.frozen
-
-    def requires_grad_(self, requires_grad: bool = True):
-        """Freeze or unfreeze the quantizer.
-
-        A frozen quantizer behaves in training as before (`gumbel` samples codes, and
-        gradients reach ``x``), but parameters and moving averages do not change and
-        dead codes are not revived.
-
-        Arguments
-        ---------
-        requires_grad : bool
-            False freezes.
-
-        Returns
-        -------
-        Quantizer
-            Itself.
-        """
-        self.frozen = not requires_grad
-        return super().requires_grad_(requires_grad)
 
     def updates(self, x: Tensor) -> AbstractContextManager:
         """Return the context of a forward on ``x`` that may change buffers.

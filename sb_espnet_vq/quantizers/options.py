@@ -21,10 +21,28 @@ def positive_int(name: str, value: int) -> int:
     >>> positive_int("dim", 8)
     8
     """
+    return integer_from(1, name, value)
+
+
+def integer_from(least: int, name: str, value: int) -> int:
+    """Return ``value`` as an int if it is an integer of at least ``least``.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Example
+    -------
+    >>> integer_from(0, "step", 0)
+    0
+    """
     # NumPy's integers count as well.
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ConfigError(f"{name} must be an integer of at least 1, got {value!r}")
+    if not whole or value < least:
+        raise ConfigError(
+            f"{name} must be an integer of at least {least}, got {value!r}"
+        )
     return int(value)
 
 

@@ -51,6 +51,9 @@ class RandomProjection(Quantizer):
     torch.Size([2, 100, 1])
     """
 
+    # Nothing here learns.
+    frozen = True
+
     P: Tensor
     CB: Tensor
     unproject: Tensor

@@ -1,6 +1,6 @@
 """`rvq`: several codebooks, each quantizing what the ones before left over."""
 
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from sb_espnet_vq.ops.distance import mean_square
 from sb_espnet_vq.ops.estimators import attach_gradient, straight_through
 from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.quantizers.base import Quantized
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 from sb_espnet_vq.quantizers.codebook import EMACodebook
 from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
-from sb_espnet_vq.quantizers.several import SeveralCodebooks
 
 
 class ResidualLevel(nn.Module):
@@ -54,32 +53,7 @@ class ResidualLevel(nn.Module):
         return torch.where(codes[:, None] >= 0, out, 0)
 
 
-class Residual(NamedTuple):
-    """What all levels found for flat frames.
-
-    Arguments
-    ---------
-    value : torch.Tensor
-        (N, dim) sum of the kept levels, with straight-through gradient.
-    codes : torch.Tensor
-        (N, K) codes of all levels, dropped ones too.
-    kept : torch.Tensor, optional
-        (N, K) bool; None where every level was kept.
-    commitment : torch.Tensor
-        Scalar, mean squared distance of each level's input to its entries, over all
-        frames, with frames whose level was dropped counting as 0; mean over levels.
-    counts : torch.Tensor, optional
-        (K, V) use of each code over all ranks; None in eval.
-    """
-
-    value: Tensor
-    codes: Tensor
-    kept: Tensor | None
-    commitment: Tensor
-    counts: Tensor | None
-
-
-class RVQ(SeveralCodebooks):
+class RVQ(Quantizer):
     """Residual vector quantizer with EMA codebooks.
 
     Zeghidour et al. 2021, "SoundStream", https://arxiv.org/abs/2107.03312,
@@ -167,57 +141,17 @@ class RVQ(SeveralCodebooks):
         if true_or_false("frozen", frozen):
             self.requires_grad_(False)
 
-    def _options(self, x: Tensor, levels: int) -> dict:
-        dropping = self.training and self.quantizer_dropout
-        utterances = (x.shape[0] if x.dim() > 1 else 1) if dropping else None
-        return {"levels": levels, "utterances": utterances}
-
-    def _quantize(
-        self,
-        frames: Frames,
-        levels: int | None = None,
-        utterances: int | None = None,
-    ) -> Quantized:
-        found = self.run_levels(frames, levels, utterances)
-        codes = found.codes
-        counts = found.counts
-        if found.kept is not None:
-            codes = torch.where(found.kept, codes, -1)
-            counts = None  # of all levels, where the kept ones are reported
-        terms = {"commitment": found.commitment}
-        return Quantized(found.value, codes, terms, counts)
-
-    def run_levels(
-        self,
-        frames: Frames,
-        levels: int | None = None,
-        utterances: int | None = None,
-    ) -> Residual:
-        """Quantize level by level; in training, start and update the codebooks.
-
-        Arguments
-        ---------
-        frames : Frames
-            With x (N, dim).
-        levels : int, optional
-            How many levels to use. Default: all.
-        utterances : int, optional
-            Drop levels for each of so many equal stretches of frames.
-
-        Returns
-        -------
-        Residual
-        """
-        chain = self._chain(levels)
-        kept = self._draw_kept(frames, len(chain), utterances)
+    def _quantize(self, frames: Frames) -> Quantized:
+        chain = self._chain(frames.n_codebooks)
+        kept = self._draw_kept(frames, len(chain))
         run = self._run_projected if self.projected else self._run_plain
         value, codes, commitment, counts = run(chain, frames, kept)
-        return Residual(
+        return Quantized(
             straight_through(frames.x, value),
             torch.stack(codes, 1),
-            kept,
-            commitment / len(chain),
+            {"commitment": commitment / len(chain)},
             torch.stack(counts) if self.learning else None,
+            kept=kept,
         )
 
     def _chain(self, levels: int | None) -> list[ResidualLevel]:
@@ -284,20 +218,20 @@ class RVQ(SeveralCodebooks):
         entries = book.entries(code)
         return code, entries, book.learn_(inner, code) if self.learning else None
 
-    def _draw_kept(self, frames: Frames, levels: int, utterances: int | None):
-        """Draw which frames keep which levels, (N, levels) bool."""
-        if utterances is None:
+    def _draw_kept(self, frames: Frames, levels: int) -> Tensor | None:
+        """Draw which frames keep which levels, (N, levels) bool; None: all keep all."""
+        if not (self.training and self.quantizer_dropout):
             return None
-        device = frames.x.device
+        device, utterances = frames.x.device, frames.n_utterances
         drawn = torch.randint(1, levels + 1, (utterances,), device=device)
         drawn = drawn.repeat_interleave(
             frames.x.shape[0] // max(utterances, 1), output_size=frames.x.shape[0]
         )
         return torch.arange(levels, device=device) < drawn[:, None]
 
-    def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
+    def _search(self, frames: Frames) -> Tensor:
         residual, codes = self._widened(frames.x), []
-        chain = self._chain(levels)
+        chain = self._chain(frames.n_codebooks)
         for level, layer in enumerate(chain, start=1):
             code = layer._codebook.search(layer.inward(residual))
             codes.append(code)

@@ -26,6 +26,7 @@ from sb_espnet_vq.testing import (
     errors,
     exports,
     masks,
+    members,
     outputs,
     precision,
     ranks,
@@ -41,6 +42,7 @@ __all__ = ["Check", "known_exception", "list_checks"]
 # Importing a module of checks registers them.
 _MODULES = (
     outputs,
+    members,
     masks,
     batches,
     precision,

@@ -50,7 +50,7 @@ def test_a_component_needs_no_espnet():
     code = """
 import sys
 sys.modules["espnet2"] = None
-from sb_espnet_vq.gan_codec.families import BSQComponent
+from sb_espnet_vq.gan_codec.components import BSQComponent
 print(BSQComponent(8, bins=16).bins)
 """
     assert run(code).stdout == "16\n"

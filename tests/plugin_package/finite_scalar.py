@@ -41,6 +41,9 @@ class FiniteScalar(Quantizer):
     (3, torch.Size([2, 50, 1]))
     """
 
+    # Nothing grows with codebook_size, so that 2**40 codes are no problem.
+    has_table = False
+
     def __init__(self, dim: int, codebook_size: int = 1024, levels: int = 4):
         super().__init__(dim, codebook_size)
         self.levels = levels

@@ -1,6 +1,5 @@
-"""The bottleneck role: values and codes of a codec's frames, as FocalCodec has them."""
+"""Bottleneck: values and codes of a codec's frames, as FocalCodec has them."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +8,10 @@ from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.lobes.quantizers.options import squeeze_codes
-from sb_espnet_vq.quantizers.bsq import BSQ
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int
-from sb_espnet_vq.registry import build, family_options, find_quantizer
+from sb_espnet_vq.registry import build, find_quantizer, same_quantizer
+from sb_espnet_vq.toolkit_words import translate
 
 _MAX_TABLE_BITS = 24
 
@@ -26,20 +25,20 @@ class BottleneckQuantizer(FreezableModule):
         Width of the frames. There are 2**code_dim codes, in one codebook unless
         ``quantizer_conf`` asks for more: the bitrate is that of upstream.
     entropy_loss_weight : float
-        Weight of the entropy term, for families that have one.
+        Weight of the entropy term, for quantizers that have one.
     diversity_gamma : float
         Weight of evenness against confidence within it, for `bsq`.
     quantizer : str
         A registered name. The default gives upstream's values and has upstream's
         checkpoint keys.
     quantizer_conf : dict, optional
-        Options of the family; they win over what the arguments above say.
+        Options of the quantizer; they override the arguments above.
 
     Raises
     ------
     ConfigError
-        If the name or an option is unknown or out of range, or if a family that
-        keeps its codes in a table would need more than 2**24 of them.
+        If the name or an option is unknown or out of range, or if a quantizer with
+        a table (``has_table``) would need more than 2**24 codes.
 
     Buffers
     -------
@@ -66,27 +65,28 @@ class BottleneckQuantizer(FreezableModule):
         quantizer_conf: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        mapped = {
+        size = 2 ** positive_int("code_dim", code_dim)
+        words = {
             "dim": code_dim,
-            "codebook_size": 2 ** positive_int("code_dim", code_dim),
+            "codebook_size": size,
             "n_codebooks": 1,
-            "entropy_weight": entropy_loss_weight,
+            "entropy_loss_weight": entropy_loss_weight,
             "diversity_gamma": diversity_gamma,
         }
-        options = family_options(quantizer, mapped, quantizer_conf)
-        in_table = not issubclass(find_quantizer(quantizer), BSQ)
+        options = translate(quantizer, words, quantizer_conf)
         named = "codebook_size" in (quantizer_conf or {})
-        if in_table and not named and code_dim > _MAX_TABLE_BITS:
+        too_many = code_dim > _MAX_TABLE_BITS and not named
+        if too_many and find_quantizer(quantizer).has_table:
             raise ConfigError(
                 f"code_dim {code_dim} stands for 2**{code_dim} codes, too many for the "
-                f"table of {quantizer!r}; give codebook_size in quantizer_conf"
+                f"table of {quantizer!r}; give codebook_size in quantizer_conf. (A "
+                "quantizer without a table says so by has_table = False in its class.)"
             )
         self.quantizer = build(quantizer, **options)
-        if type(self.quantizer) is BSQ and self.quantizer.bits == code_dim:
+        is_bsq = same_quantizer(quantizer, "bsq")
+        if is_bsq and self.quantizer.codebook_size == size:
             self.register_buffer("mask", 2 ** torch.arange(code_dim - 1, -1, -1))
             self.register_load_state_dict_pre_hook(_fill_in_mask)
-        parameters = inspect.signature(self.quantizer.forward).parameters
-        self._takes_temperature = "inv_temperature" in parameters
 
     def forward(
         self,
@@ -102,11 +102,11 @@ class BottleneckQuantizer(FreezableModule):
         x : torch.Tensor
             (..., code_dim) float.
         inv_temperature : float, optional
-            Of `bsq`'s soft assignment. Default: the family's own, 100 unless
-            ``quantizer_conf`` says otherwise. Other families have none, and go on
-            as they are where a recipe passes one.
+            Inverse temperature of the soft assignment of `bsq`. Default: that of the
+            quantizer, 100 unless ``quantizer_conf`` sets another. Quantizers without
+            one (``takes_inv_temperature``) ignore it.
         mask : torch.Tensor, optional
-            (...) bool, True at real frames.
+            (...) bool, True at valid frames.
 
         Returns
         -------
@@ -123,7 +123,7 @@ class BottleneckQuantizer(FreezableModule):
             If a shape or dtype is wrong.
         """
         options = {}
-        if self._takes_temperature:
+        if self.quantizer.takes_inv_temperature:
             options["inv_temperature"] = inv_temperature
         out = self.quantizer(x, mask=mask, **options)
         return out.quantized, squeeze_codes(out.codes), out.loss

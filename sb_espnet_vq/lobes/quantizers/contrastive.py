@@ -1,4 +1,4 @@
-"""The contrastive role: quantized targets and their diversity, as in wav2vec 2.0."""
+"""Contrastive learning: quantized targets and their diversity, as in wav2vec 2.0."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from sb_espnet_vq.ops.collectives import sum_over_ranks
 from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
 from sb_espnet_vq.ops.usage import code_counts
-from sb_espnet_vq.quantizers.gumbel import GumbelVQ
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import full_precision, project
-from sb_espnet_vq.registry import build, family_options, find_quantizer
+from sb_espnet_vq.registry import build, same_quantizer
+from sb_espnet_vq.toolkit_words import translate
 
 _DROP_IN_OPTIONS = {"dim", "codebook_size", "n_codebooks", "temperature"}
 
@@ -24,7 +24,7 @@ _DROP_IN_OPTIONS = {"dim", "codebook_size", "n_codebooks", "temperature"}
 class ContrastiveQuantizer(FreezableModule):
     """Any quantizer in the place of SpeechBrain's `GumbelVectorQuantizer`.
 
-    `W2VTargetQuantiser` takes it as its ``quantiser``. This role returns no loss, so
+    `W2VTargetQuantiser` takes it as its ``quantiser``. That class returns no loss, so
     the quantizer's loss is attached to ``x``: its gradient is added in the backward
     pass, with weight 1 relative to the trainer's loss. ``scale_loss`` scales it as the
     trainer scales its own loss. By default it follows the SpeechBrain Brain that has
@@ -32,10 +32,9 @@ class ContrastiveQuantizer(FreezableModule):
     applies the gradient scaler. In a custom loop that scales its loss, set it to a
     function that does the same.
 
-    Where ``vq_dim`` differs from ``input_dim``, families other than `gumbel` get a
-    learnt linear layer without bias behind them. Not in front: a layer there could
-    please a commitment loss by shrinking, and codes would be of something else than
-    the frames.
+    If ``vq_dim`` differs from ``input_dim``, quantizers other than `gumbel` are
+    followed by a learnt linear layer without bias. A layer in front could lower the
+    commitment loss by shrinking, and the codes would not be those of the frames.
 
     Arguments
     ---------
@@ -44,10 +43,10 @@ class ContrastiveQuantizer(FreezableModule):
     num_vars : int
         Codes in each codebook.
     temp_tuple : tuple of float
-        (start, stop, decay) of the temperature, for families that have such a
-        schedule; others do without.
+        (start, stop, decay) of the temperature, for quantizers that draw codes at
+        one.
     groups : int
-        Codebooks, where the family can have several.
+        Codebooks, for quantizers that can have several.
     vq_dim : int
         Width of what comes out.
     quantizer : str
@@ -55,7 +54,7 @@ class ContrastiveQuantizer(FreezableModule):
         values and checkpoint keys; the step of ``update_temp`` is saved in the
         metadata of the state.
     quantizer_conf : dict, optional
-        Options of the family; they win over what the arguments above say.
+        Options of the quantizer; they override the arguments above.
 
     Raises
     ------
@@ -90,17 +89,17 @@ class ContrastiveQuantizer(FreezableModule):
         self.step = 0
         self.scale_loss: Callable[[Tensor], Tensor] = BrainScale()
         self.vq_dim = positive_int("vq_dim", vq_dim)
-        mapped: dict[str, Any] = {
-            "dim": input_dim,
-            "codebook_size": num_vars,
-            "n_codebooks": groups,
+        words = {
+            "input_dim": input_dim,
+            "num_vars": num_vars,
+            "groups": groups,
+            "temp_tuple": temp_tuple,
         }
-        family = find_quantizer(quantizer)
-        if issubclass(family, GumbelVQ):
-            mapped["temperature"] = temp_tuple
-        options = family_options(quantizer, mapped, quantizer_conf)
+        options = translate(quantizer, words, quantizer_conf)
         self.project_out = nn.Identity()
-        if family is GumbelVQ and set(options) - {"frozen"} == _DROP_IN_OPTIONS:
+        is_gumbel = same_quantizer(quantizer, "gumbel")
+        self._is_drop_in = is_gumbel and set(options) - {"frozen"} == _DROP_IN_OPTIONS
+        if self._is_drop_in:
             self.quantizer = GumbelVectorQuantizer(
                 input_dim,
                 options["codebook_size"],
@@ -122,8 +121,10 @@ class ContrastiveQuantizer(FreezableModule):
     def update_temp(self, steps: int) -> None:
         """Set the temperature for training step ``steps``, where there is one."""
         self.step = steps
-        if isinstance(self.quantizer, GumbelVQ):
+        if self._is_drop_in:
             self.quantizer.update_temp(steps)
+        else:
+            self.quantizer.set_step(steps)
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> dict:
         """Quantize a batch; in training, learn from it.
@@ -133,7 +134,7 @@ class ContrastiveQuantizer(FreezableModule):
         x : torch.Tensor
             (B, T, input_dim) float.
         mask : torch.Tensor, optional
-            (B, T) bool, True at real frames; padding then counts nowhere.
+            (B, T) bool, True at valid frames; padding then counts nowhere.
 
         Returns
         -------
@@ -143,7 +144,7 @@ class ContrastiveQuantizer(FreezableModule):
             from many in uneven use.
 
             ``x`` (B, T, vq_dim); ``num_vars``, codes of all codebooks; ``temp``, 0
-            for families that choose without a temperature; ``code_perplexity``, that
+            for quantizers that do not draw codes; ``code_perplexity``, that
             of the codes, and ``prob_perplex``, both summed over codebooks and, in
             training, computed over the frames of all ranks. With `gumbel`,
             ``prob_perplex`` is the perplexity of the mean code probabilities, with
@@ -158,17 +159,16 @@ class ContrastiveQuantizer(FreezableModule):
         ShapeError
             If a shape or dtype is wrong.
         """
-        if isinstance(self.quantizer, GumbelVectorQuantizer):
+        if self._is_drop_in:
             answer, used = self.quantizer.forward_with_used_codes(x, mask=mask)
             return answer | {"used_codes": used}
-        scheduled = isinstance(self.quantizer, GumbelVQ)
-        temperature = self.quantizer.temperature() if scheduled else 0.0
+        temperature = self.quantizer.sampling_temperature
         out, usage = self.quantizer.forward_with_usage(x, mask=mask)
         n_codebooks = self.quantizer.n_codebooks
         perplexity = out.stats["perplexity"] * n_codebooks
         return {
             "x": self._outward(attach_loss(out.quantized, self.scale_loss(out.loss))),
-            "num_vars": self.quantizer.codebook_size * n_codebooks,
+            "num_vars": sum(self.quantizer.codebook_sizes),
             "temp": temperature,
             "code_perplexity": perplexity,
             "used_codes": out.stats["used_codes"] * n_codebooks,

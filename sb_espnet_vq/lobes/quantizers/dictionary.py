@@ -1,4 +1,4 @@
-"""The dictionary role: keys in the place of vectors, as PIQ looks them up."""
+"""A dictionary: vectors replaced by codebook vectors, as PIQ looks them up."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from sb_espnet_vq.lobes.quantizers.options import squeeze_codes
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
-from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int
-from sb_espnet_vq.registry import build, family_options, find_quantizer
+from sb_espnet_vq.registry import build, same_quantizer
+from sb_espnet_vq.toolkit_words import translate
 
 _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
 
@@ -24,12 +24,12 @@ _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
 class DictionaryQuantizer(FreezableModule):
     """Any quantizer in the place of SpeechBrain's `VQEmbedding`.
 
-    This role returns no loss, so the quantizer's loss is attached to the first output
-    of ``straight_through``: its gradient is added in the backward pass, with weight 1
-    relative to the trainer's loss. ``scale_loss`` scales it as the trainer scales its
-    own loss; see `ContrastiveQuantizer`. Thus `entropy_vq` moves its codebook; `vq` and
-    `rvq` move theirs by averages in ``straight_through`` in training. A family's
-    commitment_weight is 0 unless ``quantizer_conf`` says otherwise, since PIQ's
+    `VQEmbedding` returns no loss, so the quantizer's loss is attached to the first
+    output of ``straight_through``: its gradient is added in the backward pass, with
+    weight 1 relative to the trainer's loss. ``scale_loss`` scales it as the trainer
+    scales its own loss; see `ContrastiveQuantizer`. Thus `entropy_vq` moves its
+    codebook; `vq` and `rvq` move theirs by averages in ``straight_through`` in
+    training. The commitment_weight is 0 unless ``quantizer_conf`` sets it, since PIQ's
     trainer has that term itself.
 
     Arguments
@@ -39,18 +39,19 @@ class DictionaryQuantizer(FreezableModule):
     D : int
         Width of a key.
     numclasses : int
-        Number of classes, for a family that shares its keys out among classes.
+        Number of classes, for a quantizer that shares its keys out among classes.
     activate_class_partitioning : bool
         False opens all keys to all classes.
     shared_keys : int
-        Keys that belong to no class, for such a family.
+        Keys that belong to no class, for such a quantizer.
     quantizer : str
         A registered name. `class_partitioned` is the drop-in class itself, with
         upstream's numbers, as long as ``quantizer_conf`` names no loss weights: those
         terms are what PIQ's trainer makes of the two outputs. With loss weights the
-        family's own losses move its keys. Its state has upstream's keys in both cases.
+        quantizer's own losses move its keys. Its state has upstream's keys in both
+        cases.
     quantizer_conf : dict, optional
-        Options of the family; they win over what the arguments above say.
+        Options of the quantizer; they override the arguments above.
 
     Raises
     ------
@@ -82,17 +83,19 @@ class DictionaryQuantizer(FreezableModule):
         super().__init__()
         self.activate_class_partitioning = activate_class_partitioning
         self.scale_loss: Callable[[Tensor], Tensor] = BrainScale()
-        mapped = {
-            "dim": positive_int("D", D),
-            "codebook_size": positive_int("K", K),
+        words = {
+            "D": positive_int("D", D),
+            "K": positive_int("K", K),
             "n_codebooks": 1,
             "commitment_weight": 0.0,
-            "num_classes": numclasses if activate_class_partitioning else 1,
+            "numclasses": numclasses if activate_class_partitioning else 1,
             "shared_keys": shared_keys if activate_class_partitioning else 0,
         }
-        options = family_options(quantizer, mapped, quantizer_conf)
-        is_class_partitioned = find_quantizer(quantizer) is ClassPartitionedVQ
-        if is_class_partitioned and _DROP_IN_OPTIONS.issuperset(quantizer_conf or ()):
+        options = translate(quantizer, words, quantizer_conf)
+        default = same_quantizer(quantizer, "class_partitioned")
+        only_sizes = _DROP_IN_OPTIONS.issuperset(quantizer_conf or ())
+        self._is_drop_in = default and only_sizes
+        if self._is_drop_in:
             self.quantizer = VQEmbedding(
                 options["codebook_size"],
                 options["dim"],
@@ -100,13 +103,12 @@ class DictionaryQuantizer(FreezableModule):
                 activate_class_partitioning,
                 options["shared_keys"],
             )
-            num_classes = options["num_classes"]
         else:
             self.quantizer = build(quantizer, **options)
-            num_classes = self.quantizer.num_classes
-        if is_class_partitioned:
+        if default:
             keep_upstream_names(self)
-        self.needs_labels = activate_class_partitioning and num_classes is not None
+        uses_labels = self._is_drop_in or self.quantizer.needs_labels
+        self.needs_labels = activate_class_partitioning and uses_labels
         self.learns_by_gradient = any(True for _ in self.quantizer.parameters())
 
     def forward(self, z_e_x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -117,8 +119,8 @@ class DictionaryQuantizer(FreezableModule):
         z_e_x : torch.Tensor
             (B, D, H, W) float.
         labels : torch.Tensor, optional
-            (B,) classes, whole numbers of any dtype. Needed by a family that shares
-            its keys out among classes; others look at none.
+            (B,) classes, whole numbers of any dtype. Needed by a quantizer that
+            shares its keys out among classes; others ignore them.
 
         Returns
         -------
@@ -134,7 +136,7 @@ class DictionaryQuantizer(FreezableModule):
             If a label is no class (eager mode on a CPU; else codes of -1).
         """
         labels = self._labels(labels)
-        if isinstance(self.quantizer, VQEmbedding):
+        if self._is_drop_in:
             return self.quantizer(z_e_x, labels)
         return squeeze_codes(self.quantizer.encode(_frames(z_e_x), labels=labels))
 
@@ -151,11 +153,11 @@ class DictionaryQuantizer(FreezableModule):
         Returns
         -------
         z_q_x : torch.Tensor
-            (B, D, H, W) with the gradient of the family's value, which goes to
+            (B, D, H, W) with the gradient of the quantizer's value, which goes to
             ``z_e_x``, and that of its loss. NaN where a vector is not finite.
         z_q_x_bar : torch.Tensor
             The same values, with the gradient of ``decode``. With the default that
-            is to the keys. It has none for families that move their codebook by
+            is to the keys. It has none for quantizers that move their codebook by
             averages or by their own loss.
 
         Raises
@@ -164,7 +166,7 @@ class DictionaryQuantizer(FreezableModule):
             As in ``forward``.
         """
         labels = self._labels(labels)
-        if isinstance(self.quantizer, VQEmbedding):
+        if self._is_drop_in:
             return self.quantizer.straight_through(z_e_x, labels)
         out = self.quantizer(_frames(z_e_x), labels=labels)
         bar = out.quantized.detach()
@@ -185,7 +187,7 @@ class DictionaryQuantizer(FreezableModule):
                 "labels (B,), one for each item of the batch; got None. "
                 "activate_class_partitioning=False opens all keys to all"
             )
-        if isinstance(self.quantizer, VQEmbedding):
+        if self._is_drop_in:
             return labels
         whole = labels.reshape(-1).long()
         if eager_on_cpu(labels) and not torch.equal(whole, labels.reshape(-1)):

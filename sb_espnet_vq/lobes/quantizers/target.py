@@ -1,4 +1,4 @@
-"""The target role: labels for masked prediction, as BEST-RQ has them."""
+"""Targets: labels for masked prediction, as BEST-RQ has them."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -10,33 +10,32 @@ from torch import Tensor
 from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
 from sb_espnet_vq.quantizers.learning import FreezableModule
-from sb_espnet_vq.quantizers.random_projection import RandomProjection
-from sb_espnet_vq.registry import build, family_options
+from sb_espnet_vq.registry import build, same_quantizer
+from sb_espnet_vq.toolkit_words import translate
 
 
 class TargetQuantizer(FreezableModule):
     """Any quantizer in the place of SpeechBrain's `RandomProjectionQuantizer`.
 
-    It gives labels and no gradient. Loss terms have no place here: what a family
-    learns by gradient stays at its random start, frozen, and its codes are those of
-    a random code space, as in Chiu et al. 2022, https://arxiv.org/abs/2202.01855,
-    section 3.1. A family whose codebook follows a moving average (`vq`, `rvq`) goes
-    on learning while this module is in training mode, so its labels drift.
+    It gives labels and no gradient. Loss terms are not used: what a quantizer learns
+    by gradient stays at its random start, frozen, and its codes are those of a random
+    code space, as in Chiu et al. 2022, https://arxiv.org/abs/2202.01855, section 3.1.
+    A quantizer whose codebook follows a moving average (`vq`, `rvq`) goes on learning
+    while this module is in training mode, so its labels drift.
 
     Arguments
     ---------
     input_dim : int
         Width of the frames.
     cb_dim : int
-        Width of the code space, for families that have such an option
-        (``code_dim``); others do without.
+        Width of the code space, for quantizers with the option ``code_dim``.
     cb_vocab : int
         Number of labels.
     quantizer : str
         A registered name. The default gives upstream's labels for a seed and has
         upstream's checkpoint keys.
     quantizer_conf : dict, optional
-        Options of the family; they win over what the arguments above say.
+        Options of the quantizer; they override the arguments above.
 
     Raises
     ------
@@ -60,19 +59,19 @@ class TargetQuantizer(FreezableModule):
         quantizer_conf: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        mapped = {
-            "dim": input_dim,
-            "codebook_size": cb_vocab,
-            "code_dim": cb_dim,
+        words = {
+            "input_dim": input_dim,
+            "cb_vocab": cb_vocab,
+            "cb_dim": cb_dim,
             "n_codebooks": 1,  # the labels are those of the first
-            "entropy_weight": 0,  # nobody would see the term
+            "entropy_weight": 0,  # the loss is not used
         }
-        options = family_options(quantizer, mapped, quantizer_conf)
+        options = translate(quantizer, words, quantizer_conf)
         self.quantizer = build(quantizer, **options)
         # Only the parameters: freezing the quantizer would stop moving averages too.
         for parameter in self.quantizer.parameters():
             parameter.requires_grad_(False)
-        if type(self.quantizer) is RandomProjection:
+        if same_quantizer(quantizer, "random_projection"):
             keep_upstream_names(self)
         self._ranks_agree = False
 
@@ -85,7 +84,7 @@ class TargetQuantizer(FreezableModule):
         x : torch.Tensor
             (B, T, input_dim) float.
         mask : torch.Tensor, optional
-            (B, T) bool, True at real frames.
+            (B, T) bool, True at valid frames.
 
         Returns
         -------
@@ -104,11 +103,11 @@ class TargetQuantizer(FreezableModule):
         return self._codes(x, mask)[..., 0].clamp(min=0)
 
     def _codes(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        if self.training and not isinstance(self.quantizer, RandomProjection):
+        if self.training and self.quantizer.learning:
             codes = self.quantizer(x, mask=mask).codes
             if not self.quantizer.draws_codes:
                 return codes
-        # A label is no place for noise.
+        # Labels must not be random.
         return self.quantizer.encode(x, mask=mask)
 
     def _agree_over_ranks(self) -> None:

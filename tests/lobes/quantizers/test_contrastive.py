@@ -117,9 +117,9 @@ def test_usage_of_bsq_is_the_mean_probability_of_each_pattern():
     torch.testing.assert_close(usage, expected)
 
 
-def test_bsq_gives_usage_only_where_it_has_it():
+def test_bsq_gives_probabilities_only_where_it_has_it():
     q = build("bsq", dim=4, entropy_weight=0.0)
-    assert not q.gives_usage
+    assert not q.gives_probabilities
     assert q.forward_with_usage(batch()[..., :4])[1] is None
 
 

@@ -73,7 +73,7 @@ def test_code_dim_is_mapped_where_a_family_has_it_and_conf_wins():
 
 def test_what_nobody_sees_is_not_computed():
     adapter = load("target", "bsq")
-    assert not adapter.quantizer.gives_usage
+    assert not adapter.quantizer.gives_probabilities
     assert "entropy" not in adapter.quantizer(batch()).stats
     for family in ("gumbel", "rvq"):
         assert load("target", family).quantizer.n_codebooks == 1

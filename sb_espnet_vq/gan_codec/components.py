@@ -1,14 +1,15 @@
-"""Each family as a quantizer component of its own, with ESPnet's interface.
+"""Each quantizer as a component with ESPnet's interface.
 
-For code of your own that builds a codec's quantizer; the codecs `vq_soundstream`,
-`vq_encodec` and `vq_dac` take any family by name. Under the launcher each is
+For your own code that builds a codec's quantizer; the codecs `vq_soundstream`,
+`vq_encodec` and `vq_dac` take any quantizer by name. Under the launcher each is
 ``espnet2.gan_codec.NAME`` too.
 """
 
-import inspect
+from inspect import Signature
 from typing import ClassVar
 
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
+from sb_espnet_vq.registry import options_of_class
 
 __all__ = [
     "BSQComponent",
@@ -22,22 +23,23 @@ __all__ = [
 
 
 class _Component(CodecQuantizer):
-    """`CodecQuantizer` whose family is chosen by the class.
+    """`CodecQuantizer` whose quantizer is chosen by the class.
 
     Arguments and errors are those of `CodecQuantizer`, without ``quantizer``.
     """
 
-    family: ClassVar[str]
+    __signature__: ClassVar[Signature]
+    name: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        options = inspect.signature(CodecQuantizer).parameters.values()
+        options = options_of_class(CodecQuantizer).values()
         own = [option for option in options if option.name != "quantizer"]
-        cls.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        cls.__signature__ = Signature(own)
 
     def __init__(self, *args, **options):
-        given = inspect.signature(type(self)).bind(*args, **options).arguments
-        super().__init__(**given, quantizer=self.family)
+        given = self.__signature__.bind(*args, **options).arguments
+        super().__init__(**given, quantizer=self.name)
 
 
 class BSQComponent(_Component):
@@ -51,40 +53,40 @@ class BSQComponent(_Component):
     tensor(0.4000)
     """
 
-    family = "bsq"
+    name = "bsq"
 
 
 class ClassPartitionedComponent(_Component):
     """Keys shared out among classes as a codec's quantizer (all keys are searched)."""
 
-    family = "class_partitioned"
+    name = "class_partitioned"
 
 
 class EntropyVQComponent(_Component):
     """A codebook kept in even use by an entropy term as a codec's quantizer."""
 
-    family = "entropy_vq"
+    name = "entropy_vq"
 
 
 class GumbelComponent(_Component):
     """Gumbel-softmax codes in groups as a codec's quantizer."""
 
-    family = "gumbel"
+    name = "gumbel"
 
 
 class RandomProjectionComponent(_Component):
     """A frozen random projection and codebook as a codec's quantizer."""
 
-    family = "random_projection"
+    name = "random_projection"
 
 
 class RVQComponent(_Component):
     """Residual vector quantization; its state has the keys of ESPnet's own class."""
 
-    family = "rvq"
+    name = "rvq"
 
 
 class VQComponent(_Component):
     """One codebook of moving averages as a codec's quantizer."""
 
-    family = "vq"
+    name = "vq"

@@ -1,4 +1,4 @@
-"""Each family is a quantizer component of its own in ESPnet's group."""
+"""Each quantizer is a component of its own in ESPnet's group."""
 
 import copy
 import inspect
@@ -12,7 +12,7 @@ import torch
 
 from sb_espnet_vq import list_quantizers
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.gan_codec import families
+from sb_espnet_vq.gan_codec import components
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 
 OURS = [each for each in list_quantizers() if not each.startswith("plugin")]
@@ -24,8 +24,8 @@ def component(name):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_family_is_registered_and_is_the_quantizer_of_that_name(name):
-    assert component(name).__name__ in families.__all__
+def test_a_component_is_registered_and_is_the_quantizer_of_that_name(name):
+    assert component(name).__name__ in components.__all__
     torch.manual_seed(0)
     ours = component(name)(16, 16, 2, bins=16, kmeans_init=False).eval()
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def test_a_family_is_registered_and_is_the_quantizer_of_that_name(name):
         assert torch.equal(twin.encode(x, 50), ours.encode(x, 50))
 
 
-def test_the_signature_names_every_option_but_the_family():
+def test_the_signature_names_every_option_but_the_quantizer():
     shown = list(inspect.signature(component("bsq")).parameters)
     known = list(inspect.signature(CodecQuantizer).parameters)
     assert shown == [option for option in known if option != "quantizer"]

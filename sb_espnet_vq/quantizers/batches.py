@@ -1,0 +1,193 @@
+"""From batches to flat frames and back, for every quantizer."""
+
+from abc import ABC, abstractmethod
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.ops.collectives import world_size
+from sb_espnet_vq.ops.devices import tracing
+from sb_espnet_vq.ops.estimators import keep_in_graph
+from sb_espnet_vq.ops.frames import Frames, flat_frames
+from sb_espnet_vq.ops.nearest import tile_rows
+from sb_espnet_vq.ops.usage import code_counts, usage_of_codes, usage_of_counts
+from sb_espnet_vq.quantizers.checks import check_input, check_labels, check_placement
+from sb_espnet_vq.quantizers.learning import LearningModule
+from sb_espnet_vq.quantizers.options import positive_int
+from sb_espnet_vq.quantizers.outputs import Quantized, QuantizerOutput
+from sb_espnet_vq.quantizers.precision import full_precision
+
+# Above this many codes, usage is taken from the codes of one rank, since a count
+# for each code would outweigh the batch.
+_MAX_COUNTED = 2**16
+
+
+class BatchModule(LearningModule, ABC):
+    """Masking, precision, losses and statistics around ``_quantize`` and ``_search``.
+
+    Batches of any leading shape become flat float32 (or float64) frames with autocast
+    off, in which rows that are padding or not finite are zero.
+    """
+
+    dim: int
+    codebook_size: int
+    n_codebooks: int
+    loss_weights: dict[str, float]
+    num_classes: int | None
+    marks_dropped: bool
+
+    @abstractmethod
+    def _quantize(self, frames: Frames) -> Quantized:
+        """Quantize frames for ``forward``; in training, update buffers after.
+
+        With several codebooks, use the first ``frames.n_codebooks``. A quantizer
+        whose own ``forward`` has further options may take them here.
+        """
+
+    @abstractmethod
+    def _search(self, frames: Frames) -> Tensor:
+        """Return the codes (N, K) of frames, changing nothing.
+
+        K is ``frames.n_codebooks`` in a quantizer with several codebooks.
+        """
+
+    def _forward(
+        self, x, mask, labels, n_codebooks=None, **options
+    ) -> tuple[QuantizerOutput, Quantized]:
+        """Do the work of ``forward``; return also what ``_quantize`` returned.
+
+        Its loss terms still carry their graphs, which drop-in classes need; like the
+        loss they are NaN where a frame is not finite.
+        """
+        self._check_input(x, mask, labels)
+        used = self._number_of_codebooks(n_codebooks)
+        with self.updates(x):
+            return self._run(x, mask, labels, used, options)
+
+    def _run(
+        self, x, mask, labels, n_codebooks, options
+    ) -> tuple[QuantizerOutput, Quantized]:
+        shared = self.training and world_size() > 1
+        if shared:
+            self._agree_over_ranks()
+        with full_precision(x):
+            frames, bad = self._frames(x, mask, labels, shared, n_codebooks)
+            found = self._quantize(frames, **options)
+            if found.kept is not None and self.marks_dropped:
+                # The counts are those of all codes, not only of the kept ones.
+                codes = torch.where(found.kept, found.codes, -1)
+                found = found._replace(codes=codes, counts=None)
+            stats = self._usage(frames, found)
+            stats |= {name: term.detach().float() for name, term in found.terms.items()}
+            loss, found = self._loss(found, bad)
+        # A copy for the user, who may write into it: the graph may hold the original.
+        quantized, codes = found.value, found.codes.clone()
+        if not frames.all_valid:
+            nothing = torch.where(bad, torch.nan, 0.0)[:, None]
+            quantized = torch.where(frames.valid[:, None], quantized, nothing)
+            codes = torch.where(frames.valid[:, None], codes, -1)
+        lead = x.shape[:-1]
+        quantized = quantized.to(x.dtype).reshape(*lead, quantized.shape[1])
+        codes = codes.reshape(*lead, codes.shape[1])
+        return QuantizerOutput(quantized, codes, loss, stats), found
+
+    def _encode(self, x, mask, labels, n_codebooks=None) -> Tensor:
+        self._check_input(x, mask, labels)
+        used = self._number_of_codebooks(n_codebooks)
+        with full_precision(x):
+            return self._encode_parts(x, mask, labels, used)
+
+    def _encode_parts(self, x, mask, labels, n_codebooks) -> Tensor:
+        """Encode in halves where there are many frames: memory stays bounded."""
+        lead = x.shape[:-1]
+        if tracing() or lead.numel() <= tile_rows(x, self.dim):
+            frames, _ = self._frames(x, mask, labels, False, n_codebooks)
+            codes = self._search(frames)
+            if not frames.all_valid:
+                codes = torch.where(frames.valid[:, None], codes, -1)
+            return codes.reshape(*lead, codes.shape[-1])
+        axis = lead.index(max(lead))
+        each_labels = _halves(labels, 0) if axis == 0 else (labels, labels)
+        parts = zip(_halves(x, axis), _halves(mask, axis), each_labels, strict=True)
+        return torch.cat(
+            [self._encode_parts(*part, n_codebooks) for part in parts], axis
+        )
+
+    def _frames(
+        self, x, mask, labels, shared: bool, n_codebooks: int | None = None
+    ) -> tuple[Frames, Tensor]:
+        """Return the frames, and which valid ones cannot be quantized."""
+        if self.num_classes is not None and labels is not None:
+            unknown = (labels < 0) | (labels >= self.num_classes)
+            labels = labels.masked_fill(unknown, 0)
+            # On a device this cannot raise: the utterance turns NaN instead.
+            lead = (-1,) + (1,) * (x.dim() - 1)
+            x = torch.where(unknown.view(lead), torch.nan, x)
+        frames = flat_frames(x, mask, labels, shared)
+        frames = frames._replace(
+            n_codebooks=n_codebooks, n_utterances=x.shape[0] if x.dim() > 1 else 1
+        )
+        bad = ~frames.valid
+        return frames, bad if mask is None else bad & mask.reshape(-1)
+
+    def _loss(self, found: Quantized, bad: Tensor) -> tuple[Tensor, Quantized]:
+        # The slice costs nothing and keeps a graph where no term has one.
+        loss = found.value[:1].sum() * 0
+        # A product, not a sum: gradients turn NaN too, which scalers look at.
+        spoilt = torch.ones_like(loss).masked_fill(bad.any(), torch.nan)
+        loss = loss * spoilt
+        terms = {name: term * spoilt for name, term in found.terms.items()}
+        for name, term in terms.items():
+            loss = loss + self.loss_weights[name] * term
+        if self.training and torch.is_grad_enabled() and world_size() > 1:
+            # DDP waits for the gradients of all parameters, also of codebooks that this
+            # call does not use.
+            loss = keep_in_graph(
+                loss, [p for p in self.parameters() if p.requires_grad]
+            )
+        return loss.float(), found._replace(terms=terms)
+
+    @torch.no_grad()
+    def _usage(self, frames: Frames, found: Quantized) -> dict[str, Tensor]:
+        counts = found.counts
+        if counts is None and self.codebook_size > _MAX_COUNTED:
+            perplexity, used = usage_of_codes(found.codes, frames.valid)
+            return {"perplexity": perplexity, "used_codes": used}
+        if counts is None:
+            weight = frames.weight[:, None] * (found.codes >= 0)
+            codes = found.codes.clamp(min=0)
+            counts = frames.total(code_counts(codes, weight, self.codebook_size))
+        perplexity, used = usage_of_counts(counts)
+        return {"perplexity": perplexity, "used_codes": used}
+
+    def _number_of_codebooks(self, n_codebooks: int | None) -> int:
+        if n_codebooks is None:
+            return self.n_codebooks
+        number = positive_int("n_codebooks", n_codebooks)
+        if number > self.n_codebooks:
+            raise ConfigError(
+                f"n_codebooks must be at most {self.n_codebooks}, got {n_codebooks}"
+            )
+        return number
+
+    def _check_input(self, x, mask, labels) -> None:
+        name = type(self).__name__
+        self._check_placement(x=x, mask=mask, labels=labels)
+        check_input(name, self.dim, x, mask)
+        if labels is not None:
+            check_labels(name, self.num_classes, x, labels)
+
+    def _check_placement(self, **tensors) -> None:
+        if not tracing():
+            check_placement(type(self).__name__, self._device(), **tensors)
+
+    def _device(self) -> torch.device | None:
+        """Return the device of the module, None if it has no tensors."""
+        mine = next(chain(self.parameters(), self.buffers()), None)
+        return None if mine is None else mine.device
+
+
+def _halves(x: Tensor | None, axis: int) -> tuple[Tensor | None, ...]:
+    return (None, None) if x is None else x.tensor_split(2, axis)
