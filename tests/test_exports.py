@@ -16,7 +16,9 @@ BUILT_IN = [
 ]
 
 
-@pytest.mark.parametrize("package", [sb_espnet_vq, quantizers], ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "package", [sb_espnet_vq, quantizers], ids=lambda p: p.__name__
+)
 def test_every_registered_class_is_exported(package):
     registered = {entry.load() for entry in BUILT_IN}
     exported = {getattr(package, name) for name in package.__all__}
@@ -26,7 +28,9 @@ def test_every_registered_class_is_exported(package):
     assert found == registered | {sb_espnet_vq.Quantizer}
 
 
-@pytest.mark.parametrize("package", [sb_espnet_vq, quantizers], ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "package", [sb_espnet_vq, quantizers], ids=lambda p: p.__name__
+)
 def test_dir_lists_the_exports_and_unknown_names_are_refused(package):
     assert set(package.__all__) <= set(dir(package))
     with pytest.raises(AttributeError, match="has no attribute 'NoQuantizer'"):
