@@ -32,6 +32,29 @@ def test_readme_python_runs():
     assert torch.equal(scope["q"].decode(scope["q"].encode(scope["x"])), out.quantized)
 
 
+def test_python_of_the_first_page_runs():
+    (code,) = blocks(ROOT / "docs/index.md", "python")
+    scope: dict = {}
+    exec(code, scope)
+    assert scope["codes"].shape == (4, 150, 8)
+
+
+@pytest.mark.parametrize("page", ["choosing.md", "recipes.md"])
+def test_numbers_of_an_overview_stand_where_they_were_measured(page):
+    measured = [ROOT / "docs" / f"{name}.md" for name in _MEASURED]
+    measured += ROOT.glob("recipes/*/README.md")
+    known = set().union(*map(_numbers, measured))
+    assert len(_numbers(ROOT / "docs" / page)) > 15
+    assert _numbers(ROOT / "docs" / page) <= known
+
+
+_MEASURED = ("speechbrain", "benchmarks", "contract")
+
+
+def _numbers(page: Path) -> set[str]:
+    return set(re.findall(r"\d+\.\d+|\d{2,}", page.read_text()))
+
+
 def test_readme_yaml_loads():
     sizes = "p_input: 20\ncb_dim: 4\ncb_vocab: 16\n"
     *speechbrain, espnet = blocks(ROOT / "README.md", "yaml")
