@@ -14,35 +14,51 @@ torch.Size([2, 50, 16])
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sb_espnet_vq import quantizers
 from sb_espnet_vq.errors import ConfigError, ShapeError
 
 if TYPE_CHECKING:
-    from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput
+    from sb_espnet_vq.quantizers import (
+        BSQ,
+        RVQ,
+        VQ,
+        ClassPartitionedVQ,
+        EntropyVQ,
+        GumbelVQ,
+        Quantizer,
+        QuantizerOutput,
+        RandomProjection,
+    )
     from sb_espnet_vq.registry import build, list_quantizers
 
 __all__ = [
+    "BSQ",
+    "ClassPartitionedVQ",
     "ConfigError",
+    "EntropyVQ",
+    "GumbelVQ",
     "Quantizer",
     "QuantizerOutput",
+    "RVQ",
+    "RandomProjection",
     "ShapeError",
+    "VQ",
     "build",
     "list_quantizers",
 ]
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Quantizer": "quantizers.base",
-    "QuantizerOutput": "quantizers.base",
-    "build": "registry",
-    "list_quantizers": "registry",
-}
+_REGISTRY = {"build", "list_quantizers"}
 
 
 def __getattr__(name: str):
-    # torch takes seconds to import, which `sbvq --help` should not cost.
-    if name not in _HOMES:
+    # Importing torch takes seconds, which `sbvq --help` should not cost.
+    if name in quantizers.__all__:
+        value = getattr(quantizers, name)
+    elif name in _REGISTRY:
+        value = getattr(import_module(f"{__name__}.registry"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

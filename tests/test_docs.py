@@ -16,7 +16,7 @@ from sb_espnet_vq.gan_codec.codecs import CODECS
 
 ROOT = Path(__file__).parents[1]
 DEVIATIONS = ROOT / "docs" / "deviations.md"
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -32,13 +32,39 @@ def test_readme_python_runs():
     assert torch.equal(scope["q"].decode(scope["q"].encode(scope["x"])), out.quantized)
 
 
+def test_python_of_the_first_page_runs():
+    (code,) = blocks(ROOT / "docs/index.md", "python")
+    scope: dict = {}
+    exec(code, scope)
+    assert scope["codes"].shape == (4, 150, 8)
+
+
+@pytest.mark.parametrize("page", ["choosing.md", "recipes.md"])
+def test_numbers_of_an_overview_stand_where_they_were_measured(page):
+    measured = [ROOT / "docs" / f"{name}.md" for name in _MEASURED]
+    measured += ROOT.glob("recipes/*/README.md")
+    known = set().union(*map(_numbers, measured))
+    assert len(_numbers(ROOT / "docs" / page)) > 15
+    assert _numbers(ROOT / "docs" / page) <= known
+
+
+_MEASURED = ("speechbrain", "benchmarks", "contract")
+
+
+def _numbers(page: Path) -> set[str]:
+    return set(re.findall(r"\d+\.\d+|\d{2,}", page.read_text()))
+
+
 def test_readme_yaml_loads():
     sizes = "p_input: 20\ncb_dim: 4\ncb_vocab: 16\n"
-    found = blocks(ROOT / "README.md", "yaml")
-    assert len(found) == 2
-    for yaml in found:
+    *speechbrain, espnet = blocks(ROOT / "README.md", "yaml")
+    assert len(speechbrain) == 2
+    for yaml in speechbrain:
         quantizer = load_hyperpyyaml(io.StringIO(sizes + yaml))["Quantizer"]
         assert quantizer(torch.randn(1, 5, 20)).shape == (1, 5)
+    config = safe_load(espnet)
+    codec = CODECS[config["codec"]](**config["codec_conf"])
+    assert codec.generator.quantizer.vq.loss_weights == {"entropy": 0.05}
 
 
 def test_yaml_of_the_espnet_page_builds():
@@ -50,12 +76,35 @@ def test_yaml_of_the_espnet_page_builds():
 
 def test_yaml_of_the_speechbrain_page_builds():
     sizes = "extractor_dim: 16\nfinal_dim: 8\n"
-    wav2vec2, piq = blocks(ROOT / "docs/speechbrain.md", "yaml")
+    drop_in, adapter, wav2vec2, piq = blocks(ROOT / "docs/speechbrain.md", "yaml")
+    for yaml in (drop_in, adapter):
+        quantizer = load_hyperpyyaml(io.StringIO(yaml))["Quantizer"]
+        assert quantizer(torch.randn(2, 5, 320)).shape == (2, 5)
     target = load_hyperpyyaml(io.StringIO(sizes + wav2vec2))["target_quantiser"]
     assert target.quantiser.quantizer.loss_weights["commitment"] == 1.0
     assert target(torch.randn(2, 5, 16))[0].shape == (2, 5, 8)
     psi = load_hyperpyyaml(io.StringIO(piq))["psi_model"]
     assert type(psi.codebook.quantizer).__name__ == "VQ"
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_package():
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    quoted = re.findall(r"^\*Message\*: `([^`]+)`", page, re.M)
+    assert len(quoted) > 5
+    texts = " ".join(_texts())
+    for message in quoted:
+        assert message in texts, message
+
+
+def _texts() -> list[str]:
+    """Return every string of the package, with what is put into it left out."""
+    found = []
+    for path in (ROOT / "sb_espnet_vq").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [p.value for p in parts if isinstance(p, ast.Constant)]
+            found += ["".join(text for text in texts if isinstance(text, str))]
+    return found
 
 
 def test_example_of_the_export_page_runs(tmp_path, monkeypatch):

@@ -112,6 +112,7 @@ def test_setup_cfg_lists_every_package():
         ("all", "espnet"),
         ("all", "recipes"),
         ("test", "all"),
+        ("test", "docs"),
     ],
 )
 def test_extras_that_include_others_repeat_them(extra, included):

@@ -1,4 +1,4 @@
-"""``sbvq show NAME``: one family, recipe or configuration."""
+"""``sbvq show NAME``: a quantizer, a recipe or a configuration."""
 
 import argparse
 import inspect
@@ -7,14 +7,14 @@ import re
 from sb_espnet_vq import _resources
 from sb_espnet_vq.errors import ConfigError
 
-HELP = "describe a family or recipe, or print its hparams"
+HELP = "describe a quantizer or a recipe, or print hparams"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
         "name",
-        help="a family (rvq), a recipe (best_rq) or a configuration (best_rq/fsdd)",
+        help="a quantizer (rvq), a recipe (best_rq) or a configuration (best_rq/fsdd)",
     )
 
 
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
     elif recipe.lower().replace("-", "_") in _resources.list_recipes():
         print(_recipe_page(_resources.find_recipe(recipe)))
     else:
-        print(_family_page(args.name))
+        print(_quantizer_page(args.name))
     return 0
 
 
@@ -40,23 +40,27 @@ def _recipe_page(recipe: _resources.Recipe) -> str:
     return "\n".join(lines)
 
 
-def _family_page(name: str) -> str:
+def _quantizer_page(name: str) -> str:
+    # These need torch, which the other pages can do without.
+    from sb_espnet_vq.cli import uses
     from sb_espnet_vq.registry import find_quantizer, list_quantizers, quantizer_options
 
     if name not in list_quantizers():
         raise ConfigError(
-            f"{name!r} is no family, recipe or configuration. Families: "
+            f"{name!r} is no quantizer, recipe or configuration. Quantizers: "
             f"{', '.join(list_quantizers())}. Recipes: "
             f"{', '.join(_resources.list_recipes())}"
         )
-    family, options = find_quantizer(name), quantizer_options(name)
-    doc = inspect.getdoc(family) or ""
+    quantizer, options = find_quantizer(name), quantizer_options(name)
+    doc = inspect.getdoc(quantizer) or ""
     text, _, rest = doc.partition("\nArguments\n")
-    lines = [f"{name}: {family.__module__}.{family.__qualname__}", "", text.strip(), ""]
+    path = f"{quantizer.__module__}.{quantizer.__qualname__}"
+    lines = [f"{name}: {path}", "", text.strip(), ""]
     lines += ["Options", "-------"]
     for option in options.values():
         lines += [_option_line(option), *_option_text(rest, option.name)]
-    return "\n".join([*lines, "", *_yaml_example(family, options)])
+    lines += ["", *_yaml_example(path, options), "", *uses.describe(name)]
+    return "\n".join(lines).rstrip()
 
 
 def _option_line(option: inspect.Parameter) -> str:
@@ -71,9 +75,15 @@ def _option_text(doc: str, option: str) -> list[str]:
     return [f"    {line.strip()}" for line in found[1].splitlines()] if found else []
 
 
-def _yaml_example(family: type, options: dict) -> list[str]:
-    needed = [o.name for o in options.values() if o.default is o.empty]
+def _yaml_example(path: str, options: dict) -> list[str]:
+    # The sizes always: a default may depend on the width of the frames.
     sizes = {"dim": 256, "codebook_size": 1024}
-    lines = ["In YAML", "-------"]
-    lines += [f"quantizer: !new:{family.__module__}.{family.__qualname__}"]
-    return lines + [f"    {name}: {sizes.get(name, '...')}" for name in needed]
+    needed = [o.name for o in options.values() if o.default is o.empty]
+    names = dict.fromkeys([*needed, *(name for name in sizes if name in options)])
+    lines = [
+        "In YAML",
+        "-------",
+        "# by itself, as a module",
+        f"quantizer: !new:{path}",
+    ]
+    return lines + [f"    {name}: {sizes.get(name, '...')}" for name in names]

@@ -80,10 +80,21 @@ class RVQ(Quantizer):
     code_dim : int, optional
         Width of the codebooks; learnt projections lead in and out of each level
         where it differs from ``dim``. Default: ``dim``.
-    decay, commitment_weight, kmeans_init, kmeans_iters, threshold_ema_dead_code
-        As in `VQ`.
+    decay : float
+        Decay of the moving averages, in [0, 1].
+    commitment_weight : float
+        Weight of the mean squared distance of each level's input to its (fixed)
+        codebook vector, averaged over levels.
+    kmeans_init : bool
+        Initialize each codebook by k-means over the first training batch.
+    kmeans_iters : int
+        Iterations of k-means.
+    threshold_ema_dead_code : float
+        Replace codes that represent fewer frames per batch than this, on average
+        over batches, and fewer than a tenth of the mean code. 0 turns it off.
     frozen : bool
-        As in `VQ`; this also freezes the projections.
+        No updates in training, of codebooks or projections; gradients still reach
+        the frames.
 
     Raises
     ------

@@ -23,16 +23,16 @@ class VQ(Quantizer):
     codebook_size : int
         Number of codes.
     decay : float
-        Of the moving averages, in [0, 1].
+        Decay of the moving averages, in [0, 1].
     commitment_weight : float
         Weight of the mean squared distance of frames to their (fixed) codes.
     kmeans_init : bool
-        Start from k-means over the first training batch.
+        Initialize the codebook by k-means over the first training batch.
     kmeans_iters : int
-        Rounds of it.
+        Iterations of k-means.
     threshold_ema_dead_code : float
-        Revive codes that serve fewer frames a batch than this, on average over
-        batches, and fewer than a tenth of the mean code. 0 turns it off.
+        Replace codes that represent fewer frames per batch than this, on average
+        over batches, and fewer than a tenth of the mean code. 0 turns it off.
     frozen : bool
         No updates in training; gradients still reach the frames.
 

@@ -1,0 +1,48 @@
+"""Every quantizer class can be imported from the package, and torch loads late."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+import sb_espnet_vq
+from sb_espnet_vq import quantizers, registry
+
+BUILT_IN = [
+    entry
+    for entry in entry_points(group=registry.GROUP)
+    if entry.value.startswith("sb_espnet_vq.")
+]
+
+
+@pytest.mark.parametrize(
+    "package", [sb_espnet_vq, quantizers], ids=lambda p: p.__name__
+)
+def test_every_registered_class_is_exported(package):
+    registered = {entry.load() for entry in BUILT_IN}
+    exported = {getattr(package, name) for name in package.__all__}
+    classes = {item for item in exported if isinstance(item, type)}
+    found = {each for each in classes if issubclass(each, sb_espnet_vq.Quantizer)}
+    assert len(registered) >= 7
+    assert found == registered | {sb_espnet_vq.Quantizer}
+
+
+@pytest.mark.parametrize(
+    "package", [sb_espnet_vq, quantizers], ids=lambda p: p.__name__
+)
+def test_dir_lists_the_exports_and_unknown_names_are_refused(package):
+    assert set(package.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match="has no attribute 'NoQuantizer'"):
+        package.NoQuantizer  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["sb_espnet_vq", "sb_espnet_vq.quantizers"])
+def test_importing_loads_no_torch_until_a_class_is_used(module):
+    code = (
+        f"import sys, {module}\n"
+        "assert 'torch' not in sys.modules\n"
+        f"from {module} import VQ\n"
+        "assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
