@@ -82,7 +82,7 @@ class LateStep(GumbelVQ):
         (HiddenTable, "flags", "has_table is False"),
         (TableOfNothing, "flags", "has_table is True"),
         (AllCodebooks, "uses_the_first_codebooks", "codes of 1 codebooks|encode of 1"),
-        (AnyNumber, "refuses_other_numbers_of_codebooks", "was not refused"),
+        (AnyNumber, "refuses_other_numbers_of_codebooks", "ConfigError naming"),
         (NoProbabilities, "probabilities_of_codes", "usage is None"),
         (OffsetDecode, "codebook_vectors_add_up", "sum of codebook vectors"),
         (LateStep, "steps_of_a_schedule", "the temperature is"),

@@ -1,4 +1,4 @@
-"""The contract of quantizers as checks that anyone can run on a registered family.
+"""The contract of quantizers as checks that anyone can run on a registered quantizer.
 
 With pytest, from another package::
 
@@ -7,13 +7,13 @@ With pytest, from another package::
 
     @pytest.mark.parametrize("check", testing.list_checks(), ids=str)
     def test_contract(check):
-        if reason := testing.known_exception("my_family", check.name):
+        if reason := testing.known_exception("my_quantizer", check.name):
             pytest.xfail(reason)
-        check("my_family")
+        check("my_quantizer")
 
-or on the command line: ``sbvq check my_family``.
+or on the command line: ``sbvq check my_quantizer``.
 
-A family is built with ``dim=8, codebook_size=16``, or with what its class offers
+A quantizer is built with ``dim=8, codebook_size=16``, or with what its class offers
 as ``contract_options`` (a dict, or a classmethod that returns one). Where training
 draws codes at random it says so by ``draws_codes = True``, and is then not asked
 for the same codes twice. What it cannot keep it lists in ``contract_exceptions``, a

@@ -10,6 +10,7 @@ from sb_espnet_vq.testing.helpers import (
     labels_for,
     make,
     make_started,
+    refused,
     same_state,
     state_of,
 )
@@ -20,11 +21,11 @@ from sb_espnet_vq.testing.registry import contract_check
 def refuses_wrong_options(name, options):
     """An unknown option, or a size that is no positive integer, is a ConfigError."""
     small = {**contract_options(name), **options}
-    _refused(lambda: sb_espnet_vq.build(name, **small, no_such=1), "no_such")
+    refused(lambda: sb_espnet_vq.build(name, **small, no_such=1), "no_such")
     for option in ("dim", "codebook_size"):
         for value in (0, -3, 2.5, "8", True):
             wrong = {**small, option: value}
-            error = _refused(lambda w=wrong: sb_espnet_vq.build(name, **w), repr(value))
+            error = refused(lambda w=wrong: sb_espnet_vq.build(name, **w), repr(value))
             assert option in str(error), f"the error does not name {option}: {error}"
 
 
@@ -83,7 +84,7 @@ def refuses_wrong_labels(name, options):
 
 @contract_check
 def refuses_labels_out_of_range(name, options):
-    """A label that names no class raises; families without classes ignore labels."""
+    """A label that names no class raises; quantizers without classes ignore labels."""
     q = make(name, options)
     x, far = frames(q, 2, 5), torch.tensor([0, 10**6])
     if q.num_classes is None:
@@ -110,7 +111,7 @@ def refuses_wrong_codes(name, options):
         ([[0] * k], ("list",)),
     ]
     for codes, needs in cases:
-        _refused(lambda c=codes: q.decode(c), *needs, kind=sb_espnet_vq.ShapeError)
+        refused(lambda c=codes: q.decode(c), *needs, kind=sb_espnet_vq.ShapeError)
     for code in (-2, q.codebook_size):
         codes = torch.zeros(2, 5, k, dtype=torch.int64)
         codes[1, 3, k - 1] = code
@@ -120,7 +121,7 @@ def refuses_wrong_codes(name, options):
             # The largest value of an unsigned dtype may mean -1.
             if limits.min <= code < limits.max:
                 stored = codes.to(dtype)
-                _refused(lambda c=stored: q.decode(c), *needs, kind=ValueError)
+                refused(lambda c=stored: q.decode(c), *needs, kind=ValueError)
 
 
 @contract_check
@@ -140,11 +141,11 @@ def refuses_wrong_placement(name, options):
         _forward_and_encode_refuse(q, ("labels", "meta", "cpu"), x, labels=labels)
     shape_error = sb_espnet_vq.ShapeError
     sparse = codes.to_sparse()
-    _refused(lambda: q.decode(sparse), "codes", "dense", kind=shape_error)
+    refused(lambda: q.decode(sparse), "codes", "dense", kind=shape_error)
     if any(True for _ in (*q.parameters(), *q.buffers())):
         _forward_and_encode_refuse(q, ("x", "meta", "cpu"), x.to("meta"))
         away = codes.to("meta")
-        _refused(lambda: q.decode(away), "codes", "meta", kind=shape_error)
+        refused(lambda: q.decode(away), "codes", "meta", kind=shape_error)
 
 
 @contract_check
@@ -165,19 +166,5 @@ def written_exceptions(name, options):
 def _forward_and_encode_refuse(q, needs, x, kind=sb_espnet_vq.ShapeError, **given):
     for call in (q.train(), q.encode):
         before = state_of(q)
-        _refused(lambda call=call: call(x, **given), *needs, kind=kind)
+        refused(lambda call=call: call(x, **given), *needs, kind=kind)
         same_state(q, before, "after a refused input")
-
-
-def _refused(call, *needs, kind=sb_espnet_vq.ConfigError):
-    try:
-        call()
-    except Exception as error:
-        assert isinstance(error, kind), (
-            f"expected a {kind.__name__} naming {' and '.join(needs)}, "
-            f"got {type(error).__name__}: {error}"
-        )
-        for need in needs:
-            assert need in str(error), f"the error does not name {need!r}: {error}"
-        return error
-    raise AssertionError(f"expected a {kind.__name__} naming {needs[0]}, got none")

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput
 from sb_espnet_vq.registry import build, find_quantizer
 
@@ -19,20 +20,20 @@ INTEGERS = (
 
 
 def contract_options(name: str) -> dict:
-    """Return the small options that a family wants to be checked with."""
+    """Return the small options that a quantizer wants to be checked with."""
     offered = getattr(find_quantizer(name), "contract_options", {})
     offered = offered() if callable(offered) else offered
     return {"dim": 8, "codebook_size": 16, **offered}
 
 
 def make(name: str, options: dict, seed: int = 0) -> Quantizer:
-    """Build a family from a seed."""
+    """Build a quantizer from a seed."""
     torch.manual_seed(seed)
     return build(name, **{**contract_options(name), **options})
 
 
 def make_started(name: str, options: dict, seed: int = 0) -> Quantizer:
-    """Build a family and train it for two steps, so that all its state is in use."""
+    """Build a quantizer and train it for two steps, so that all its state is in use."""
     q = make(name, options, seed)
     for step in range(2):
         train(q, frames(q, 3, 40, seed=100 + step))
@@ -54,7 +55,7 @@ def some_mask(batch: int, time: int) -> Tensor:
 
 
 def labels_for(q: Quantizer, batch: int) -> Tensor | None:
-    """Return labels (batch,) where the family uses them."""
+    """Return labels (batch,) if the quantizer uses them."""
     classes = q.num_classes
     return None if classes is None else torch.arange(batch) % classes
 
@@ -136,6 +137,21 @@ def same_tensors(got: dict, expected: dict, what: str) -> None:
 def same_state(q: Quantizer, expected: dict[str, Tensor], what: str) -> None:
     """Assert that parameters and buffers are as in a copy taken before."""
     same_tensors(state_of(q), expected, f"{what}, state")
+
+
+def refused(call, *needs, kind=ConfigError):
+    """Assert that a call raises an error of a kind that names all of ``needs``."""
+    try:
+        call()
+    except Exception as error:
+        assert isinstance(error, kind), (
+            f"expected a {kind.__name__} naming {' and '.join(needs)}, "
+            f"got {type(error).__name__}: {error}"
+        )
+        for need in needs:
+            assert need in str(error), f"the error does not name {need!r}: {error}"
+        return error
+    raise AssertionError(f"expected a {kind.__name__} naming {needs[0]}, got none")
 
 
 def _same_kind(got: Tensor, expected: Tensor, what: str) -> None:

@@ -1,4 +1,4 @@
-"""What a check is, and which exceptions a family declares."""
+"""What a check is, and which exceptions a quantizer declares."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from sb_espnet_vq.registry import find_quantizer
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of the contract, to be called with the name of a family.
+    """One promise of the contract, to be called with the name of a quantizer.
 
     Arguments
     ---------
@@ -24,7 +24,7 @@ class Check:
     doc : str
         The promise in one line.
     run : callable
-        Takes the family's name and options.
+        Takes the quantizer's name and options.
     slow : bool
         Starts processes or compiles: seconds rather than milliseconds.
     needs : tuple of str
@@ -38,14 +38,14 @@ class Check:
     needs: tuple[str, ...] = ()
 
     def __call__(self, name: str, **options) -> None:
-        """Put a registered family through the check.
+        """Put a registered quantizer through the check.
 
         Arguments
         ---------
         name : str
             A name of ``list_quantizers()``.
         **options
-            Replace or add to the options that the family is built with.
+            Replace or add to the options that the quantizer is built with.
 
         Raises
         ------
@@ -102,7 +102,7 @@ def all_checks(modules: tuple[ModuleType, ...]) -> list[Check]:
 
 
 def known_exception(name: str, check_name: str) -> str | None:
-    """Return the family's written reason for not keeping a promise, if it has one.
+    """Return the written reason for not keeping a promise, if it has one.
 
     Arguments
     ---------
