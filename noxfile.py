@@ -17,6 +17,7 @@ CORE = (
     "sb_espnet_vq/testing",
     "tests/ops",
     "tests/test_contract.py",
+    "tests/test_exports.py",
     "tests/test_layers.py",
     "tests/test_quantizers.py",
     "tests/test_registry.py",
