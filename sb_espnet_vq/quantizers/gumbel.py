@@ -1,6 +1,7 @@
 """`gumbel`: codes drawn by the Gumbel-softmax, in groups."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,8 @@ from sb_espnet_vq.quantizers.precision import project, table_dtype
 from sb_espnet_vq.quantizers.several import SeveralCodebooks
 
 
-class GumbelVQ(SeveralCodebooks):
-    """Gumbel-softmax quantizer with product codebooks.
+class GumbelGroups(SeveralCodebooks):
+    """Gumbel-softmax over groups of entries, at a temperature that the caller sets.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation
     1: a linear layer gives each frame logits over the entries of each group; in
@@ -28,63 +29,54 @@ class GumbelVQ(SeveralCodebooks):
     https://arxiv.org/abs/1611.01144), in eval the likeliest is taken. The chosen
     entries of all groups, side by side, are the value. It has no loss of its own.
 
+    The codes are the likeliest ones, in training too, and `forward_with_usage` gives
+    the mean probabilities: the diversity loss of wav2vec 2.0 needs both.
+
     Arguments
     ---------
     dim : int
-        Width of the frames.
+        Width of the frames that go in.
     codebook_size : int
         Entries in each group.
     n_codebooks : int
-        Number of groups. Where it does not divide ``dim``, a learnt projection
+        Number of groups.
+    out_dim : int
+        Width of the value. If ``n_codebooks`` does not divide it, a learnt projection
         leads out.
     temperature : tuple of float
-        (start, stop, decay): training forward number s, counted from 0, runs at
-        max(start * decay**s, stop).
-    frozen : bool
-        No updates in training, and a constant temperature; codes are still sampled
-        and gradients still reach the frames.
+        (start, stop, decay), see `update_temp`.
 
     Raises
     ------
     ConfigError
         If an option is out of range.
 
-    Buffers
-    -------
-    step : () int64, training forwards that had a frame.
-
     Example
     -------
     >>> import torch
-    >>> q = GumbelVQ(dim=8, codebook_size=16, n_codebooks=2)
-    >>> q(torch.randn(2, 100, 8)).codes.shape
-    torch.Size([2, 100, 2])
-    >>> q.step
-    tensor(1)
+    >>> q = GumbelGroups(8, 16, 2, 6, (2.0, 0.5, 0.999))
+    >>> out, usage = q.forward_with_usage(torch.randn(2, 100, 8))
+    >>> out.quantized.shape, out.codes.shape, usage.shape
+    (torch.Size([2, 100, 6]), torch.Size([2, 100, 2]), torch.Size([2, 16]))
     """
 
     draws_codes = True
+    gives_usage = True
 
-    step: Tensor
     held: Tensor | None
     project_out: nn.Module
 
     def __init__(
         self,
         dim: int,
-        codebook_size: int = 320,
-        n_codebooks: int = 2,
-        temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995),
-        frozen: bool = False,
+        codebook_size: int,
+        n_codebooks: int,
+        out_dim: int,
+        temperature: tuple[float, float, float],
     ):
         super().__init__(dim, codebook_size, n_codebooks)
-        self._build(dim, temperature)
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        if true_or_false("frozen", frozen):
-            self.requires_grad_(False)
-
-    def _build(self, out_dim: int, temperature: tuple[float, float, float]) -> None:
         self.max_temp, self.min_temp, self.temp_decay = _schedule(temperature)
+        self._temperature = self.max_temp
         n_entries = self.n_codebooks * self.codebook_size
         width = -(-out_dim // self.n_codebooks)
         # Drawn in upstream's order, so that a seed gives upstream's weights.
@@ -102,29 +94,18 @@ class GumbelVQ(SeveralCodebooks):
         )
 
     def update_temp(self, step: int) -> None:
-        """Set the number of training forwards done, which sets the temperature.
+        """Set the temperature of training step ``step``, which then stays.
 
         Arguments
         ---------
         step : int
-            At least 0.
-
-        Raises
-        ------
-        ConfigError
-            If it is less.
+            It becomes max(start * decay**step, stop).
         """
-        if step < 0:
-            raise ConfigError(f"step must be at least 0, got {step}")
-        self.step.fill_(step)
+        self._temperature = max(self.max_temp * self.temp_decay**step, self.min_temp)
 
     def temperature(self) -> Tensor | float:
-        """Return the temperature of the next training forward, a scalar tensor."""
-        # Only the step is a tensor: a copy of a number to a device would wait for it.
-        # The logarithm is Python's: rounded to float32, a decay this close to 1
-        # would be off by its own distance from 1 over some hundred thousand steps.
-        decay = (self.step.float() * math.log(self.temp_decay)).exp()
-        return (self.max_temp * decay).clamp(min=self.min_temp)
+        """Return the temperature of the next training forward."""
+        return self._temperature
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits (N, n_codebooks, codebook_size) of frames (N, dim)."""
@@ -161,13 +142,16 @@ class GumbelVQ(SeveralCodebooks):
         self.held = entries
 
     def _quantize(self, frames: Frames, levels: int | None = None) -> Quantized:
-        if not self.training:
-            codes = self._search(frames, levels)
-            return Quantized(self._decode(codes), codes, {})
-        drawn = self.draw(frames.x, levels)
-        if self.learning:
-            self.step.add_(frames.n_valid > 0)
-        return Quantized(self._outward(drawn.entries), drawn.codes, {})
+        if self.training:
+            drawn = self.draw(frames.x, levels, frames.weight)
+            codes, probs = cast(Tensor, drawn.likeliest), cast(Tensor, drawn.probs)
+            value = self._outward(drawn.entries)
+            return Quantized(value, codes, {}, usage=frames.mean_of_sum(probs))
+        logits = self.logits(frames.x)[:, :levels]
+        codes = logits.argmax(-1)
+        probs = frames.weight @ logits.softmax(-1).flatten(1)
+        usage = frames.mean_of_sum(probs.view(logits.shape[1:]))
+        return Quantized(self._decode(codes), codes, {}, usage=usage)
 
     def _search(self, frames: Frames, levels: int | None = None) -> Tensor:
         x = frames.x.detach()
@@ -191,6 +175,100 @@ class GumbelVQ(SeveralCodebooks):
         if missing:
             entries = F.pad(entries, (0, 0, 0, missing))
         return project(self.project_out, entries.flatten(1))
+
+
+class GumbelVQ(GumbelGroups):
+    """Gumbel-softmax quantizer with product codebooks.
+
+    Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation 1,
+    as in `GumbelGroups`. The codes in training are those of the drawn entries, and the
+    temperature follows the number of training forwards.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    codebook_size : int
+        Entries in each group.
+    n_codebooks : int
+        Number of groups. Where it does not divide ``dim``, a learnt projection
+        leads out.
+    temperature : tuple of float
+        (start, stop, decay): training forward number s, counted from 0, runs at
+        max(start * decay**s, stop).
+    frozen : bool
+        No updates in training, and a constant temperature; codes are still sampled
+        and gradients still reach the frames.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Buffers
+    -------
+    step : () int64, training forwards that had a frame.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = GumbelVQ(dim=8, codebook_size=16, n_codebooks=2)
+    >>> q(torch.randn(2, 100, 8)).codes.shape
+    torch.Size([2, 100, 2])
+    >>> q.step
+    tensor(1)
+    """
+
+    gives_usage = False
+
+    step: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int = 320,
+        n_codebooks: int = 2,
+        temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995),
+        frozen: bool = False,
+    ):
+        super().__init__(dim, codebook_size, n_codebooks, dim, temperature)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        if true_or_false("frozen", frozen):
+            self.requires_grad_(False)
+
+    def update_temp(self, step: int) -> None:
+        """Set the number of training forwards done, which sets the temperature.
+
+        Arguments
+        ---------
+        step : int
+            At least 0.
+
+        Raises
+        ------
+        ConfigError
+            If it is less.
+        """
+        if step < 0:
+            raise ConfigError(f"step must be at least 0, got {step}")
+        self.step.fill_(step)
+
+    def temperature(self) -> Tensor | float:
+        """Return the temperature of the next training forward, a scalar tensor."""
+        # Only the step is a tensor: a copy of a number to a device would wait for it.
+        # The logarithm is Python's: rounded to float32, a decay this close to 1
+        # would be off by its own distance from 1 over some hundred thousand steps.
+        decay = (self.step.float() * math.log(self.temp_decay)).exp()
+        return (self.max_temp * decay).clamp(min=self.min_temp)
+
+    def _quantize(self, frames: Frames, levels: int | None = None) -> Quantized:
+        if not self.training:
+            codes = self._search(frames, levels)
+            return Quantized(self._decode(codes), codes, {})
+        drawn = self.draw(frames.x, levels)
+        if self.learning:
+            self.step.add_(frames.n_valid > 0)
+        return Quantized(self._outward(drawn.entries), drawn.codes, {})
 
 
 def _schedule(temperature) -> tuple[float, float, float]:
