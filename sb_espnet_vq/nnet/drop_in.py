@@ -12,8 +12,8 @@ from sb_espnet_vq.quantizers.learning import FreezableModule
 class DropIn(FreezableModule):
     """Holds a quantizer, whose state has the keys of the replaced class.
 
-    A subclass translates the arguments and results. Members of the quantizer that the
-    replaced class lacks are those of ``quantizer``.
+    A subclass translates arguments and results. It has a property for each parameter,
+    buffer or layer of the replaced class; an assignment to one goes to the quantizer.
 
     Arguments
     ---------
@@ -27,6 +27,15 @@ class DropIn(FreezableModule):
         super().__init__()
         self.quantizer = quantizer
         keep_upstream_names(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch would register a module under the name of the property, to no effect.
+        is_property = isinstance(getattr(type(self), name, None), property)
+        owner = self.quantizer if is_property else self
+        if owner is not self and hasattr(owner, name):
+            setattr(owner, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def encode(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """Return the codes (..., K) of a batch, as `Quantizer.encode` does."""

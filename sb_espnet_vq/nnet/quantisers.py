@@ -96,6 +96,10 @@ class GumbelVectorQuantizer(DropIn):
         """Temperature of the next training forward."""
         return self.quantizer.temperature()
 
+    @curr_temp.setter
+    def curr_temp(self, temperature: float) -> None:
+        self.quantizer.set_temperature(temperature)
+
     @property
     def codebook_size(self) -> int:
         """Entries in each group."""
@@ -103,7 +107,7 @@ class GumbelVectorQuantizer(DropIn):
 
     def update_temp(self, steps: int) -> None:
         """Set the temperature for training step ``steps``."""
-        self.quantizer.update_temp(steps)
+        self.curr_temp = max(self.max_temp * self.temp_decay**steps, self.min_temp)
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> dict:
         """Quantize a batch.

@@ -44,7 +44,8 @@ class GumbelGroups(SeveralCodebooks):
         Width of the value. If ``n_codebooks`` does not divide it, a learnt projection
         leads out.
     temperature : tuple of float
-        (start, stop, decay), see `update_temp`.
+        (start, stop, decay) of the caller's schedule; the first applies until
+        `set_temperature` is called.
 
     Raises
     ------
@@ -93,15 +94,9 @@ class GumbelGroups(SeveralCodebooks):
             else nn.Linear(width * self.n_codebooks, out_dim, bias=False)
         )
 
-    def update_temp(self, step: int) -> None:
-        """Set the temperature of training step ``step``, which then stays.
-
-        Arguments
-        ---------
-        step : int
-            It becomes max(start * decay**step, stop).
-        """
-        self._temperature = max(self.max_temp * self.temp_decay**step, self.min_temp)
+    def set_temperature(self, temperature: float) -> None:
+        """Set the temperature of the training forwards that follow."""
+        self._temperature = temperature
 
     def temperature(self) -> Tensor | float:
         """Return the temperature of the next training forward."""

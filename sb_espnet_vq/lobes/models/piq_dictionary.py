@@ -235,6 +235,11 @@ class VQEmbedding(FreezableModule):
         self.register_state_dict_post_hook(_name_once)
         self.register_load_state_dict_pre_hook(_name_twice)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "embedding" and "quantizer" in self._modules:
+            self.quantizer.embedding = value
+
     # A script calls both methods in Python, so it cannot be saved (nor can one of
     # SpeechBrain's class). A trace can be saved.
     @torch.jit.ignore
@@ -345,8 +350,9 @@ def _around(
     codebook: Tensor, num_classes: int, partition: bool, shared: int
 ) -> ClassPartitionedVQ:
     """Return a quantizer that has ``codebook`` as its own."""
+    keys, dim = codebook.shape
     with torch.device("meta"):  # nothing is drawn there
-        quantizer = _quantizer(*codebook.shape, num_classes, partition, shared)
+        quantizer = _quantizer(keys, dim, num_classes, partition, shared)
     quantizer.embedding.weight = nn.Parameter(codebook.detach(), requires_grad=False)
     return quantizer.to(codebook.device)
 
