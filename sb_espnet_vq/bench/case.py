@@ -18,8 +18,6 @@ OURS, UPSTREAM, VQP, FAISS, PLAIN, FLOOR = (
     "plain",
     "floor",
 )
-SPEECHBRAIN_QUANTISERS = "speechbrain.nnet.quantisers"
-VQP_MODULE = "vector_quantize_pytorch"
 
 Sizes = Mapping[str, int]
 # Inputs and parameters, by name: every contender gets the same.
@@ -55,7 +53,7 @@ class Contender:
     what : str
         What stands in the table.
     build : callable
-        Problem to `Run`. A function of a module, since it is sent to a process.
+        Problem to `Run`. It is sent to a process, so that it must pickle.
     module : str, optional
         What it imports; where that is not installed, the contender is left out.
     on_cuda : bool
@@ -128,13 +126,3 @@ def on_device(problem: Problem, device: str) -> Problem:
         name: value.to(device) if isinstance(value, Tensor) else value
         for name, value in problem.items()
     }
-
-
-def learnable(x: Tensor) -> Tensor:
-    """Return the same numbers as a leaf that takes a gradient."""
-    return x.detach().requires_grad_()
-
-
-def rows(x: Tensor) -> Tensor:
-    """Return (..., D) as (N, D)."""
-    return x.detach().reshape(-1, x.shape[-1])

@@ -1,30 +1,28 @@
 """Drop-in for `speechbrain.nnet.quantisers`, and the entropy-regularised quantizer.
 
-Each class has the constructor, returns and state of the one it replaces; the work
-is done by the family it derives from. Where numbers differ on purpose is listed
-in docs/deviations.md.
+Each class has the constructor, return values and state of the one that it replaces,
+and holds the quantizer that computes. docs/deviations.md lists where results differ on
+purpose.
 """
 
 import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.nnet.drop_in import DropIn
 from sb_espnet_vq.nnet.scriptable import ScriptableRandomProjection
 from sb_espnet_vq.ops.collectives import world_size
 from sb_espnet_vq.ops.entropy import entropy
-from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.ops.usage import code_counts
-from sb_espnet_vq.quantizers.base import Quantizer
+from sb_espnet_vq.ops.usage import code_shares
 from sb_espnet_vq.quantizers.entropy_vq import EntropyVQ
-from sb_espnet_vq.quantizers.gumbel import GumbelVQ
+from sb_espnet_vq.quantizers.gumbel import GumbelGroups
 from sb_espnet_vq.quantizers.options import positive_int
-from sb_espnet_vq.quantizers.precision import full_precision
 from sb_espnet_vq.quantizers.random_projection import RandomProjection
 
 __all__ = ["GumbelVectorQuantizer", "RandomProjectionQuantizer", "VectorQuantizer"]
 
 
-class GumbelVectorQuantizer(GumbelVQ):
+class GumbelVectorQuantizer(DropIn):
     """Gumbel-softmax quantizer of wav2vec 2.0, as SpeechBrain's lobes call it.
 
     Baevski et al. 2020, https://arxiv.org/abs/2006.11477, equations 1 and 4.
@@ -63,32 +61,53 @@ class GumbelVectorQuantizer(GumbelVQ):
         groups: int,
         vq_dim: int,
     ):
-        # The family's own constructor would give it equal widths and a step buffer
-        # that upstream's checkpoints lack.
-        Quantizer.__init__(self, input_dim, num_vars, groups)
-        if positive_int("vq_dim", vq_dim) % groups:
+        if positive_int("vq_dim", vq_dim) % positive_int("groups", groups):
             raise ConfigError(
                 f"vq_dim must be a multiple of groups, got {vq_dim} and {groups}"
             )
-        self._build(vq_dim, temp_tuple)
+        super().__init__(GumbelGroups(input_dim, num_vars, groups, vq_dim, temp_tuple))
         self.input_dim = input_dim
         self.num_vars = num_vars
         self.groups = groups
         self.vq_dim = vq_dim
-        self.curr_temp = self.max_temp
+        self.max_temp, self.min_temp, self.temp_decay = temp_tuple
+        # Beside the others: optimizers store their state by the order of parameters.
         largest = torch.tensor(float(num_vars * groups)).log()
-        self.max_ent = nn.Parameter(largest, requires_grad=False)
+        max_ent = nn.Parameter(largest, requires_grad=False)
+        self.quantizer.register_parameter("max_ent", max_ent)
+
+    @property
+    def vars(self) -> nn.Parameter:
+        """Entries of all groups, (1, groups * num_vars, vq_dim / groups)."""
+        return self.quantizer.vars
+
+    @property
+    def weight_proj(self) -> nn.Linear:
+        """Layer from frames to logits."""
+        return self.quantizer.weight_proj
+
+    @property
+    def max_ent(self) -> nn.Parameter:
+        """Logarithm of the number of entries, not trained."""
+        return self.quantizer.max_ent
+
+    @property
+    def curr_temp(self) -> float:
+        """Temperature of the next training forward."""
+        return self.quantizer.temperature()
+
+    @curr_temp.setter
+    def curr_temp(self, temperature: float) -> None:
+        self.quantizer.set_temperature(temperature)
+
+    @property
+    def codebook_size(self) -> int:
+        """Entries in each group."""
+        return self.num_vars
 
     def update_temp(self, steps: int) -> None:
         """Set the temperature for training step ``steps``."""
         self.curr_temp = max(self.max_temp * self.temp_decay**steps, self.min_temp)
-
-    def _set_step(self, step: int) -> None:
-        self.update_temp(step)
-
-    def temperature(self) -> float:
-        """Return the temperature that `update_temp` set."""
-        return self.curr_temp
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> dict:
         """Quantize a batch.
@@ -137,40 +156,19 @@ class GumbelVectorQuantizer(GumbelVQ):
         ShapeError
             As in ``forward``.
         """
-        self._check_input(x, mask, None)
-        shared = self.training and world_size() > 1
-        with full_precision(x):
-            frames, bad = self._frames(x, mask, None, shared)
-            choose = self._drawn if self.training else self._likeliest
-            value, likeliest, probs = choose(frames)
-            nothing = torch.where(bad, torch.nan, 0.0)[:, None]
-            value = torch.where(frames.valid[:, None], value, nothing)
-            share = self._code_share(frames, likeliest)
-            answer = {
-                "num_vars": self.num_vars * self.groups,
-                "temp": self.curr_temp,
-                "code_perplexity": entropy(share, 1e-7).exp().sum(),
-                "prob_perplex": entropy(frames.mean_of_sum(probs), 1e-7).exp().sum(),
-                "x": value.to(x.dtype).view(*x.shape[:-1], self.vq_dim),
-            }
-            return answer, (share > 0).sum().float()
-
-    def _drawn(self, frames: Frames):
-        drawn = self.draw(frames.x, frame_weight=frames.weight)
-        return self._outward(drawn.entries), drawn.likeliest, drawn.probs
-
-    def _likeliest(self, frames: Frames):
-        logits = self.logits(frames.x)
-        codes = logits.argmax(-1)
-        probs = frames.weight @ logits.softmax(-1).flatten(1)
-        return self._decode(codes), codes, probs.view(self.groups, -1)
-
-    @torch.no_grad()
-    def _code_share(self, frames: Frames, codes: Tensor) -> Tensor:
-        return frames.mean_of_sum(code_counts(codes, frames.weight, self.num_vars))
+        out, usage = self.quantizer.forward_with_usage(x, mask=mask)
+        shares = code_shares(out.codes, self.num_vars, self.training, usage.dtype)
+        answer = {
+            "num_vars": self.num_vars * self.groups,
+            "temp": self.curr_temp,
+            "code_perplexity": entropy(shares, 1e-7).exp().sum(),
+            "prob_perplex": entropy(usage, 1e-7).exp().sum(),
+            "x": out.quantized,
+        }
+        return answer, (shares > 0).sum().float()
 
 
-class RandomProjectionQuantizer(RandomProjection):
+class RandomProjectionQuantizer(DropIn):
     """Random-projection quantizer of BEST-RQ.
 
     Chiu et al. 2022, https://arxiv.org/abs/2202.01855, section 3.1. In its first
@@ -202,10 +200,20 @@ class RandomProjectionQuantizer(RandomProjection):
     """
 
     def __init__(self, input_dim: int, cb_dim: int, cb_vocab: int):
-        super().__init__(input_dim, cb_vocab, cb_dim)
+        super().__init__(RandomProjection(input_dim, cb_vocab, cb_dim))
         self.input_dim = input_dim
         self.cb_dim = cb_dim
         self.cb_vocab = cb_vocab
+
+    @property
+    def P(self) -> Tensor:
+        """Projection (input_dim, cb_dim)."""
+        return self.quantizer.P
+
+    @property
+    def CB(self) -> Tensor:
+        """Codebook (cb_vocab, cb_dim) with unit-norm rows."""
+        return self.quantizer.CB
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the code of each frame.
@@ -227,7 +235,7 @@ class RandomProjectionQuantizer(RandomProjection):
             If a shape or dtype is wrong.
         """
         if self.training and world_size() > 1:
-            self._agree_over_ranks()
+            self.quantizer._agree_over_ranks()
         return self.encode(x)[..., 0].clamp(min=0)
 
     def __prepare_scriptable__(self) -> nn.Module:
@@ -235,7 +243,7 @@ class RandomProjectionQuantizer(RandomProjection):
         return ScriptableRandomProjection(self.P, self.CB).train(self.training)
 
 
-class VectorQuantizer(EntropyVQ):
+class VectorQuantizer(DropIn):
     """Quantizer that an entropy term alone keeps in even use.
 
     Only the entropy term moves the codebook; use `EntropyVQ` to let the codebook
@@ -264,17 +272,15 @@ class VectorQuantizer(EntropyVQ):
     """
 
     def __init__(self, K: int, d_z: int, temp: float = 1.0):
-        super().__init__(
-            d_z,
-            K,
-            temperature=temp,
-            commitment_weight=1.0,
-            codebook_weight=0.0,
-            entropy_weight=1.0,
-        )
+        super().__init__(EntropyVQ(d_z, K, temperature=temp))
         self.K = K
         self.d_z = d_z
         self.temp = temp
+
+    @property
+    def codebook(self) -> nn.Embedding:
+        """Codebook, whose weight is (K, d_z)."""
+        return self.quantizer.codebook
 
     def forward(
         self, z_e: Tensor, *, mask: Tensor | None = None
@@ -304,6 +310,5 @@ class VectorQuantizer(EntropyVQ):
         ShapeError
             If a shape or dtype is wrong.
         """
-        out, found = self._forward(z_e, mask, None)
-        terms = found.terms
+        out, terms = self.quantizer.forward_with_terms(z_e, mask=mask)
         return out.quantized, out.codes[..., 0], terms["commitment"], terms["entropy"]

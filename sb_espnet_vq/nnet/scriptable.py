@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sb_espnet_vq.ops.entropy import entropy, sign_entropy
 from sb_espnet_vq.ops.nearest import tile_rows
 from sb_espnet_vq.ops.sign_patterns import pattern_product
+from sb_espnet_vq.ops.sphere import sign_codes, sign_logits, unit_vectors
 
 
 class ScriptableRandomProjection(nn.Module):
@@ -99,16 +100,15 @@ class ScriptableBSQ(nn.Module):
             real = mask.reshape(-1, 1)
             valid, bad = valid & real, bad & real
         frames = torch.where(valid, frames, 0.0)
-        norm = torch.linalg.vector_norm(frames, dim=-1, keepdim=True)
-        u = frames / torch.where(norm > 1e-12, norm, 1.0)
-        indices = torch.where(u > 0, self.mask, 0).sum(-1)
+        u = unit_vectors(frames)
+        indices = sign_codes(u, self.mask)
         signs = ((u > 0).to(u.dtype) * 2 - 1) * bits**-0.5
         # Adds 0: only the gradient passes.
         quantized = signs + (u - u.detach())
         loss = quantized[:1].sum() * 0
         if self.entropy_loss_weight > 0:
             weight = valid[:, 0].to(u.dtype)
-            logits = u * (4 * inv_temperature / bits**0.5)
+            logits = sign_logits(u, inv_temperature)
             count = weight.sum().clamp(min=1.0)
             of_frames = (sign_entropy(logits) * weight).sum() / count
             usage = pattern_product(logits, weight) / count

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sb_espnet_vq.ops.collectives import sum_over_ranks
+
 
 def code_counts(codes: Tensor, weight: Tensor, size: int) -> Tensor:
     """Count the uses of each code in each codebook.
@@ -33,6 +35,39 @@ def code_counts(codes: Tensor, weight: Tensor, size: int) -> Tensor:
     counts = weight.new_zeros(n_codebooks * size)
     counts.index_add_(0, (codes + offset).reshape(-1), weight.reshape(-1))
     return counts.view(n_codebooks, size)
+
+
+def code_shares(
+    codes: Tensor, size: int, shared: bool, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Return the relative frequency of each code in each codebook.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        (..., K) int64 in [-1, size); -1 does not count.
+    size : int
+        Codes in a codebook.
+    shared : bool
+        Count over all ranks. Every rank has to call then.
+    dtype : torch.dtype
+        Of the result.
+
+    Returns
+    -------
+    torch.Tensor
+        (K, size); 0 where nothing was counted.
+
+    Example
+    -------
+    >>> code_shares(torch.tensor([[0], [2], [2], [2], [-1]]), 3, shared=False)
+    tensor([[0.2500, 0.0000, 0.7500]])
+    """
+    flat = codes.flatten(0, -2)
+    counts = code_counts(flat.clamp(min=0), (flat >= 0).to(dtype), size)
+    if shared:
+        counts = sum_over_ranks(counts)
+    return counts / counts.sum(1, keepdim=True).clamp(min=1)
 
 
 def usage_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,13 @@ from sb_espnet_vq.ops.entropy import entropy, sign_entropy
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.sign_patterns import summed_pattern_probs
+from sb_espnet_vq.ops.sphere import sign_codes, sign_logits, unit_vectors
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer, QuantizerOutput
 from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
 
 _MAX_BITS = 62
 _MAX_ENTROPY_BITS = 24
-_TINY = 1e-12
 
 
 class BSQ(Quantizer):
@@ -105,10 +105,7 @@ class BSQ(Quantizer):
 
     def on_sphere(self, x: Tensor) -> Tensor:
         """Return the normalised codes-to-be (N, bits) of frames (N, dim)."""
-        z = project(self.project_in, x)
-        norm = z.norm(dim=-1, keepdim=True)
-        # A frame of zeros has no direction; a tiny divisor would blow up its gradient.
-        return z / torch.where(norm > _TINY, norm, 1)
+        return unit_vectors(project(self.project_in, x))
 
     def forward(
         self,
@@ -161,9 +158,7 @@ class BSQ(Quantizer):
         usage : torch.Tensor
             (2**bits,) the mean assignment, over the frames of all ranks.
         """
-        # The codes +1/sqrt(D) and -1/sqrt(D) differ by 2/sqrt(D) in one bit, and
-        # the softmax takes 2 * inv_temperature * u . c.
-        logits = u * (4 * inv_temperature / self.bits**0.5)
+        logits = sign_logits(u, inv_temperature)
         of_frames = frames.mean(sign_entropy(logits))
         usage = frames.mean_of_sum(summed_pattern_probs(logits, frames.weight))
         return of_frames - self.diversity_gamma * entropy(usage), usage
@@ -186,8 +181,7 @@ class BSQ(Quantizer):
         return self._codes(self.on_sphere(frames.x))
 
     def _codes(self, u: Tensor) -> Tensor:
-        # Integer sums: float32 is exact only up to 2**24.
-        return torch.where(u > 0, self._bit_values(u), 0).sum(-1, keepdim=True)
+        return sign_codes(u, self._bit_values(u))[:, None]
 
     def _signs(self, codes: Tensor) -> Tensor:
         positive = (codes.clamp(min=0) & self._bit_values(codes)) != 0

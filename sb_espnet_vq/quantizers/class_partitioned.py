@@ -98,6 +98,29 @@ class ClassPartitionedVQ(Quantizer):
         if true_or_false("frozen", frozen):
             self.requires_grad_(False)
 
+    def nearest_keys(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the nearest key that each frame may use, without checks.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (B, M, dim) finite float32 or float64, in any memory layout: nothing copies
+            it. Autocast must be off.
+        labels : torch.Tensor, optional
+            (B,) int64 in [0, num_classes). Without them all keys are open.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, M) int64.
+        """
+        table = self.embedding.weight.detach().to(x.dtype)
+        if labels is None:
+            return nearest_code(x.reshape(-1, x.shape[2]), table).view(x.shape[:2])
+        runs = KeyRuns(self.first_key, self.last_key, self._widest)
+        shared = 0 if self.training else self.shared_keys
+        return nearest_class_key(x, table, labels, runs, shared)
+
     def _hold(self, entries: Tensor | None) -> None:
         self.held = None if entries is None else entries[0]
 
@@ -113,15 +136,10 @@ class ClassPartitionedVQ(Quantizer):
         return Quantized(value, codes, terms)
 
     def _search(self, frames: Frames) -> Tensor:
-        x = frames.x.detach()
-        table = self.embedding.weight.detach().to(x.dtype)
-        if frames.labels is None or x.shape[0] == 0:
-            return nearest_code(x, table)[:, None]
-        runs = KeyRuns(self.first_key, self.last_key, self._widest)
-        shared = 0 if self.training else self.shared_keys
-        items = x.view(frames.labels.shape[0], -1, self.dim)
-        codes = nearest_class_key(items, table, frames.labels, runs, shared)
-        return codes.view(-1, 1)
+        labels = frames.labels if len(frames.x) else None
+        items = 1 if labels is None else len(labels)
+        x = frames.x.detach().view(items, -1, self.dim)
+        return self.nearest_keys(x, labels).view(-1, 1)
 
     def _decode(self, codes: Tensor) -> Tensor:
         table = self.embedding.weight.detach()

@@ -9,7 +9,7 @@ from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.nearest import nearest_code
 from sb_espnet_vq.ops.soft_assignment import assign
-from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.base import Quantized, Quantizer, QuantizerOutput
 from sb_espnet_vq.quantizers.held import without_held
 from sb_espnet_vq.quantizers.options import in_range, true_or_false
 from sb_espnet_vq.quantizers.precision import table_dtype
@@ -86,6 +86,31 @@ class EntropyVQ(Quantizer):
         self.register_buffer("held", None, persistent=False)
         if true_or_false("frozen", frozen):
             self.requires_grad_(False)
+
+    def forward_with_terms(
+        self, x: Tensor, *, mask: Tensor | None = None
+    ) -> tuple[QuantizerOutput, dict[str, Tensor]]:
+        """Do what ``forward`` does; return also each loss term, with gradient.
+
+        Arguments
+        ---------
+        x, mask
+            As in ``forward``.
+
+        Returns
+        -------
+        out : QuantizerOutput
+            As from ``forward``.
+        terms : dict
+            ``commitment``, ``codebook`` and ``entropy`` before their weights.
+
+        Raises
+        ------
+        ShapeError
+            As in ``forward``.
+        """
+        out, found = self._forward(x, mask, None)
+        return out, found.terms
 
     def _hold(self, entries: Tensor | None) -> None:
         self.held = None if entries is None else entries[0]

@@ -1,6 +1,7 @@
 """`gumbel`: codes drawn by the Gumbel-softmax, in groups."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +19,172 @@ from sb_espnet_vq.quantizers.options import in_range, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
 
 
-class GumbelVQ(Quantizer):
-    """Gumbel-softmax quantizer with product codebooks.
+class GumbelGroups(Quantizer):
+    """Gumbel-softmax over groups of entries, at a temperature that the caller sets.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation
     1: a linear layer gives each frame logits over the entries of each group; in
     training an entry is drawn from them with Gumbel noise (Jang et al. 2017,
     https://arxiv.org/abs/1611.01144), in eval the likeliest is taken. The chosen
     entries of all groups, side by side, are the value. It has no loss of its own.
+
+    The codes are the likeliest ones, in training too, and `forward_with_usage` gives
+    the mean probabilities: the diversity loss of wav2vec 2.0 needs both.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames that go in.
+    codebook_size : int
+        Entries in each group.
+    n_codebooks : int
+        Number of groups.
+    out_dim : int
+        Width of the value. If ``n_codebooks`` does not divide it, a learnt projection
+        leads out.
+    temperature : tuple of float
+        (start, stop, decay) of the caller's schedule; the first applies until
+        `set_temperature` is called.
+
+    Raises
+    ------
+    ConfigError
+        If an option is out of range.
+
+    Example
+    -------
+    >>> import torch
+    >>> q = GumbelGroups(8, 16, 2, 6, (2.0, 0.5, 0.999))
+    >>> out, usage = q.forward_with_usage(torch.randn(2, 100, 8))
+    >>> out.quantized.shape, out.codes.shape, usage.shape
+    (torch.Size([2, 100, 6]), torch.Size([2, 100, 2]), torch.Size([2, 16]))
+    """
+
+    draws_codes = True
+    gives_probabilities = True
+
+    held: Tensor | None
+    project_out: nn.Module
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        n_codebooks: int,
+        out_dim: int,
+        temperature: tuple[float, float, float],
+    ):
+        super().__init__(dim, codebook_size, n_codebooks)
+        self.max_temp, self.min_temp, self.temp_decay = _schedule(temperature)
+        self._temperature = self.max_temp
+        n_entries = self.n_codebooks * self.codebook_size
+        width = -(-out_dim // self.n_codebooks)
+        # Drawn in upstream's order, so that a seed gives upstream's weights.
+        self.register_buffer("held", None, persistent=False)
+        self.vars = nn.Parameter(torch.empty(1, n_entries, width))
+        nn.init.uniform_(self.vars)
+        self.weight_proj = nn.Linear(self.dim, n_entries)
+        nn.init.normal_(self.weight_proj.weight)
+        nn.init.zeros_(self.weight_proj.bias)
+        # No bias, so that a missing code contributes nothing.
+        self.project_out = (
+            nn.Identity()
+            if width * self.n_codebooks == out_dim
+            else nn.Linear(width * self.n_codebooks, out_dim, bias=False)
+        )
+
+    @property
+    def sampling_temperature(self) -> Tensor | float:
+        """Temperature of the next training forward."""
+        return self.temperature()
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set the temperature of the training forwards that follow."""
+        self._temperature = temperature
+
+    def temperature(self) -> Tensor | float:
+        """Return the temperature of the next training forward."""
+        return self._temperature
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits (N, n_codebooks, codebook_size) of frames (N, dim)."""
+        logits = project(self.weight_proj, x)
+        return logits.view(x.shape[0], self.n_codebooks, self.codebook_size)
+
+    def draw(
+        self,
+        x: Tensor,
+        n_codebooks: int | None = None,
+        frame_weight: Tensor | None = None,
+    ) -> Drawn:
+        """Sample entries of the first groups, as in training.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (N, dim).
+        n_codebooks : int, optional
+            How many groups to use. Default: all.
+        frame_weight : torch.Tensor, optional
+            (N,) as in `draw_entries`.
+
+        Returns
+        -------
+        Drawn
+        """
+        tables = self._tables()
+        layer = self.weight_proj
+        linear = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+        if n_codebooks is not None and n_codebooks < self.n_codebooks:
+            rows = n_codebooks * self.codebook_size
+            tables, linear = tables[:n_codebooks], (linear[0][:rows], linear[1][:rows])
+        return draw_entries(x, linear, tables, self.temperature(), frame_weight)
+
+    def _hold(self, entries: Tensor | None) -> None:
+        self.held = entries
+
+    def _quantize(self, frames: Frames) -> Quantized:
+        if self.training:
+            drawn = self.draw(frames.x, frames.n_codebooks, frames.weight)
+            codes, probs = cast(Tensor, drawn.likeliest), cast(Tensor, drawn.probs)
+            value = self._outward(drawn.entries)
+            return Quantized(value, codes, {}, usage=frames.mean_of_sum(probs))
+        logits = self.logits(frames.x)[:, : frames.n_codebooks]
+        codes = logits.argmax(-1)
+        probs = frames.weight @ logits.softmax(-1).flatten(1)
+        usage = frames.mean_of_sum(probs.view(logits.shape[1:]))
+        return Quantized(self._decode(codes), codes, {}, usage=usage)
+
+    def _search(self, frames: Frames) -> Tensor:
+        x, used = frames.x.detach(), frames.n_codebooks
+        if tracing():
+            return self.logits(x)[:, :used].argmax(-1)
+        rows = tile_rows(x, self.n_codebooks * self.codebook_size)
+        parts = [self.logits(tile)[:, :used].argmax(-1) for tile in x.split(rows)]
+        return torch.cat(parts)
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        tables = self._tables()[: codes.shape[1]]
+        entries = gather_entries(tables, codes.clamp(min=0))
+        return self._outward(torch.where(codes[..., None] >= 0, entries, 0))
+
+    def _tables(self) -> Tensor:
+        tables = self.vars.view(self.n_codebooks, self.codebook_size, -1)
+        return without_held(tables, self.held).to(table_dtype(tables))
+
+    def _outward(self, entries: Tensor) -> Tensor:
+        missing = self.n_codebooks - entries.shape[1]
+        if missing:
+            entries = F.pad(entries, (0, 0, 0, missing))
+        return project(self.project_out, entries.flatten(1))
+
+
+class GumbelVQ(GumbelGroups):
+    """Gumbel-softmax quantizer with product codebooks.
+
+    Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation 1,
+    as in `GumbelGroups`. The codes in training are those of the drawn entries, and the
+    temperature follows the number of training forwards.
 
     Arguments
     ---------
@@ -62,11 +221,9 @@ class GumbelVQ(Quantizer):
     tensor(1)
     """
 
-    draws_codes = True
+    gives_probabilities = False
 
     step: Tensor
-    held: Tensor | None
-    project_out: nn.Module
 
     def __init__(
         self,
@@ -76,34 +233,10 @@ class GumbelVQ(Quantizer):
         temperature: tuple[float, float, float] = (2.0, 0.5, 0.999995),
         frozen: bool = False,
     ):
-        super().__init__(dim, codebook_size, n_codebooks)
-        self._build(dim, temperature)
+        super().__init__(dim, codebook_size, n_codebooks, dim, temperature)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         if true_or_false("frozen", frozen):
             self.requires_grad_(False)
-
-    def _build(self, out_dim: int, temperature: tuple[float, float, float]) -> None:
-        self.max_temp, self.min_temp, self.temp_decay = _schedule(temperature)
-        n_entries = self.n_codebooks * self.codebook_size
-        width = -(-out_dim // self.n_codebooks)
-        # Drawn in upstream's order, so that a seed gives upstream's weights.
-        self.register_buffer("held", None, persistent=False)
-        self.vars = nn.Parameter(torch.empty(1, n_entries, width))
-        nn.init.uniform_(self.vars)
-        self.weight_proj = nn.Linear(self.dim, n_entries)
-        nn.init.normal_(self.weight_proj.weight)
-        nn.init.zeros_(self.weight_proj.bias)
-        # No bias, so that a missing code contributes nothing.
-        self.project_out = (
-            nn.Identity()
-            if width * self.n_codebooks == out_dim
-            else nn.Linear(width * self.n_codebooks, out_dim, bias=False)
-        )
-
-    @property
-    def sampling_temperature(self) -> Tensor | float:
-        """Temperature of the next training forward."""
-        return self.temperature()
 
     def temperature(self) -> Tensor | float:
         """Return the temperature of the next training forward, a scalar tensor."""
@@ -113,45 +246,8 @@ class GumbelVQ(Quantizer):
         decay = (self.step.float() * math.log(self.temp_decay)).exp()
         return (self.max_temp * decay).clamp(min=self.min_temp)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the logits (N, n_codebooks, codebook_size) of frames (N, dim)."""
-        logits = project(self.weight_proj, x)
-        return logits.view(x.shape[0], self.n_codebooks, self.codebook_size)
-
-    def draw(
-        self,
-        x: Tensor,
-        n_codebooks: int | None = None,
-        frame_weight: Tensor | None = None,
-    ) -> Drawn:
-        """Sample entries of the first groups, as in training.
-
-        Arguments
-        ---------
-        x : torch.Tensor
-            (N, dim).
-        n_codebooks : int, optional
-            How many groups to use. Default: all.
-        frame_weight : torch.Tensor, optional
-            (N,) as in `draw_entries`.
-
-        Returns
-        -------
-        Drawn
-        """
-        tables = self._tables()
-        layer = self.weight_proj
-        linear = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
-        if n_codebooks is not None and n_codebooks < self.n_codebooks:
-            rows = n_codebooks * self.codebook_size
-            tables, linear = tables[:n_codebooks], (linear[0][:rows], linear[1][:rows])
-        return draw_entries(x, linear, tables, self.temperature(), frame_weight)
-
     def _set_step(self, step: int) -> None:
         self.step.fill_(step)
-
-    def _hold(self, entries: Tensor | None) -> None:
-        self.held = entries
 
     def _quantize(self, frames: Frames) -> Quantized:
         if not self.training:
@@ -161,29 +257,6 @@ class GumbelVQ(Quantizer):
         if self.learning:
             self.step.add_(frames.n_valid > 0)
         return Quantized(self._outward(drawn.entries), drawn.codes, {})
-
-    def _search(self, frames: Frames) -> Tensor:
-        x, used = frames.x.detach(), frames.n_codebooks
-        if tracing():
-            return self.logits(x)[:, :used].argmax(-1)
-        rows = tile_rows(x, self.n_codebooks * self.codebook_size)
-        parts = [self.logits(tile)[:, :used].argmax(-1) for tile in x.split(rows)]
-        return torch.cat(parts)
-
-    def _decode(self, codes: Tensor) -> Tensor:
-        tables = self._tables()[: codes.shape[1]]
-        entries = gather_entries(tables, codes.clamp(min=0))
-        return self._outward(torch.where(codes[..., None] >= 0, entries, 0))
-
-    def _tables(self) -> Tensor:
-        tables = self.vars.view(self.n_codebooks, self.codebook_size, -1)
-        return without_held(tables, self.held).to(table_dtype(tables))
-
-    def _outward(self, entries: Tensor) -> Tensor:
-        missing = self.n_codebooks - entries.shape[1]
-        if missing:
-            entries = F.pad(entries, (0, 0, 0, missing))
-        return project(self.project_out, entries.flatten(1))
 
 
 def _schedule(temperature) -> tuple[float, float, float]:

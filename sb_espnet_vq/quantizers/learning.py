@@ -63,7 +63,8 @@ class LearningModule(FreezableModule):
 
         Under activation checkpointing it is entered twice but updates buffers once.
         """
-        if not self.learning or tracing():
+        has_buffers = next(self.buffers(), None) is not None
+        if not (self.learning and has_buffers) or tracing():
             return nullcontext()
         return self._history.run(self, x)
 

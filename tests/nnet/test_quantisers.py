@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from speechbrain.nnet import quantisers as upstream
+from torch.utils.checkpoint import checkpoint
 
 from sb_espnet_vq import ConfigError, ShapeError
 from sb_espnet_vq.nnet import quantisers as ours
@@ -115,6 +116,29 @@ class TestGumbel:
             if parameter.grad is not None:
                 other = mine.get_parameter(name).grad
                 torch.testing.assert_close(other, parameter.grad, rtol=1e-4, atol=1e-4)
+
+    def test_parameters_come_in_upstreams_order(self):
+        """Optimizers store their state by it."""
+        pair = both("GumbelVectorQuantizer", 8, 5, (2.0, 0.5, 0.9), 2, 6)
+        theirs, mine = ([p.shape for p in q.parameters()] for q in pair)
+        assert mine == theirs
+
+    def test_two_forwards_under_reentrant_checkpointing(self):
+        """There is no buffer that a recomputed forward would update twice."""
+        quantiser = ours.GumbelVectorQuantizer(8, 5, (2.0, 0.5, 0.9), 2, 6)
+        results = []
+        for checkpointed in (True, False):
+            torch.manual_seed(0)
+            x = torch.randn(2, 3, 10, 8, requires_grad=True)
+            values = [
+                checkpoint(lambda part: quantiser(part)["x"], part, use_reentrant=True)
+                if checkpointed
+                else quantiser(part)["x"]
+                for part in x
+            ]
+            torch.cat(values).square().sum().backward()
+            results.append(x.grad)
+        torch.testing.assert_close(*results)
 
     def test_documented_example(self):
         quantiser = ours.GumbelVectorQuantizer(128, 100, TEMPERATURES, 2, 50)

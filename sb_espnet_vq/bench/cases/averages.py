@@ -31,3 +31,24 @@ def averaged_codebook(table: Tensor, frames: Tensor, codes: Tensor) -> Tensor:
     total = counts.sum()
     counts = (counts + _SMOOTHING) * total / (total + len(table) * _SMOOTHING)
     return sums / counts[:, None]
+
+
+def started_codebook(table: Tensor) -> dict[str, Tensor]:
+    """Return the state of a codebook that has counted one frame for each entry.
+
+    Arguments
+    ---------
+    table : torch.Tensor
+        (V, D).
+
+    Returns
+    -------
+    dict
+        Under the names of ESPnet, which are ours too.
+    """
+    return {
+        "inited": torch.ones(1),
+        "cluster_size": torch.ones(len(table)),
+        "embed": table,
+        "embed_avg": table,
+    }

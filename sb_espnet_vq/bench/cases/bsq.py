@@ -1,26 +1,17 @@
 """Binary spherical quantization with its entropy loss, forward and backward."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sb_espnet_vq.bench.case import (
-    FLOOR,
-    OURS,
-    UPSTREAM,
-    VQP,
-    VQP_MODULE,
-    Case,
-    Contender,
-    Problem,
-    Results,
-    Run,
-    Sizes,
-    learnable,
-    rows,
-)
-from sb_espnet_vq.bench.cases.floors import nothing_to_compare
+from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
+from sb_espnet_vq.bench.contenders import drop_in_and_original, floor, vqp
+from sb_espnet_vq.bench.tensors import learnable, rows
 
+_MODULE = "speechbrain.lobes.models.bsq"
 _WEIGHT, _GAMMA, _INV_TEMPERATURE = 0.1, 1.0, 100.0
 
 
@@ -82,7 +73,15 @@ def _read(result) -> Results:
     }
 
 
-def _run(quantizer: torch.nn.Module, problem: Problem) -> Run:
+def _run(kind: Any, problem: Problem) -> Run:
+    return _run_module(kind(problem["x"].shape[-1]), problem)
+
+
+def _run_vqp(kind: Any, problem: Problem) -> Run:
+    return _run_module(kind(dim=problem["x"].shape[-1], spherical=True), problem)
+
+
+def _run_module(quantizer: torch.nn.Module, problem: Problem) -> Run:
     quantizer.to(problem["x"].device)
     x, grad = learnable(problem["x"]), problem["grad"]
     one = grad.new_ones(())
@@ -95,28 +94,7 @@ def _run(quantizer: torch.nn.Module, problem: Problem) -> Run:
     return Run(step, _read)
 
 
-def ours(problem: Problem) -> Run:
-    """Build our drop-in class."""
-    from sb_espnet_vq.lobes.models.bsq import BinarySphericalQuantizer
-
-    return _run(BinarySphericalQuantizer(problem["x"].shape[-1]), problem)
-
-
-def upstream(problem: Problem) -> Run:
-    """Build SpeechBrain's class."""
-    from speechbrain.lobes.models.bsq import BinarySphericalQuantizer
-
-    return _run(BinarySphericalQuantizer(problem["x"].shape[-1]), problem)
-
-
-def vqp(problem: Problem) -> Run:
-    """Build vector-quantize-pytorch's class in its spherical form."""
-    from vector_quantize_pytorch import LFQ
-
-    return _run(LFQ(dim=problem["x"].shape[-1], spherical=True), problem)
-
-
-def floor(problem: Problem) -> Run:
+def floor_step(problem: Problem) -> Callable[[], Any]:
     """The factorised mean assignment and its gradient, with tables that are given."""
     x, grad = problem["x"].flatten(0, 1), problem["grad"].flatten(0, 1)
     bits = x.shape[1]
@@ -128,7 +106,7 @@ def floor(problem: Problem) -> Run:
         mean = first.t() @ second
         return second @ mean.t(), first @ mean, x.clone(), grad.clone()
 
-    return Run(step, nothing_to_compare)
+    return step
 
 
 CASE = Case(
@@ -139,10 +117,9 @@ CASE = Case(
     problem=problem,
     reference=reference,
     contenders=(
-        Contender(OURS, "ours", ours),
-        Contender(UPSTREAM, "SpeechBrain", upstream, "speechbrain.lobes.models.bsq"),
-        Contender(VQP, "vector-quantize-pytorch LFQ", vqp, VQP_MODULE),
-        Contender(FLOOR, "floor", floor),
+        *drop_in_and_original(f"{_MODULE}.BinarySphericalQuantizer", _run),
+        vqp("LFQ", _run_vqp, "LFQ"),
+        floor(floor_step),
     ),
     floor="the product of the tables of two halves of the bits and the two of its "
     "gradient; both tables, the output and the gradient written once",

@@ -1,21 +1,13 @@
 """The dictionary of PIQ, whose classes have keys of their own, forward and backward."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
-from sb_espnet_vq.bench.case import (
-    FLOOR,
-    OURS,
-    UPSTREAM,
-    Case,
-    Contender,
-    Problem,
-    Results,
-    Run,
-    Sizes,
-    learnable,
-    rows,
-)
-from sb_espnet_vq.bench.cases.floors import nothing_to_compare
+from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
+from sb_espnet_vq.bench.contenders import drop_in_and_original, floor
+from sb_espnet_vq.bench.tensors import learnable, rows
 from sb_espnet_vq.quantizers.class_partitioned import class_of_keys
 
 
@@ -73,9 +65,9 @@ def _read(result) -> Results:
     }
 
 
-def _run_class(family: type, problem: Problem) -> Run:
+def _run(kind: Any, problem: Problem) -> Run:
     z, labels = learnable(problem["z"]), problem["labels"]
-    dictionary = family(*problem["keys"].shape, numclasses=problem["classes"])
+    dictionary = kind(*problem["keys"].shape, numclasses=problem["classes"])
     dictionary.load_state_dict({"embedding.weight": problem["keys"]})
     dictionary.to(z.device)
     learnt = (z, dictionary.embedding.weight)
@@ -88,21 +80,7 @@ def _run_class(family: type, problem: Problem) -> Run:
     return Run(step, _read)
 
 
-def ours(problem: Problem) -> Run:
-    """Build our drop-in class."""
-    from sb_espnet_vq.lobes.models.PIQ import VQEmbedding
-
-    return _run_class(VQEmbedding, problem)
-
-
-def upstream(problem: Problem) -> Run:
-    """Build SpeechBrain's class."""
-    from speechbrain.lobes.models.PIQ import VQEmbedding
-
-    return _run_class(VQEmbedding, problem)
-
-
-def floor(problem: Problem) -> Run:
+def floor_step(problem: Problem) -> Callable[[], Any]:
     """Products with the allowed keys, argmax, and the outputs written."""
     z, keys = problem["z"].flatten(2), problem["keys"]
     owners, labels = problem["owners"].to(z.device), problem["labels"]
@@ -119,7 +97,7 @@ def floor(problem: Problem) -> Run:
         moved = torch.zeros_like(keys).index_add_(0, codes, back.flatten(0, 1))
         return value, value.clone(), moved
 
-    return Run(step, nothing_to_compare)
+    return step
 
 
 CASE = Case(
@@ -145,9 +123,8 @@ CASE = Case(
     problem=problem,
     reference=reference,
     contenders=(
-        Contender(OURS, "ours", ours),
-        Contender(UPSTREAM, "SpeechBrain", upstream, "speechbrain.lobes.models.PIQ"),
-        Contender(FLOOR, "floor", floor),
+        *drop_in_and_original("speechbrain.lobes.models.PIQ.VQEmbedding", _run),
+        floor(floor_step),
     ),
     floor="the products with the keys of each class and the argmax; both outputs "
     "written and the gradient of the keys added up",

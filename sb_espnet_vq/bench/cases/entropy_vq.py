@@ -1,29 +1,21 @@
 """A codebook kept in even use by an entropy term, forward and backward."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from sb_espnet_vq.bench.case import (
-    FLOOR,
-    OURS,
-    PLAIN,
-    Case,
-    Contender,
-    Problem,
-    Results,
-    Run,
-    Sizes,
-    learnable,
-    rows,
-)
-from sb_espnet_vq.bench.cases.floors import nothing_to_compare
-from sb_espnet_vq.bench.cases.vq import problem as near_entries
+from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
+from sb_espnet_vq.bench.cases import vq
+from sb_espnet_vq.bench.contenders import floor, ours, plain
+from sb_espnet_vq.bench.tensors import learnable, rows
 from sb_espnet_vq.ops.scores import first_argmax, scores
 
 
 def problem(sizes: Sizes) -> Problem:
     """Draw a codebook and frames near its entries, with a soft assignment."""
-    return {**near_entries(sizes), "temperature": float(sizes["dim"])}
+    return {**vq.problem(sizes), "temperature": float(sizes["dim"])}
 
 
 def _losses(x: Tensor, table: Tensor, temperature: float):
@@ -72,24 +64,21 @@ def reference(problem: Problem) -> Results:
     return run.read(run.step())
 
 
-def plain(problem: Problem) -> Run:
+def written_out(problem: Problem) -> Run:
     """Write the definition out, as one would at first."""
     return _written_out(problem, torch.float32)
 
 
-def ours(problem: Problem) -> Run:
-    """Build our class."""
-    from sb_espnet_vq.nnet.quantisers import VectorQuantizer
-
+def _run(kind: Any, problem: Problem) -> Run:
     x, table = learnable(problem["x"]), problem["table"]
-    quantizer = VectorQuantizer(len(table), table.shape[1], problem["temperature"])
+    quantizer = kind(len(table), table.shape[1], problem["temperature"])
     quantizer.load_state_dict({"codebook.weight": table})
     quantizer.to(x.device)
     weight = quantizer.codebook.weight
     return Run(lambda: _step(x, weight, lambda: quantizer(x), problem["grad"]), _read)
 
 
-def floor(problem: Problem) -> Run:
+def floor_step(problem: Problem) -> Callable[[], Any]:
     """The product to logits, the argmax, and the two products of its gradient."""
     frames, table = rows(problem["x"]), problem["table"]
 
@@ -99,20 +88,20 @@ def floor(problem: Problem) -> Run:
         grads = scores(logits, table.t()), scores(logits.t(), frames.t())
         return codes, table[codes], grads
 
-    return Run(step, nothing_to_compare)
+    return step
 
 
 CASE = Case(
     name="entropy_vq",
-    title="forward and backward of ({batch}, {frames}, {dim}), {codebook_size} codes",
-    sizes={"batch": 16, "frames": 150, "dim": 256, "codebook_size": 1024},
-    quick={"batch": 2, "frames": 20, "dim": 16, "codebook_size": 32},
+    title=f"forward and backward of {vq.WORK}",
+    sizes=vq.SIZES,
+    quick=vq.QUICK,
     problem=problem,
     reference=reference,
     contenders=(
-        Contender(OURS, "ours", ours),
-        Contender(PLAIN, "plain cdist", plain),
-        Contender(FLOOR, "floor", floor),
+        ours("sb_espnet_vq.nnet.quantisers.VectorQuantizer", _run),
+        plain("plain cdist", written_out),
+        floor(floor_step),
     ),
     floor="the product to logits, the argmax and the two products of the gradient; "
     "the output written once",

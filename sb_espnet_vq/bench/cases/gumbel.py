@@ -1,27 +1,18 @@
 """The Gumbel-softmax quantizer of wav2vec 2.0, a training step."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sb_espnet_vq.bench.case import (
-    FLOOR,
-    OURS,
-    PLAIN,
-    SPEECHBRAIN_QUANTISERS,
-    UPSTREAM,
-    Case,
-    Contender,
-    Problem,
-    Results,
-    Run,
-    Sizes,
-    learnable,
-    rows,
-)
-from sb_espnet_vq.bench.cases.floors import nothing_to_compare
+from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
+from sb_espnet_vq.bench.contenders import drop_in_and_original, floor, plain
+from sb_espnet_vq.bench.tensors import learnable, rows
 from sb_espnet_vq.ops.scores import scores
 
+_MODULE = "speechbrain.nnet.quantisers"
 _TINY = 1e-7
 
 
@@ -99,11 +90,11 @@ def _named(value: Tensor, used: Tensor, spread: Tensor, grads) -> Results:
     }
 
 
-def _run_class(family: type, problem: Problem) -> Run:
+def _run(kind: Any, problem: Problem) -> Run:
     x, grad = learnable(problem["x"]), problem["grad"]
     groups, schedule = problem["groups"], (problem["temperature"], 1e-3, 1.0)
     size = len(problem["weight"]) // groups
-    quantizer = family(x.shape[-1], size, schedule, groups, grad.shape[-1])
+    quantizer = kind(x.shape[-1], size, schedule, groups, grad.shape[-1])
     with torch.no_grad():
         quantizer.weight_proj.weight.copy_(problem["weight"])
         quantizer.weight_proj.bias.copy_(problem["bias"])
@@ -125,21 +116,7 @@ def _run_class(family: type, problem: Problem) -> Run:
     return Run(step, read)
 
 
-def ours(problem: Problem) -> Run:
-    """Build our drop-in class."""
-    from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
-
-    return _run_class(GumbelVectorQuantizer, problem)
-
-
-def upstream(problem: Problem) -> Run:
-    """Build SpeechBrain's class."""
-    from speechbrain.nnet.quantisers import GumbelVectorQuantizer
-
-    return _run_class(GumbelVectorQuantizer, problem)
-
-
-def plain(problem: Problem) -> Run:
+def written_out(problem: Problem) -> Run:
     """Write the step as one would at first, one-hot choices times tables."""
     x, groups = learnable(problem["x"]), problem["groups"]
     weight, bias = learnable(problem["weight"]), learnable(problem["bias"])
@@ -161,7 +138,7 @@ def plain(problem: Problem) -> Run:
     return Run(step, lambda result: _named(*result))
 
 
-def floor(problem: Problem) -> Run:
+def floor_step(problem: Problem) -> Callable[[], Any]:
     """The products of the step, an argmax, a gather and its gradient."""
     x, weight, groups = rows(problem["x"]), problem["weight"], problem["groups"]
     grad = rows(problem["grad"]).unflatten(1, (groups, -1)).transpose(0, 1).contiguous()
@@ -177,7 +154,7 @@ def floor(problem: Problem) -> Run:
         back = torch.bmm(grad, tables.transpose(1, 2))
         return value, moved, back, scores(logits.t(), x.t()), scores(logits, weight.t())
 
-    return Run(step, nothing_to_compare)
+    return step
 
 
 CASE = Case(
@@ -203,10 +180,9 @@ CASE = Case(
     problem=problem,
     reference=reference,
     contenders=(
-        Contender(OURS, "ours", ours),
-        Contender(UPSTREAM, "SpeechBrain", upstream, SPEECHBRAIN_QUANTISERS),
-        Contender(PLAIN, "plain einsum", plain),
-        Contender(FLOOR, "floor", floor),
+        *drop_in_and_original(f"{_MODULE}.GumbelVectorQuantizer", _run),
+        plain("plain einsum", written_out),
+        floor(floor_step),
     ),
     floor="the product to logits, its two gradients and that of the drawn entries; "
     "the argmax; the entries gathered and their gradient added up",

@@ -1,25 +1,17 @@
 """Labels by a frozen random projection and codebook (BEST-RQ), forward."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
-from sb_espnet_vq.bench.case import (
-    FAISS,
-    FLOOR,
-    OURS,
-    SPEECHBRAIN_QUANTISERS,
-    UPSTREAM,
-    VQP,
-    VQP_MODULE,
-    Case,
-    Contender,
-    Problem,
-    Results,
-    Run,
-    Sizes,
-)
-from sb_espnet_vq.bench.cases.floors import nothing_to_compare, products_with_argmax
+from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
+from sb_espnet_vq.bench.cases.floors import products_with_argmax
+from sb_espnet_vq.bench.contenders import drop_in_and_original, faiss, floor, vqp
 from sb_espnet_vq.ops.scores import scores
+
+_MODULE = "speechbrain.nnet.quantisers"
 
 
 def problem(sizes: Sizes) -> Problem:
@@ -46,33 +38,17 @@ def _codes(result) -> Results:
     return {"codes": result.flatten()}
 
 
-def _run_class(family: type, problem: Problem) -> Run:
+def _run(kind: Any, problem: Problem) -> Run:
     projection, codebook = problem["projection"], problem["codebook"]
-    quantizer = family(*projection.shape, len(codebook)).to(codebook.device)
+    quantizer = kind(*projection.shape, len(codebook)).to(codebook.device)
     quantizer.load_state_dict({"P": projection, "CB": codebook})
     return Run(lambda: quantizer(problem["x"]), _codes)
 
 
-def ours(problem: Problem) -> Run:
-    """Build our drop-in class."""
-    from sb_espnet_vq.nnet.quantisers import RandomProjectionQuantizer
-
-    return _run_class(RandomProjectionQuantizer, problem)
-
-
-def upstream(problem: Problem) -> Run:
-    """Build SpeechBrain's class."""
-    from speechbrain.nnet.quantisers import RandomProjectionQuantizer
-
-    return _run_class(RandomProjectionQuantizer, problem)
-
-
-def vqp(problem: Problem) -> Run:
+def _run_vqp(kind: Any, problem: Problem) -> Run:
     """Build vector-quantize-pytorch's class, without its input normalisation."""
-    from vector_quantize_pytorch import RandomProjectionQuantizer
-
     projection, codebook = problem["projection"], problem["codebook"]
-    quantizer = RandomProjectionQuantizer(
+    quantizer = kind(
         dim=len(projection),
         codebook_dim=codebook.shape[1],
         codebook_size=len(codebook),
@@ -83,13 +59,10 @@ def vqp(problem: Problem) -> Run:
     return Run(lambda: quantizer(problem["x"]), _codes)
 
 
-def exact_index(problem: Problem) -> Run:
+def _run_faiss(kind: Any, problem: Problem) -> Run:
     """Build an exact faiss index of the codebook."""
-    import faiss
-
-    faiss.omp_set_num_threads(torch.get_num_threads())
     x, projection = problem["x"], problem["projection"]
-    index = faiss.IndexFlatIP(projection.shape[1])
+    index = kind(projection.shape[1])
     index.add(problem["codebook"].numpy())
 
     def step():
@@ -98,14 +71,14 @@ def exact_index(problem: Problem) -> Run:
     return Run(step, lambda found: {"codes": torch.from_numpy(found).flatten()})
 
 
-def floor(problem: Problem) -> Run:
+def floor_step(problem: Problem) -> Callable[[], Any]:
     """Two products and the argmax, in tiles."""
 
     def step():
         x = scores(problem["x"].flatten(0, 1), problem["projection"].t())
         return products_with_argmax(x, problem["codebook"])
 
-    return Run(step, nothing_to_compare)
+    return step
 
 
 CASE = Case(
@@ -122,11 +95,10 @@ CASE = Case(
     problem=problem,
     reference=reference,
     contenders=(
-        Contender(OURS, "ours", ours),
-        Contender(UPSTREAM, "SpeechBrain", upstream, SPEECHBRAIN_QUANTISERS),
-        Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
-        Contender(FAISS, "faiss IndexFlatIP", exact_index, "faiss", on_cuda=False),
-        Contender(FLOOR, "floor", floor),
+        *drop_in_and_original(f"{_MODULE}.RandomProjectionQuantizer", _run),
+        vqp("RandomProjectionQuantizer", _run_vqp),
+        faiss("IndexFlatIP", _run_faiss),
+        floor(floor_step),
     ),
     floor="the projection, the product with the codebook and the argmax, in tiles",
 )

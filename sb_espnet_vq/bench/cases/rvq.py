@@ -1,29 +1,18 @@
 """Residual quantization, a training step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sb_espnet_vq.bench.case import (
-    FLOOR,
-    OURS,
-    UPSTREAM,
-    VQP,
-    VQP_MODULE,
-    Case,
-    Contender,
-    Problem,
-    Results,
-    Run,
-    Sizes,
-    learnable,
-    rows,
-)
-from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook
-from sb_espnet_vq.bench.cases.floors import nothing_to_compare, products_with_argmax
+from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
+from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook, started_codebook
+from sb_espnet_vq.bench.cases.floors import products_with_argmax
+from sb_espnet_vq.bench.contenders import drop_in_and_original, floor, vqp
+from sb_espnet_vq.bench.tensors import learnable, rows
 
-ESPNET = "espnet2.gan_codec.shared.quantizer.residual_vq"
+ESPNET = "espnet2.gan_codec.shared.quantizer.residual_vq.ResidualVectorQuantizer"
 FRAME_RATE = 75
 
 
@@ -70,12 +59,12 @@ def _commitment_gradient(frames: Tensor, tables: Tensor, codes: list) -> Tensor:
     return total
 
 
-def build_class(family: type, problem: Problem) -> Any:
+def build_class(kind: Any, problem: Problem) -> Any:
     """Build ESPnet's class or ours with the problem's codebooks."""
     tables = problem["tables"]
     levels, size, dim = tables.shape
     # Each has rules of its own for dead codes, so none is revived here.
-    quantizer = family(
+    quantizer = kind(
         dimension=dim,
         codebook_dim=dim,
         n_q=levels,
@@ -86,17 +75,14 @@ def build_class(family: type, problem: Problem) -> Any:
     )
     state = {}
     for level, table in enumerate(tables):
-        prefix = f"vq.layers.{level}._codebook."
-        state[prefix + "inited"] = torch.ones(1)
-        state[prefix + "cluster_size"] = torch.ones(size)
-        state[prefix + "embed"] = table
-        state[prefix + "embed_avg"] = table
+        for name, value in started_codebook(table).items():
+            state[f"vq.layers.{level}._codebook.{name}"] = value
     quantizer.load_state_dict(state)
     return quantizer.to(tables.device)
 
 
-def _train_class(family: type, problem: Problem) -> Run:
-    quantizer = build_class(family, problem)
+def _run(kind: Any, problem: Problem) -> Run:
+    quantizer = build_class(kind, problem)
     x, grad = learnable(problem["x"]), problem["grad"]
     one = grad.new_ones(())
 
@@ -120,28 +106,10 @@ def _train_class(family: type, problem: Problem) -> Run:
     return Run(step, read)
 
 
-def ours(problem: Problem) -> Run:
-    """Build our drop-in class, to train."""
-    from sb_espnet_vq.gan_codec.shared.quantizer.residual_vq import (
-        ResidualVectorQuantizer,
-    )
-
-    return _train_class(ResidualVectorQuantizer, problem)
-
-
-def upstream(problem: Problem) -> Run:
-    """Build ESPnet's class, to train."""
-    from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
-
-    return _train_class(ResidualVectorQuantizer, problem)
-
-
-def build_vqp(problem: Problem) -> Any:
+def build_vqp(kind: Any, problem: Problem) -> Any:
     """Build vector-quantize-pytorch's class with the problem's codebooks."""
-    from vector_quantize_pytorch import ResidualVQ
-
     levels, size, dim = problem["tables"].shape
-    quantizer = ResidualVQ(
+    quantizer = kind(
         dim=dim,
         num_quantizers=levels,
         codebook_size=size,
@@ -154,12 +122,12 @@ def build_vqp(problem: Problem) -> Any:
     return quantizer.to(problem["tables"].device)
 
 
-def vqp(problem: Problem) -> Run:
+def _run_vqp(kind: Any, problem: Problem) -> Run:
     """Build vector-quantize-pytorch's class, to train.
 
     Its gradient of x is not compared: that of each level is added to the next.
     """
-    quantizer = build_vqp(problem)
+    quantizer = build_vqp(kind, problem)
     x, grad = learnable(problem["x"]), problem["grad"].transpose(1, 2)
     one = grad.new_ones(())
 
@@ -181,7 +149,7 @@ def vqp(problem: Problem) -> Run:
     return Run(step, read)
 
 
-def floor(problem: Problem) -> Run:
+def floor_step(problem: Problem) -> Callable[[], Any]:
     """The products with all codebooks, the output and the gradient written."""
     frames, tables = rows(problem["x"].transpose(1, 2)), problem["tables"]
 
@@ -189,7 +157,7 @@ def floor(problem: Problem) -> Run:
         codes = [products_with_argmax(frames, table) for table in tables]
         return codes, problem["x"].clone(), problem["grad"].clone()
 
-    return Run(step, nothing_to_compare)
+    return step
 
 
 SIZES = {
@@ -211,10 +179,9 @@ CASE = Case(
     problem=problem,
     reference=reference,
     contenders=(
-        Contender(OURS, "ours", ours),
-        Contender(UPSTREAM, "ESPnet", upstream, ESPNET),
-        Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
-        Contender(FLOOR, "floor", floor),
+        *drop_in_and_original(ESPNET, _run),
+        vqp("ResidualVQ", _run_vqp),
+        floor(floor_step),
     ),
     floor="the products with all codebooks and the argmax; the output and the "
     "gradient written once",

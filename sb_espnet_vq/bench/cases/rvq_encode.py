@@ -1,23 +1,15 @@
 """Residual quantization, encoding alone."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
-from sb_espnet_vq.bench.case import (
-    FAISS,
-    FLOOR,
-    OURS,
-    UPSTREAM,
-    VQP,
-    VQP_MODULE,
-    Case,
-    Contender,
-    Problem,
-    Results,
-    Run,
-    rows,
-)
+from sb_espnet_vq.bench.case import Case, Problem, Results, Run
 from sb_espnet_vq.bench.cases import rvq
-from sb_espnet_vq.bench.cases.floors import nothing_to_compare, products_with_argmax
+from sb_espnet_vq.bench.cases.floors import products_with_argmax
+from sb_espnet_vq.bench.contenders import drop_in_and_original, faiss, floor, vqp
+from sb_espnet_vq.bench.tensors import rows
 
 
 def reference(problem: Problem) -> Results:
@@ -25,8 +17,8 @@ def reference(problem: Problem) -> Results:
     return {"codes": rvq.reference(problem)["codes"]}
 
 
-def _encode_class(family: type, problem: Problem) -> Run:
-    quantizer = rvq.build_class(family, problem).eval()
+def _run(kind: Any, problem: Problem) -> Run:
+    quantizer = rvq.build_class(kind, problem).eval()
 
     @torch.no_grad()
     def step():
@@ -35,25 +27,9 @@ def _encode_class(family: type, problem: Problem) -> Run:
     return Run(step, lambda codes: {"codes": codes.movedim(0, -1).flatten(0, 1)})
 
 
-def ours(problem: Problem) -> Run:
-    """Build our drop-in class, to encode."""
-    from sb_espnet_vq.gan_codec.shared.quantizer.residual_vq import (
-        ResidualVectorQuantizer,
-    )
-
-    return _encode_class(ResidualVectorQuantizer, problem)
-
-
-def upstream(problem: Problem) -> Run:
-    """Build ESPnet's class, to encode."""
-    from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
-
-    return _encode_class(ResidualVectorQuantizer, problem)
-
-
-def vqp(problem: Problem) -> Run:
+def _run_vqp(kind: Any, problem: Problem) -> Run:
     """Build vector-quantize-pytorch's class, to encode."""
-    quantizer = rvq.build_vqp(problem).eval()
+    quantizer = rvq.build_vqp(kind, problem).eval()
 
     @torch.no_grad()
     def step():
@@ -62,13 +38,10 @@ def vqp(problem: Problem) -> Run:
     return Run(step, lambda codes: {"codes": rows(codes)})
 
 
-def exact_indices(problem: Problem) -> Run:
+def _run_faiss(kind: Any, problem: Problem) -> Run:
     """Build an exact faiss index of each level."""
-    import faiss
-
-    faiss.omp_set_num_threads(torch.get_num_threads())
     tables = [table.numpy() for table in problem["tables"]]
-    indices = [faiss.IndexFlatL2(table.shape[1]) for table in tables]
+    indices = [kind(table.shape[1]) for table in tables]
     for index, table in zip(indices, tables, strict=True):
         index.add(table)
 
@@ -84,14 +57,14 @@ def exact_indices(problem: Problem) -> Run:
     return Run(step, lambda codes: {"codes": codes})
 
 
-def floor(problem: Problem) -> Run:
+def floor_step(problem: Problem) -> Callable[[], Any]:
     """The products with all codebooks, and nothing else."""
     frames, tables = rows(problem["x"].transpose(1, 2)), problem["tables"]
 
     def step():
         return [products_with_argmax(frames, table) for table in tables]
 
-    return Run(step, nothing_to_compare)
+    return step
 
 
 CASE = Case(
@@ -102,11 +75,10 @@ CASE = Case(
     problem=rvq.problem,
     reference=reference,
     contenders=(
-        Contender(OURS, "ours", ours),
-        Contender(UPSTREAM, "ESPnet", upstream, rvq.ESPNET),
-        Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
-        Contender(FAISS, "faiss IndexFlatL2", exact_indices, "faiss", on_cuda=False),
-        Contender(FLOOR, "floor", floor),
+        *drop_in_and_original(rvq.ESPNET, _run),
+        vqp("ResidualVQ", _run_vqp),
+        faiss("IndexFlatL2", _run_faiss),
+        floor(floor_step),
     ),
     floor="the products with all codebooks and the argmax, nothing else",
 )

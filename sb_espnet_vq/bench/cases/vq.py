@@ -1,23 +1,15 @@
 """One codebook of moving averages, a training step."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
-from sb_espnet_vq.bench.case import (
-    FLOOR,
-    OURS,
-    VQP,
-    VQP_MODULE,
-    Case,
-    Contender,
-    Problem,
-    Results,
-    Run,
-    Sizes,
-    learnable,
-    rows,
-)
-from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook
-from sb_espnet_vq.bench.cases.floors import nothing_to_compare, products_with_argmax
+from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
+from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook, started_codebook
+from sb_espnet_vq.bench.cases.floors import products_with_argmax
+from sb_espnet_vq.bench.contenders import floor, ours, vqp
+from sb_espnet_vq.bench.tensors import learnable, rows
 
 
 def problem(sizes: Sizes) -> Problem:
@@ -68,30 +60,22 @@ def _train(quantizer: torch.nn.Module, problem: Problem) -> Run:
     return Run(step, read)
 
 
-def ours(problem: Problem) -> Run:
-    """Build our family."""
-    from sb_espnet_vq.quantizers.vq import VQ
-
+def _run(kind: Any, problem: Problem) -> Run:
     table = problem["table"]
-    quantizer = VQ(
+    quantizer = kind(
         table.shape[1],
         len(table),
         decay=DECAY,
         kmeans_init=False,
         threshold_ema_dead_code=0,
     )
-    state = {"inited": torch.ones(1), "cluster_size": torch.ones(len(table))}
-    state |= {"embed": table, "embed_avg": table}
-    quantizer._codebook.load_state_dict(state)
+    quantizer._codebook.load_state_dict(started_codebook(table))
     return _train(quantizer, problem)
 
 
-def vqp(problem: Problem) -> Run:
-    """Build vector-quantize-pytorch's class."""
-    from vector_quantize_pytorch import VectorQuantize
-
+def _run_vqp(kind: Any, problem: Problem) -> Run:
     table = problem["table"]
-    quantizer = VectorQuantize(
+    quantizer = kind(
         dim=table.shape[1],
         codebook_size=len(table),
         decay=DECAY,
@@ -102,7 +86,7 @@ def vqp(problem: Problem) -> Run:
     return _train(quantizer, problem)
 
 
-def floor(problem: Problem) -> Run:
+def floor_step(problem: Problem) -> Callable[[], Any]:
     """The product with the codebook, the output and the gradient written."""
     frames = rows(problem["x"])
 
@@ -110,20 +94,25 @@ def floor(problem: Problem) -> Run:
         codes = products_with_argmax(frames, problem["table"])
         return codes, problem["x"].clone(), problem["grad"].clone()
 
-    return Run(step, nothing_to_compare)
+    return step
+
+
+SIZES = {"batch": 16, "frames": 150, "dim": 256, "codebook_size": 1024}
+QUICK = {"batch": 2, "frames": 20, "dim": 16, "codebook_size": 32}
+WORK = "({batch}, {frames}, {dim}), {codebook_size} codes"
 
 
 CASE = Case(
     name="vq",
-    title="training step of ({batch}, {frames}, {dim}), {codebook_size} codes",
-    sizes={"batch": 16, "frames": 150, "dim": 256, "codebook_size": 1024},
-    quick={"batch": 2, "frames": 20, "dim": 16, "codebook_size": 32},
+    title=f"training step of {WORK}",
+    sizes=SIZES,
+    quick=QUICK,
     problem=problem,
     reference=reference,
     contenders=(
-        Contender(OURS, "ours", ours),
-        Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
-        Contender(FLOOR, "floor", floor),
+        ours("sb_espnet_vq.quantizers.vq.VQ", _run),
+        vqp("VectorQuantize", _run_vqp),
+        floor(floor_step),
     ),
     floor="the product with the codebook and the argmax; the output and the gradient "
     "written once",

@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from sb_espnet_vq.nnet.drop_in import DropIn
 from sb_espnet_vq.nnet.scriptable import ScriptableBSQ
 from sb_espnet_vq.quantizers.bsq import BSQ
 
 __all__ = ["BinarySphericalQuantizer"]
 
 
-class BinarySphericalQuantizer(BSQ):
+class BinarySphericalQuantizer(DropIn):
     """Binary spherical quantizer with the interface of SpeechBrain's.
 
     Zhao et al. 2024, https://arxiv.org/abs/2406.07548. The entropy loss is exact
@@ -50,12 +51,15 @@ class BinarySphericalQuantizer(BSQ):
         diversity_gamma: float = 1.0,
     ):
         super().__init__(
-            code_dim,
-            entropy_weight=entropy_loss_weight,
-            diversity_gamma=diversity_gamma,
+            BSQ(
+                code_dim,
+                entropy_weight=entropy_loss_weight,
+                diversity_gamma=diversity_gamma,
+            )
         )
         self.code_dim = code_dim
         self.entropy_loss_weight = entropy_loss_weight
+        self.diversity_gamma = diversity_gamma
         self.register_buffer("mask", 2 ** torch.arange(code_dim - 1, -1, -1))
 
     def bits_to_codes(self, bits: Tensor) -> Tensor:
@@ -66,7 +70,7 @@ class BinarySphericalQuantizer(BSQ):
     def codebook(self) -> Tensor:
         """All signs (2**code_dim, code_dim) float, one row a code; made on request."""
         shifts = torch.arange(self.code_dim - 1, -1, -1, device=self.mask.device)
-        codes = torch.arange(self.codebook_size, device=self.mask.device)
+        codes = torch.arange(2**self.code_dim, device=self.mask.device)
         return self.bits_to_codes((codes[:, None] >> shifts) & 1).float()
 
     def forward(
@@ -102,7 +106,7 @@ class BinarySphericalQuantizer(BSQ):
         ShapeError
             If a shape or dtype is wrong.
         """
-        out, _ = self._forward(x, mask, None, inv_temperature=inv_temperature)
+        out = self.quantizer(x, mask=mask, inv_temperature=inv_temperature)
         return out.quantized, out.codes[..., 0], out.loss
 
     def __prepare_scriptable__(self) -> nn.Module:

@@ -4,8 +4,9 @@ Paissan et al. 2023, "Posthoc Interpretation via Quantization",
 https://arxiv.org/abs/2303.12659, section 3.2.
 """
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ShapeError
@@ -13,13 +14,9 @@ from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.ema import code_sums
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.frames import finite_rows
-from sb_espnet_vq.ops.nearest import nearest_code, tile_rows
-from sb_espnet_vq.quantizers.class_partitioned import (
-    KeyRuns,
-    class_of_keys,
-    class_ranges,
-    nearest_class_key,
-)
+from sb_espnet_vq.ops.look_up import look_up, look_up_channels
+from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ, class_of_keys
+from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.quantizers.precision import full_precision
 
@@ -120,11 +117,11 @@ class VectorQuantization(torch.autograd.Function):
         shared_keys=10,
         training=True,
     ):
-        runs = None
-        if activate_class_partitioning and labels is not None:
-            runs = key_runs(len(codebook), num_classes, shared_keys, inputs.device)
-        shared = 0 if training else shared_keys
-        codes = find_keys(inputs, codebook, labels, runs, shared)
+        _check_vectors(inputs, codebook)
+        partition = activate_class_partitioning and labels is not None
+        quantizer = _around(codebook, num_classes, partition, shared_keys)
+        labels = labels if partition else None
+        codes = _encode(quantizer.train(training), inputs, labels, num_classes)
         ctx.mark_non_differentiable(codes)
         return codes
 
@@ -182,11 +179,11 @@ class VectorQuantizationStraightThrough(torch.autograd.Function):
         return grad_inputs, grad_codebook, *[None] * ctx.options
 
 
-class VQEmbedding(nn.Module):
+class VQEmbedding(FreezableModule):
     """Dictionary of K keys that are shared out among classes.
 
-    Its search reads only the keys that a label allows, in float32 under any
-    autocast. Its one name in a checkpoint is ``embedding.weight``.
+    It holds `ClassPartitionedVQ` and has no loss: its two outputs are what a trainer
+    makes losses of. Its one name in a checkpoint is ``embedding.weight``.
 
     Arguments
     ---------
@@ -215,8 +212,8 @@ class VQEmbedding(nn.Module):
     (torch.Size([2, 5, 4]), True, True)
     """
 
-    first_key: Tensor
-    last_key: Tensor
+    # A script calls the methods in Python; there, `_codes_of_map` does without it.
+    __jit_ignored_attributes__ = ["quantizer"]
 
     def __init__(
         self,
@@ -227,18 +224,21 @@ class VQEmbedding(nn.Module):
         shared_keys: int = 0,
     ):
         super().__init__()
-        bound = 1 / positive_int("K", K)
-        self.embedding = nn.Embedding(K, positive_int("D", D))
-        nn.init.uniform_(self.embedding.weight, -bound, bound)
+        partition = activate_class_partitioning
+        quantizer = _quantizer(K, D, numclasses, partition, shared_keys)
+        # Before the quantizer, so that parameters have upstream's names.
+        self.embedding = quantizer.embedding
+        self.quantizer = quantizer
         self.numclasses = positive_int("numclasses", numclasses)
         self.activate_class_partitioning = activate_class_partitioning
         self.shared_keys = shared_keys
-        if activate_class_partitioning:
-            device = self.embedding.weight.device
-            runs = key_runs(K, numclasses, shared_keys, device)
-            self.register_buffer("first_key", runs.first, persistent=False)
-            self.register_buffer("last_key", runs.last, persistent=False)
-            self._widest = runs.widest
+        self.register_state_dict_post_hook(_name_once)
+        self.register_load_state_dict_pre_hook(_name_twice)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "embedding" and "quantizer" in self._modules:
+            self.quantizer.embedding = value
 
     # A script calls both methods in Python, so it cannot be saved (nor can one of
     # SpeechBrain's class). A trace can be saved.
@@ -265,7 +265,7 @@ class VQEmbedding(nn.Module):
         ValueError
             If a label is no class (eager mode on a CPU; else codes of -1).
         """
-        return _keys_of_map(self, z_e_x, labels)
+        return _codes_of_map(self, z_e_x, labels)
 
     @torch.jit.ignore
     def straight_through(
@@ -298,7 +298,7 @@ class VQEmbedding(nn.Module):
         >>> bool((z_q == z_q_bar).all()), z_q.shape
         (True, torch.Size([2, 8, 5, 4]))
         """
-        codes = _keys_of_map(self, z_e_x, labels)
+        codes = _codes_of_map(self, z_e_x, labels)
         bar = look_up_channels(self.embedding.weight, codes)
         return straight_through(z_e_x, bar.detach()), bar
 
@@ -310,186 +310,74 @@ class VQEmbedding(nn.Module):
         )
 
 
-def _keys_of_map(
+def _name_once(module: nn.Module, state: dict[str, Any], prefix: str, *_) -> None:
+    state.pop(f"{prefix}quantizer.embedding.weight")
+
+
+def _name_twice(module: nn.Module, state: dict[str, Any], prefix: str, *_) -> None:
+    name = "embedding.weight"
+    if prefix + name in state:
+        state[f"{prefix}quantizer.{name}"] = state[prefix + name]
+
+
+def _codes_of_map(
     dictionary: VQEmbedding, z_e_x: Tensor, labels: Tensor | None
 ) -> Tensor:
     # A function: within a script, an ignored method cannot call another one.
     if not isinstance(z_e_x, Tensor) or z_e_x.dim() < 2:
-        came = getattr(z_e_x, "shape", type(z_e_x).__name__)
-        raise ShapeError(f"VQEmbedding takes (B, D, H, W), got {came}")
-    runs = None
-    if dictionary.activate_class_partitioning and labels is not None:
-        runs = KeyRuns(dictionary.first_key, dictionary.last_key, dictionary._widest)
-    shared = 0 if dictionary.training else dictionary.shared_keys
-    x = z_e_x.movedim(1, -1)
-    return find_keys(x, dictionary.embedding.weight, labels, runs, shared)
+        got = getattr(z_e_x, "shape", type(z_e_x).__name__)
+        raise ShapeError(f"VQEmbedding takes (B, D, H, W), got {got}")
+    partition, classes = dictionary.activate_class_partitioning, dictionary.numclasses
+    if isinstance(dictionary, torch.jit.ScriptModule):
+        # Of its attributes it has tensors and numbers alone.
+        table, shared = dictionary.embedding.weight, dictionary.shared_keys
+        quantizer = _around(table, classes, partition, shared)
+        quantizer.train(dictionary.training)
+    else:
+        quantizer = dictionary.quantizer
+    labels = labels if partition else None
+    return _encode(quantizer, z_e_x.movedim(1, -1), labels, classes)
 
 
-def key_runs(keys: int, num_classes: int, shared: int, device: torch.device) -> KeyRuns:
-    """Return where each class has its keys, on ``device``.
+def _quantizer(
+    keys: int, dim: int, num_classes: int, partition: bool, shared: int
+) -> ClassPartitionedVQ:
+    classes = (num_classes, shared) if partition else (1, 0)
+    return ClassPartitionedVQ(positive_int("D", dim), positive_int("K", keys), *classes)
 
-    Arguments
-    ---------
-    keys, num_classes, shared : int
-        All keys, classes, and keys at the end that belong to no class.
-    device : torch.device
-        Where the searched vectors are.
 
-    Returns
-    -------
-    KeyRuns
-
-    Raises
-    ------
-    ConfigError
-        If a class would have no key.
-
-    Example
-    -------
-    >>> key_runs(7, 2, 1, torch.device("cpu")).widest
-    3
-    """
-    first, last = class_ranges(keys, num_classes, shared)
-    return KeyRuns(first.to(device), last.to(device), int((last - first).max()))
+def _around(
+    codebook: Tensor, num_classes: int, partition: bool, shared: int
+) -> ClassPartitionedVQ:
+    """Return a quantizer that has ``codebook`` as its own."""
+    keys, dim = codebook.shape
+    with torch.device("meta"):  # nothing is drawn there
+        quantizer = _quantizer(keys, dim, num_classes, partition, shared)
+    quantizer.embedding.weight = nn.Parameter(codebook.detach(), requires_grad=False)
+    return quantizer.to(codebook.device)
 
 
 @torch.no_grad()
-def find_keys(
-    x: Tensor,
-    codebook: Tensor,
-    labels: Tensor | None,
-    runs: KeyRuns | None,
-    shared: int,
+def _encode(
+    quantizer: ClassPartitionedVQ, x: Tensor, labels: Tensor | None, classes: int
 ) -> Tensor:
-    """Return the number of the nearest key that each vector's class may use.
+    """Return the codes (B, ...) of vectors (B, ..., D), -1 where there is none.
 
-    Arguments
-    ---------
-    x : torch.Tensor
-        (B, ..., D) float.
-    codebook : torch.Tensor
-        (K, D).
-    labels : torch.Tensor, optional
-        (B,) whole numbers.
-    runs : KeyRuns, optional
-        The keys of each class; None opens all keys.
-    shared : int
-        How many keys at the end are open to every class.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, ...) int64; -1 where a vector is not finite or its label no class.
-
-    Raises
-    ------
-    ShapeError, ValueError
-        If a shape is wrong; if a label is no class (eager mode on a CPU).
-
-    Example
-    -------
-    >>> find_keys(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0]]), None, None, 0)
-    tensor([1])
+    The quantizer's own ``encode`` would copy maps that lie channels first.
     """
-    _check_vectors(x, codebook)
+    _check_vectors(x, quantizer.embedding.weight)
     items = x.flatten(1, -2) if x.dim() > 2 else x[:, None]
     valid = finite_rows(items)
+    if labels is not None:
+        labels, known = _class_labels(labels, x, classes)
+        valid = valid & known[:, None]
     with full_precision(x):
         if items.dtype != torch.float64:
             items = items.float()
         if not (eager_on_cpu(valid) and bool(valid.all())):
             items = torch.where(valid[..., None], items, 0)
-        table = codebook.to(items.dtype)
-        if labels is None or runs is None:
-            codes = nearest_code(items.reshape(-1, items.shape[2]), table)
-            codes = codes.view(valid.shape)
-        else:
-            labels, known = _class_labels(labels, x, len(runs.first))
-            codes = nearest_class_key(items, table, labels, runs, shared)
-            valid = valid & known[:, None]
+        codes = quantizer.nearest_keys(items, labels)
     return torch.where(valid, codes, -1).view(x.shape[:-1])
-
-
-class _LookUpChannels(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, codebook, codes):
-        batch, keys = codes.shape[0], codebook.shape[0]
-        flat = codes.flatten(1)
-        ctx.save_for_backward(flat)
-        ctx.keys = keys
-        # Channel by channel, since that is how the vectors lie: to look up whole keys
-        # and turn the result over would move each number twice more.
-        table = codebook.t().contiguous().expand(batch, -1, -1)
-        index = flat.clamp(min=0)[:, None].expand(-1, codebook.shape[1], -1)
-        found = table.gather(2, index)
-        if not (eager_on_cpu(flat) and bool((flat >= 0).all())):
-            found = torch.where((flat >= 0)[:, None], found, torch.nan)
-        return found.view(batch, codebook.shape[1], *codes.shape[1:])
-
-    @staticmethod
-    def backward(ctx, *grads):
-        (flat,) = ctx.saved_tensors
-        grad = grads[0].flatten(2)
-        sums = grad.new_zeros(ctx.keys, grad.shape[1])
-        # Some items at a time, so that their copies stay in the cache.
-        items = tile_rows(grad, grad.shape[1] * grad.shape[2])
-        for start in range(0, grad.shape[0], items):
-            codes = flat[start : start + items].reshape(-1)
-            rows = grad[start : start + items].transpose(1, 2).flatten(0, 1)
-            sums += code_sums(rows, codes.clamp(min=0), codes >= 0, ctx.keys)[1]
-        return sums, None
-
-
-def look_up_channels(codebook: Tensor, codes: Tensor) -> Tensor:
-    """Return the keys of ``codes`` channels first, as `look_up` does channels last.
-
-    Arguments
-    ---------
-    codebook : torch.Tensor
-        (K, D).
-    codes : torch.Tensor
-        (B, ...) int64 in [-1, K).
-
-    Returns
-    -------
-    torch.Tensor
-        (B, D, ...), with gradient to ``codebook``; NaN for -1.
-
-    Example
-    -------
-    >>> look_up_channels(torch.tensor([[5.0, 6.0]]), torch.tensor([[0, -1]]))
-    tensor([[[5., nan],
-             [6., nan]]])
-    """
-    if torch.jit.is_tracing():
-        # A custom autograd function cannot be saved.
-        return look_up(codebook, codes).movedim(-1, 1).contiguous()
-    return _LookUpChannels.apply(codebook, codes)
-
-
-def look_up(codebook: Tensor, codes: Tensor) -> Tensor:
-    """Return the keys of ``codes``, with gradient to ``codebook``; NaN for -1.
-
-    Arguments
-    ---------
-    codebook : torch.Tensor
-        (K, D).
-    codes : torch.Tensor
-        (...) int64 in [-1, K).
-
-    Returns
-    -------
-    torch.Tensor
-        (..., D).
-
-    Example
-    -------
-    >>> look_up(torch.tensor([[5.0], [6.0]]), torch.tensor([1, -1]))
-    tensor([[6.],
-            [nan]])
-    """
-    found = F.embedding(codes.clamp(min=0), codebook)
-    return torch.where((codes >= 0)[..., None], found, torch.nan)
 
 
 def _check_vectors(x: Tensor, codebook: Tensor) -> None:

@@ -6,12 +6,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
-from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
-from sb_espnet_vq.ops.collectives import sum_over_ranks
+from sb_espnet_vq.nnet.state_names import keep_upstream_names
 from sb_espnet_vq.ops.entropy import entropy
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
-from sb_espnet_vq.ops.usage import code_counts
+from sb_espnet_vq.ops.usage import code_shares
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import full_precision, project
@@ -186,13 +185,8 @@ class ContrastiveQuantizer(FreezableModule):
         may be uniform although few codes are used, so its perplexity alone would hide
         collapse.
         """
-        flat = codes.flatten(0, -2)
-        counts = code_counts(
-            flat.clamp(min=0), (flat >= 0).to(usage.dtype), usage.shape[1]
-        )
-        if self.training:
-            counts = sum_over_ranks(counts)
-        return straight_through(usage, counts / counts.sum(1, True).clamp(min=1))
+        shares = code_shares(codes, usage.shape[1], self.training, usage.dtype)
+        return straight_through(usage, shares)
 
     def _outward(self, quantized: Tensor) -> Tensor:
         with full_precision(quantized):

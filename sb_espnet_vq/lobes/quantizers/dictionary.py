@@ -10,7 +10,7 @@ from sb_espnet_vq.errors import ShapeError
 from sb_espnet_vq.lobes.models.piq_dictionary import VQEmbedding
 from sb_espnet_vq.lobes.quantizers.brain_scale import BrainScale
 from sb_espnet_vq.lobes.quantizers.options import squeeze_codes
-from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
+from sb_espnet_vq.nnet.state_names import keep_upstream_names
 from sb_espnet_vq.ops.devices import eager_on_cpu
 from sb_espnet_vq.ops.estimators import attach_loss, straight_through
 from sb_espnet_vq.quantizers.learning import FreezableModule

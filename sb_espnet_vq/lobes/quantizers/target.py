@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sb_espnet_vq.lobes.quantizers.state_names import keep_upstream_names
+from sb_espnet_vq.nnet.state_names import keep_upstream_names
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.registry import build, same_quantizer
