@@ -1,5 +1,7 @@
 """Checks of what callers may ask a quantizer: sizes, flags, codebook vectors."""
 
+from typing import Any
+
 import torch
 
 from sb_espnet_vq.testing.helpers import (
@@ -74,7 +76,7 @@ def uses_the_first_codebooks(name, options):
     """n_codebooks=k gives what the first k codebooks give; the others do not learn."""
     q = make_started(name, options).eval()
     x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
-    given = {"mask": mask, "labels": labels}
+    given: dict[str, Any] = {"mask": mask, "labels": labels}
     codes = q.encode(x, **given)
     for k in range(1, q.n_codebooks + 1):
         out = q.eval()(x, n_codebooks=k, **given)
@@ -145,8 +147,8 @@ def codebook_vectors_add_up(name, options):
         beyond = vectors[column, size:]
         same(beyond, torch.zeros_like(beyond), f"vectors beyond codebook {column}")
     codes = q.encode(frames(q, 2, 40))
-    total = sum(vectors[k][codes[..., k]] for k in range(q.n_codebooks))
-    close(total, q.decode(codes), "the sum of codebook vectors")
+    parts = [vectors[k][codes[..., k]] for k in range(q.n_codebooks)]
+    close(torch.stack(parts).sum(0), q.decode(codes), "the sum of codebook vectors")
 
 
 @contract_check
