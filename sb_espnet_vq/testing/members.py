@@ -147,10 +147,8 @@ def codebook_vectors_add_up(name, options):
         beyond = vectors[column, size:]
         same(beyond, torch.zeros_like(beyond), f"vectors beyond codebook {column}")
     codes = q.encode(frames(q, 2, 40))
-    total = torch.stack([vectors[k][codes[..., k]] for k in range(q.n_codebooks)]).sum(
-        0
-    )
-    close(total, q.decode(codes), "the sum of codebook vectors")
+    parts = [vectors[k][codes[..., k]] for k in range(q.n_codebooks)]
+    close(torch.stack(parts).sum(0), q.decode(codes), "the sum of codebook vectors")
 
 
 @contract_check
