@@ -124,7 +124,7 @@ def faiss(index: str, run: RunClass) -> Contender:
 
 
 def plain(what: str, build: Callable[[Problem], Run]) -> Contender:
-    """Return the contender that is written as one would at first."""
+    """Return the contender of an implementation without optimization."""
     return Contender(PLAIN, what, build)
 
 

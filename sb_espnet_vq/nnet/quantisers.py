@@ -117,7 +117,7 @@ class GumbelVectorQuantizer(DropIn):
         x : torch.Tensor
             (B, T, input_dim) float.
         mask : torch.Tensor, optional
-            (B, T) bool, True at real frames; padding then counts nowhere.
+            (B, T) bool, True at valid frames; padding then counts nowhere.
 
         Returns
         -------
@@ -292,7 +292,7 @@ class VectorQuantizer(DropIn):
         z_e : torch.Tensor
             (B, L, d_z) float.
         mask : torch.Tensor, optional
-            (B, L) bool, True at real frames.
+            (B, L) bool, True at valid frames.
 
         Returns
         -------

@@ -41,7 +41,7 @@ class GumbelGroups(Quantizer):
         Number of groups.
     out_dim : int
         Width of the value. If ``n_codebooks`` does not divide it, a learnt projection
-        leads out.
+        follows the entries.
     temperature : tuple of float
         (start, stop, decay) of the caller's schedule; the first applies until
         `set_temperature` is called.
@@ -193,8 +193,8 @@ class GumbelVQ(GumbelGroups):
     codebook_size : int
         Entries in each group.
     n_codebooks : int
-        Number of groups. Where it does not divide ``dim``, a learnt projection
-        leads out.
+        Number of groups. If it does not divide ``dim``, a learnt projection follows
+        the entries.
     temperature : tuple of float
         (start, stop, decay): training forward number s, counted from 0, runs at
         max(start * decay**s, stop).

@@ -65,7 +65,7 @@ def reference(problem: Problem) -> Results:
 
 
 def written_out(problem: Problem) -> Run:
-    """Write the definition out, as one would at first."""
+    """Write the definition out, without any optimization."""
     return _written_out(problem, torch.float32)
 
 

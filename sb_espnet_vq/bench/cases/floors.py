@@ -11,7 +11,7 @@ def products_with_argmax(x: Tensor, table: Tensor) -> Tensor:
     """Return the entry (N,) of ``table`` (V, D) with the largest product with x (N, D).
 
     That is less than a search for the nearest entry, which must add a norm too. Product
-    and argmax are the fastest known, so that the floor is no straw man.
+    and argmax are the fastest known, so that the lower bound is a tight one.
     """
     codes = x.new_empty(len(x), dtype=torch.int64)
     rows = tile_rows(x, len(table))

@@ -117,7 +117,7 @@ def _run(kind: Any, problem: Problem) -> Run:
 
 
 def written_out(problem: Problem) -> Run:
-    """Write the step as one would at first, one-hot choices times tables."""
+    """Write the step out: one-hot choices times codebooks."""
     x, groups = learnable(problem["x"]), problem["groups"]
     weight, bias = learnable(problem["weight"]), learnable(problem["bias"])
     entries = learnable(problem["vars"])

@@ -89,7 +89,7 @@ class BinarySphericalQuantizer(DropIn):
         inv_temperature : float
             Of the soft assignment; higher is harder.
         mask : torch.Tensor, optional
-            (...) bool, True at real frames.
+            (...) bool, True at valid frames.
 
         Returns
         -------
