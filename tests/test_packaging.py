@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from yaml import safe_load
 
 import sb_espnet_vq
 
@@ -124,6 +125,14 @@ def test_extras_that_include_others_repeat_them(extra, included):
     outer = bounds(extra)
     for name, wanted in bounds(included).items():
         assert wanted <= outer[name], name
+
+
+def test_the_citation_is_that_of_this_version():
+    citation = safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    metadata = _setup_cfg()["metadata"]
+    assert citation["version"] == sb_espnet_vq.__version__
+    assert [author["name"] for author in citation["authors"]] == [metadata["author"]]
+    assert citation["license"] == metadata["license"]
 
 
 def test_entry_points_name_what_exists():

@@ -132,6 +132,7 @@ def hook():
         ),
         ("recipes/PIQ/README.md", "[a](../../docs/espnet.md)", "[a](../../espnet.md)"),
         ("CONTRIBUTING.md", "[a](docs/contract.md)", "[a](contract.md)"),
+        ("CHANGELOG.md", "[a](README.md)", "[a](index.md)"),
         ("versions.md", "[noxfile.py](../noxfile.py)", "noxfile.py"),
         ("versions.md", "[a](../missing.py)", "[a](../missing.py)"),
         ("versions.md", "[a](https://example.org/x)", "[a](https://example.org/x)"),
