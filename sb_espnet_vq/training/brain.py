@@ -32,6 +32,8 @@ class ResumableBrain(sb.Brain):
         The validation figure whose least value marks the best checkpoint.
     sums : TrainingRecord
         Sums over the stage under way.
+    epochs : list[dict[str, float]]
+        Metrics of each epoch, after `train`.
     seconds : dict[str, float]
         Wall and CPU time of training, after `train`.
     """
@@ -111,6 +113,7 @@ class ResumableBrain(sb.Brain):
             "wall": time.monotonic() - started[0],
             "cpu": time.process_time() - started[1],
         }
+        self.epochs = list(hparams["record"].epochs)
 
     def on_fit_start(self) -> None:
         """Make the optimizers and restore the latest checkpoint, if there is one.
@@ -130,6 +133,14 @@ class ResumableBrain(sb.Brain):
                 "another model; give another output_folder, or the settings that it "
                 f"was trained with. {error}"
             ) from error
+
+    def on_evaluate_start(
+        self, max_key: str | None = None, min_key: str | None = None
+    ) -> None:
+        """Load the best checkpoint, by default the one with the least ``min_key``."""
+        if max_key is None and min_key is None:
+            min_key = self.min_key
+        super().on_evaluate_start(max_key, min_key)
 
     def _count_steps(self) -> int:
         """Optimizer steps of the whole run, by epochs or by their limit."""

@@ -33,8 +33,8 @@ NO_FOLDS = {"train_folds": None, "test_folds": None, "num_workers": 0}
 
 # File, Brain, section of the YAML, what is reduced.
 CASES = [
-    ("BEST-RQ/fsdd", "bestrq_brain:BestRQBrain", None, BESTRQ),
-    ("BEST-RQ/librispeech", "bestrq_brain:BestRQBrain", None, BESTRQ | FULL),
+    ("BEST-RQ/fsdd", "train:BestRQBrain", None, BESTRQ),
+    ("BEST-RQ/librispeech", "train:BestRQBrain", None, BESTRQ | FULL),
     ("wav2vec2/fsdd", "wav2vec2_brain:Wav2Vec2Brain", None, WAV2VEC2),
     ("wav2vec2/fsdd_waveform", "wav2vec2_brain:Wav2Vec2Brain", None, WAV2VEC2),
     (
