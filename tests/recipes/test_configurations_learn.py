@@ -45,8 +45,8 @@ CASES = [
         | FULL
         | {"extractor_channels": [16] * 7, "latent_dim": 16, "embedding_dim": 16},
     ),
-    ("codec/fsdd", "codec_brain:CodecBrain", None, CODEC),
-    ("codec/libritts", "codec_brain:CodecBrain", None, CODEC | ONE_SPLIT),
+    ("codec/fsdd", "train:CodecBrain", None, CODEC),
+    ("codec/libritts", "train:CodecBrain", None, CODEC | ONE_SPLIT),
     ("PIQ/fsdd", "piq_brains:ClassifierBrain", "classifier", PIQ),
     ("PIQ/fsdd", "piq_brains:PIQBrain", "piq", PIQ),
     ("PIQ/esc10", "piq_brains:ClassifierBrain", "classifier", PIQ | NO_FOLDS),

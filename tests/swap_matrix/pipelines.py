@@ -192,7 +192,7 @@ def codec(family: str, seed: int) -> Trainee:
         "warmup_steps": 1,
         "lr": 0.01,
     }
-    brain = recipe_brain("codec", "codec_brain:CodecBrain", tiny, seed)
+    brain = recipe_brain("codec", "train:CodecBrain", tiny, seed)
     return recipe_trainee(brain, "mel")
 
 
