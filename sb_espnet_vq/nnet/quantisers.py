@@ -114,8 +114,8 @@ class GumbelVectorQuantizer(GumbelVQ):
 
     def forward_with_used_codes(
         self, x: Tensor, *, mask: Tensor | None = None
-    ) -> tuple[dict, Tensor]:
-        """Quantize a batch, and count the entries that were the likeliest of a frame.
+    ) -> tuple[dict, Tensor, Tensor]:
+        """Quantize a batch, and return the likeliest entries of each frame.
 
         Arguments
         ---------
@@ -127,7 +127,11 @@ class GumbelVectorQuantizer(GumbelVQ):
         dict
             That of ``forward``.
         used_codes : torch.Tensor
-            Scalar, summed over groups, over the frames of all ranks in training.
+            Scalar, how many entries were the likeliest of a frame, summed over groups,
+            over the frames of all ranks in training.
+        codes : torch.Tensor
+            (B, T, groups) int64, the likeliest entries, which eval takes; -1 for
+            padding and for frames that are not finite.
 
         Raises
         ------
@@ -150,7 +154,9 @@ class GumbelVectorQuantizer(GumbelVQ):
                 "prob_perplex": entropy(frames.mean_of_sum(probs), 1e-7).exp().sum(),
                 "x": value.to(x.dtype).view(*x.shape[:-1], self.vq_dim),
             }
-            return answer, (share > 0).sum().float()
+            codes = torch.where(frames.valid[:, None], likeliest, -1)
+            codes = codes.view(*x.shape[:-1], self.groups)
+            return answer, (share > 0).sum().float(), codes
 
     def _drawn(self, frames: Frames):
         drawn = self.draw(frames.x, frame_weight=frames.weight)

@@ -35,11 +35,11 @@ NO_FOLDS = {"train_folds": None, "test_folds": None, "num_workers": 0}
 CASES = [
     ("BEST-RQ/fsdd", "train:BestRQBrain", None, BESTRQ),
     ("BEST-RQ/librispeech", "train:BestRQBrain", None, BESTRQ | FULL),
-    ("wav2vec2/fsdd", "wav2vec2_brain:Wav2Vec2Brain", None, WAV2VEC2),
-    ("wav2vec2/fsdd_waveform", "wav2vec2_brain:Wav2Vec2Brain", None, WAV2VEC2),
+    ("wav2vec2/fsdd", "train:Wav2Vec2Brain", None, WAV2VEC2),
+    ("wav2vec2/fsdd_waveform", "train:Wav2Vec2Brain", None, WAV2VEC2),
     (
         "wav2vec2/librispeech",
-        "wav2vec2_brain:Wav2Vec2Brain",
+        "train:Wav2Vec2Brain",
         None,
         WAV2VEC2
         | FULL

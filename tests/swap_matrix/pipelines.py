@@ -158,7 +158,7 @@ def wav2vec2(family: str, seed: int) -> Trainee:
         "lr": 0.01,
         "mask_prob": 0.2,
     }
-    brain = recipe_brain("wav2vec2", "wav2vec2_brain:Wav2Vec2Brain", tiny, seed)
+    brain = recipe_brain("wav2vec2", "train:Wav2Vec2Brain", tiny, seed)
     return recipe_trainee(brain, "loss")
 
 
