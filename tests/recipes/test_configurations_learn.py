@@ -47,12 +47,12 @@ CASES = [
     ),
     ("codec/fsdd", "train:CodecBrain", None, CODEC),
     ("codec/libritts", "train:CodecBrain", None, CODEC | ONE_SPLIT),
-    ("PIQ/fsdd", "piq_brains:ClassifierBrain", "classifier", PIQ),
-    ("PIQ/fsdd", "piq_brains:PIQBrain", "piq", PIQ),
-    ("PIQ/esc10", "piq_brains:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
-    ("PIQ/esc10", "piq_brains:PIQBrain", "piq", PIQ | NO_FOLDS),
-    ("PIQ/esc50", "piq_brains:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
-    ("PIQ/esc50", "piq_brains:PIQBrain", "piq", PIQ | NO_FOLDS),
+    ("PIQ/fsdd", "train_classifier:ClassifierBrain", "classifier", PIQ),
+    ("PIQ/fsdd", "train:PIQBrain", "piq", PIQ),
+    ("PIQ/esc10", "train_classifier:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
+    ("PIQ/esc10", "train:PIQBrain", "piq", PIQ | NO_FOLDS),
+    ("PIQ/esc50", "train_classifier:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
+    ("PIQ/esc50", "train:PIQBrain", "piq", PIQ | NO_FOLDS),
 ]
 
 
@@ -83,7 +83,7 @@ def build(load_recipe, corpus, output, case, **more):
         if section is None:
             datasets = read_datasets(hparams)
         else:
-            with load_recipe(ROOT / "recipes" / "PIQ", "piq_data") as clips:
+            with load_recipe(ROOT / "recipes" / "PIQ", "data") as clips:
                 datasets = clips.read_clips(hparams)
             hparams |= hparams[f"{section}_training"]
         options = {"device": "cpu", "noprogressbar": True}

@@ -176,7 +176,7 @@ def piq(family: str, seed: int) -> Trainee:
         "warmup_steps": 1,
         "piq_lr": 0.01,
     }
-    brain = recipe_brain("PIQ", "piq_brains:PIQBrain", tiny, seed, "piq_training")
+    brain = recipe_brain("PIQ", "train:PIQBrain", tiny, seed, "piq_training")
     return recipe_trainee(brain, "mask")
 
 
