@@ -381,7 +381,8 @@ def test_sbvq_run_starts_it(tmp_path):
 @pytest.fixture
 def scripts(monkeypatch):
     """Import the recipe's own modules."""
-    names = ("codec_config", "configure", "prepare_data", "write_shapes", "list_pairs")
+    names = ("known_codecs", "config", "configure")
+    names += ("prepare_data", "write_shapes", "list_pairs")
     monkeypatch.syspath_prepend(str(RECIPE))
     yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     for name in names:
