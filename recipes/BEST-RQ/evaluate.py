@@ -133,7 +133,8 @@ def report(results: Results, folder: str) -> None:
         f"on {minutes['test']:.1f} min of test speech {test['accuracy']:.3f} accurate, "
         f"{test['loss']:.2f} nat"
     )
-    tables, panels = [prediction_table(test)], [draw_loss, draw_accuracy, draw_labels]
+    tables = [prediction_table(test)]
+    panels = [draw_loss, draw_accuracy, draw_labels]
     if results["probe"]["rows"]:
         tables.append(probe_table(results["probe"]))
         panels.append(lambda axes, results: draw_probe(axes, results["probe"]))

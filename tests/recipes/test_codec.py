@@ -118,7 +118,7 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
             match=f"no module '{name}' was saved; there are codec, disc",
         ):
             load_trained(uninterrupted, name, min_key="mel")
-    with pytest.raises(CheckpointError, match="no checkpoint with a figure 'nats'"):
+    with pytest.raises(CheckpointError, match="no checkpoint with a metric 'nats'"):
         load_trained(uninterrupted, "codec", min_key="nats")
 
 
