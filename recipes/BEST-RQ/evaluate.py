@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.evaluation import plots
-from sb_espnet_vq.evaluation.probe_report import draw_probe, probe_table
 from sb_espnet_vq.evaluation.tables import text_table
 from sb_espnet_vq.ops.usage import usage_of_counts
 from sb_espnet_vq.training.data import make_loader
@@ -133,12 +132,8 @@ def report(results: Results, folder: str) -> None:
         f"on {minutes['test']:.1f} min of test speech {test['accuracy']:.3f} accurate, "
         f"{test['loss']:.2f} nat"
     )
-    tables = [prediction_table(test)]
     panels = [draw_loss, draw_accuracy, draw_labels]
-    if results["probe"]["rows"]:
-        tables.append(probe_table(results["probe"]))
-        panels.append(lambda axes, results: draw_probe(axes, results["probe"]))
-    write_report(results, folder, title, tables, panels)
+    write_report(results, folder, title, [prediction_table(test)], panels)
 
 
 def prediction_table(test: dict[str, float]) -> str:

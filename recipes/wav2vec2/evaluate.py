@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.evaluation import plots
-from sb_espnet_vq.evaluation.probe_report import draw_probe, probe_table
 from sb_espnet_vq.evaluation.tables import text_table
 from sb_espnet_vq.training.checkpoints import TrainingRecord
 from sb_espnet_vq.training.data import make_loader
@@ -120,12 +119,8 @@ def report(results: Results, folder: str) -> None:
         f"steps; on {minutes['test']:.1f} min of test speech "
         f"{trained['accuracy']:.3f} accurate (guessing {trained['chance']:.3f})"
     )
-    tables = [contrast_table(results)]
     panels = [draw_accuracy, draw_perplexity, draw_codes]
-    if results["probe"]["rows"]:
-        tables.append(probe_table(results["probe"]))
-        panels.append(lambda axes, results: draw_probe(axes, results["probe"]))
-    write_report(results, folder, title, tables, panels)
+    write_report(results, folder, title, [contrast_table(results)], panels)
 
 
 def contrast_table(results: Results) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.evaluation.probe_report import draw_probe, probe_table
 from sb_espnet_vq.utils.files import write_text
 
 Results = dict[str, Any]
@@ -65,6 +66,8 @@ def write_report(
 ) -> None:
     """Write results.json and results.png, and print the tables.
 
+    A linear probe in the results, `probe`, gets a table and a panel after the others.
+
     Arguments
     ---------
     results : dict
@@ -83,6 +86,9 @@ def write_report(
     folder = Path(folder)
     text = json.dumps(results, indent=1) + "\n"
     write_text(folder / "results.json", text)
+    if results.get("probe", {}).get("rows"):
+        tables = [*tables, probe_table(results["probe"])]
+        panels = [*panels, _draw_probe]
     figure, axes = plots.new_figure(len(panels), title)
     for each, draw in zip(axes, panels, strict=True):
         draw(each, results)
@@ -96,6 +102,10 @@ def write_report(
     listed = {"results": "results.json", "plot": "results.png"} | dict(files or {})
     for name, file in listed.items():
         print(f"{name + ':':9} {folder / file}")
+
+
+def _draw_probe(axes: Any, results: Results) -> None:
+    draw_probe(axes, results["probe"])
 
 
 def draw_epochs(
