@@ -193,7 +193,7 @@ def test_a_second_start_goes_on(ended, corpus):
     wav = next((folder / "data" / "train" / "wav").iterdir())
     before = wav.stat().st_mtime_ns
     more = options(corpus, stop_stage=3, train_args="--max_epoch 2")
-    assert "going on after" in run(config, *more, at=here)
+    assert "resuming after" in run(config, *more, at=here)
     assert wav.stat().st_mtime_ns == before
     log = (folder / "exp" / "train.log").read_text()
     assert "The training was resumed" in log
