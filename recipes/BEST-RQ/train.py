@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Pretrains BEST-RQ on any audio, and says on held-out speech what it has learnt.
+"""Pretrain an encoder by masked prediction of random-projection labels (BEST-RQ).
+
+Chiu et al. 2022, https://arxiv.org/abs/2202.01855. Frames of log-mel features are
+stacked by `pad_to_divisible_by`; the quantizer gives every stack a label; spans of
+stacks are replaced by noise and the encoder predicts their labels.
 
 > python recipes/BEST-RQ/train.py hparams/BEST-RQ/fsdd.yaml
 > torchrun --nproc-per-node=2 recipes/BEST-RQ/train.py hparams/BEST-RQ/fsdd.yaml \
@@ -7,48 +11,202 @@
 """
 
 import copy
+from typing import Any, NamedTuple
 
-from bestrq_brain import BestRQBrain
-from bestrq_evaluate import evaluate
-from bestrq_report import write_report
+import speechbrain as sb
+import torch
+import torch.nn.functional as F
+from evaluate import evaluate, report
+from speechbrain.utils.distributed import if_main_process
+from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.training.data import read_datasets
-from sb_espnet_vq.training.start import begin, run_recipe
+from sb_espnet_vq.ops.usage import usage_of_counts
+from sb_espnet_vq.ssl.span_masks import span_masks
+from sb_espnet_vq.training.brain import ResumableBrain
+from sb_espnet_vq.training.data import make_loader, read_datasets
+from sb_espnet_vq.training.start import begin, make_brain, run_recipe
+from sb_espnet_vq.utils.seeds import seed_of
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
-def main(arguments):
-    """Prepare, train, evaluate, report.
+class Features(NamedTuple):
+    """Normalised log-mel features of a batch, padded at the end to whole stacks."""
 
-    Arguments
-    ---------
-    arguments : list[str]
-        The hparams file and its overrides, as for any SpeechBrain recipe.
-    """
+    frames: Tensor  # (B, T, n_mels), 0 in the padding
+    lengths: Tensor  # (B,) int64, valid frames
+    stacks: Tensor  # (B,) int64, stacks without padding
+
+    def valid_stacks(self, total: int) -> Tensor:
+        """Return which of `total` stacks have no padding: (B, total) bool."""
+        return torch.arange(total, device=self.stacks.device) < self.stacks[:, None]
+
+
+class Prediction(NamedTuple):
+    """Predictions at the N masked stacks of a batch, and the labels of the batch."""
+
+    logits: Tensor  # (N, cb_vocab)
+    targets: Tensor  # (N,) int64
+    labels: Tensor  # int64, of every valid stack
+    frames: Tensor  # scalar int64, valid feature frames
+
+
+class BestRQBrain(ResumableBrain):
+    """Trains and evaluates; the YAML file explains the hyperparameters."""
+
+    def features(self, batch: SpeechBatch, epoch: int = 1) -> Features:
+        """Compute features; epoch 0 lets a global normaliser gather statistics."""
+        signals = batch.signals.to(self.device)
+        hop = self.hparams.sample_rate * self.hparams.hop_length // 1000
+        lengths = batch.samples.to(self.device) // hop + 1
+        frames = self.hparams.compute_features(signals)
+        total = frames.shape[1]
+        frames = self.modules.normalize(frames, lengths / total, epoch=epoch)
+        valid = torch.arange(total, device=self.device) < lengths[:, None]
+        stack = self.hparams.pad_to_divisible_by
+        frames = F.pad(frames * valid[..., None], (0, 0, 0, -total % stack))
+        return Features(frames, lengths, lengths // stack)
+
+    def label(self, features: Features) -> Tensor:
+        """Return the label of every stack, (B, stacks) int64; -1 for padding."""
+        count, frames, width = features.frames.shape
+        stack = self.hparams.pad_to_divisible_by
+        stacks = frames // stack
+        return self.modules.target_quantizer(
+            features.frames.reshape(count, stacks, stack * width),
+            mask=features.valid_stacks(stacks),
+        )
+
+    def encode(
+        self,
+        features: Features,
+        front_end: nn.Module,
+        encoder: nn.Module,
+        chunks: Any = None,
+    ) -> list[Tensor]:
+        """Run an encoder, with attention limited to chunks where they are given.
+
+        Returns each of its hidden states (B, stacks, d_model), where the encoder
+        returns them, and always its output, last.
+        """
+        source = front_end(features.frames)
+        expected = features.frames.shape[1] // self.hparams.pad_to_divisible_by
+        if source.shape[1] != expected:
+            raise ValueError(
+                f"the front end CNN makes {source.shape[1]} steps of "
+                f"{features.frames.shape[1]} frames; the quantizer makes {expected}: "
+                "its strides must multiply to pad_to_divisible_by"
+            )
+        # Attention over no step at all is NaN: even the shortest row gets one.
+        lengths = features.stacks.clamp(min=1) / expected
+        output = encoder(source, lengths, dynchunktrain_config=chunks)
+        if isinstance(output, tuple):
+            return [*output[1], output[0]]
+        return [output]
+
+    def draw_masks(
+        self, batch: SpeechBatch, features: Features, stage: sb.Stage, epoch: int
+    ) -> Tensor:
+        """Draw masks over stacks, (B, stacks) bool.
+
+        They are new in every epoch of training and always the same in evaluation, so
+        that metrics can be compared across epochs.
+        """
+        when = epoch if stage == sb.Stage.TRAIN else "held-out"
+        stack = self.hparams.pad_to_divisible_by
+        return span_masks(
+            features.stacks.tolist(),
+            [f"{self.hparams.seed}/{when}/{name}" for name in batch.ids],
+            start_prob=min(1.0, self.hparams.mask_prob * stack),
+            span=self.hparams.mask_length // stack,
+            total=features.frames.shape[1] // stack,
+        ).to(self.device)
+
+    def draw_noise(self, like: Tensor, batch: SpeechBatch, stage: sb.Stage) -> Tensor:
+        """Draw what replaces masked features, in evaluation always the same."""
+        generator = None
+        if stage != sb.Stage.TRAIN:
+            generator = torch.Generator(like.device)
+            generator.manual_seed(seed_of(f"{self.hparams.seed}/{batch.ids[0]}"))
+        noise = torch.randn(like.shape, device=like.device, generator=generator)
+        return self.hparams.noise_mean + self.hparams.noise_std * noise
+
+    def chunks(self, stage: sb.Stage) -> Any:
+        """Return the attention chunks of a batch, where the YAML asks for streaming."""
+        if getattr(self.hparams, "streaming", False):
+            return self.hparams.dynchunktrain_config_sampler(stage)
+        return None
+
+    def compute_forward(self, batch: SpeechBatch, stage: sb.Stage) -> Prediction:
+        """Predict the labels of masked stacks."""
+        epoch = self.hparams.epoch_counter.current
+        features = self.features(batch, max(1, epoch))
+        labels = self.label(features)
+        mask = self.draw_masks(batch, features, stage, epoch)
+        noise = self.draw_noise(features.frames, batch, stage)
+        stack = self.hparams.pad_to_divisible_by
+        covered = mask.repeat_interleave(stack, 1)[..., None]
+        masked = features._replace(frames=torch.where(covered, noise, features.frames))
+        hidden = self.encode(
+            masked, self.modules.CNN, self.modules.wrapper, self.chunks(stage)
+        )
+        logits = self.modules.linear(hidden[-1][mask])
+        valid = labels[features.valid_stacks(labels.shape[1])]
+        return Prediction(logits, labels[mask], valid, features.lengths.sum())
+
+    def compute_objectives(
+        self, predictions: Prediction, batch: SpeechBatch, stage: sb.Stage
+    ) -> Tensor:
+        """Return the mean cross-entropy over masked stacks, in nats.
+
+        With nothing masked it is 0, with a graph to every parameter.
+        """
+        logits, targets = predictions.logits.float(), predictions.targets
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        self.sums.add(
+            loss=loss,
+            correct=(logits.argmax(1) == targets).sum(),
+            masked=torch.tensor(len(targets), device=self.device),
+            frames=predictions.frames,
+            targets=torch.bincount(targets, minlength=self.hparams.cb_vocab),
+            counts=torch.bincount(predictions.labels, minlength=self.hparams.cb_vocab),
+        )
+        return loss / max(1, len(targets))
+
+    def on_fit_start(self) -> None:
+        """Restore the latest checkpoint; else gather statistics for the normaliser."""
+        super().on_fit_start()
+        normalize = self.modules.normalize
+        if normalize.norm_type == "global" and normalize.count == 0:
+            normalize.train()
+            for batch in self.plain_train_batches:
+                self.features(batch, epoch=0)
+
+    def summarise(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return loss (nats) and accuracy at masked stacks, and label perplexity."""
+        masked = max(1.0, float(sums["masked"]))
+        perplexity, _ = usage_of_counts(sums["counts"][None])
+        return {
+            "loss": float(sums["loss"]) / masked,
+            "accuracy": float(sums["correct"]) / masked,
+            "perplexity": float(perplexity),
+        }
+
+
+def main(arguments: list[str]) -> None:
+    """Train, evaluate the best checkpoint on test speech, report."""
     hparams, run_opts = begin(arguments, check_settings)
     datasets = read_datasets(hparams)
-    brain = BestRQBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["optimizer"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
-    )
+    brain = make_brain(BestRQBrain, hparams, run_opts)
     untrained = copy.deepcopy((hparams["CNN"], hparams["wrapper"]))
     brain.train(datasets)
-    results = evaluate(brain, datasets, untrained)
-    if results is not None:
-        write_report(results, hparams["output_folder"])
+    brain.evaluate(make_loader(datasets["test"], hparams))
+    if if_main_process():
+        report(evaluate(brain, datasets, untrained), hparams["output_folder"])
 
 
-def check_settings(hparams):
-    """Refuse now what would fail hours later, or fail in words of another place.
-
-    Arguments
-    ---------
-    hparams : dict
-        From the YAML.
-    """
+def check_settings(hparams: dict[str, Any]) -> None:
+    """Refuse values that do not fit together, before anything is written."""
     stack, length = hparams["pad_to_divisible_by"], hparams["mask_length"]
     if length < stack or length % stack:
         raise ConfigError(

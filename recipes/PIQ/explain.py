@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shows what a trained classifier listens to in sounds.
+"""Show what a trained classifier listens to in sounds.
 
 > python recipes/PIQ/explain.py seven.wav --run results/PIQ/fsdd/1234
 """
@@ -10,21 +10,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from piq_data import load_run
-from piq_explain import draw, explain, percent, read_sound, write_audio
+from explanation import draw, explain, percent, read_sound, write_audio
+from runs import load_run
 
 from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
 from sb_espnet_vq.utils.files import write_text
 
 
-def main(arguments):
-    """Explain each sound.
-
-    Arguments
-    ---------
-    arguments : list[str]
-        From the command line.
-    """
+def main(arguments: list[str]) -> None:
+    """Explain each sound."""
     options = parse(arguments)
     hparams = load_run(options.run)
     rate, names = hparams["sample_rate"], unique_names(options.files)
@@ -35,36 +29,25 @@ def main(arguments):
         target = options.output / name
         draw(explanation, path.name, target.with_name(f"{name}.png"), hparams)
         write_audio(explanation, target.with_name(f"{name}.interpretation.wav"), rate)
-        figures = {"file": str(path)} | explanation.figures()
-        text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+        metrics = {"file": str(path)} | explanation.metrics()
+        text = json.dumps(metrics, indent=1, ensure_ascii=False) + "\n"
         write_text(target.with_name(f"{name}.json"), text)
         print(
             f"{path}: {explanation.label}, {percent(explanation.probability)}; "
             f"interpretation alone {percent(explanation.kept)}, without it "
             f"{percent(explanation.left)}"
         )
-        # Less is not worth a word: clips of 5 s often have a few samples more.
+        # Less is not reported: clips of 5 s often have a few samples more.
         if len(signal) / rate - explanation.heard > 0.05:
             print(
                 f"  only its first {explanation.heard:.2f} of {len(signal) / rate:.2f} "
                 "s were heard"
             )
-    print(f"pictures, audio and figures: {options.output}")
+    print(f"pictures, audio and metrics: {options.output}")
 
 
-def parse(arguments):
-    """Read the command line.
-
-    Arguments
-    ---------
-    arguments : list[str]
-        Without the program's name.
-
-    Returns
-    -------
-    argparse.Namespace
-        files, run and output.
-    """
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio")
     parser.add_argument(
@@ -79,23 +62,13 @@ def parse(arguments):
         type=Path,
         default=Path("explanations"),
         metavar="DIR",
-        help="where pictures, audio and figures go (default: %(default)s)",
+        help="where pictures, audio and metrics go (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 
 
-def unique_names(paths):
-    """Name what is written for each file, no two alike.
-
-    Arguments
-    ---------
-    paths : list[Path]
-        Files.
-
-    Returns
-    -------
-    list[str]
-        The name without its ending; with all of its path where names are equal.
+def unique_names(paths: list[Path]) -> list[str]:
+    """Name the output of each file: its stem, or its whole path where stems are equal.
 
     Raises
     ------

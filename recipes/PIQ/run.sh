@@ -9,8 +9,11 @@ recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 
 if [ $# -eq 0 ] || [ "${1#-}" != "$1" ]; then
-    set -- "$recipe/../../hparams/PIQ/fsdd.yaml" "$@"
+    # In a copy by `sbvq cp`, the hparams are inside the recipe's folder.
+    hparams=$recipe/hparams
+    if [ ! -d "$hparams" ]; then hparams=$recipe/../../hparams/PIQ; fi
+    set -- "$hparams/fsdd.yaml" "$@"
 fi
 
 "$python" "$recipe/train_classifier.py" "$@"
-"$python" "$recipe/train_piq.py" "$@"
+"$python" "$recipe/train.py" "$@"

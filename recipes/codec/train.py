@@ -1,53 +1,210 @@
 #!/usr/bin/env python3
-"""Trains a codec on any audio, and says on held-out speech what each bandwidth gives.
+"""Train a waveform codec on any audio, alone or against a discriminator.
 
 > python recipes/codec/train.py hparams/codec/fsdd.yaml
 > python recipes/codec/train.py hparams/codec/fsdd.yaml --quantizer bsq
 """
 
 import copy
+import random
+from typing import Any, NamedTuple
 
-from codec_brain import CodecBrain
-from codec_evaluate import evaluate
-from codec_report import write_report
+import speechbrain as sb
+import torch
+import torch.nn.functional as F
+from evaluate import evaluate, report
+from speechbrain.utils.distributed import if_main_process
+from torch import Tensor
 
+from sb_espnet_vq.codec.discriminator import (
+    adversarial_loss,
+    feature_loss,
+    judge_loss,
+)
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.training.brain import ResumableBrain
 from sb_espnet_vq.training.data import read_datasets
-from sb_espnet_vq.training.start import begin, run_recipe
+from sb_espnet_vq.training.start import begin, make_brain, run_recipe
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
-def main(arguments):
-    """Prepare, train, evaluate, report.
+class Reconstruction(NamedTuple):
+    """Audio of a batch, and what the codec makes of it."""
 
-    Arguments
-    ---------
-    arguments : list[str]
-        The hparams file and its overrides, as for any SpeechBrain recipe.
+    target: Tensor  # (B, L) float, 0 in the padding
+    estimate: Tensor  # (B, L) float, 0 in the padding
+    loss: Tensor  # scalar, the quantizer's own
+    perplexity: Tensor  # scalar, of the codes
+    seconds: float  # of audio, without padding
+
+
+class CodecBrain(ResumableBrain):
+    """Trains and evaluates; the YAML file explains the hyperparameters.
+
+    The best checkpoint is the one with the least mel distance on validation speech, at
+    the highest bandwidth: the sum of losses moves when a discriminator joins in.
     """
+
+    min_key = "mel"
+
+    def init_optimizers(self) -> None:
+        """Make one optimizer for the codec, one for the discriminator."""
+        self.optimizer = self.opt_class(self.modules.codec.parameters())
+        self.judge_optimizer = self.opt_class(self.modules.discriminator.parameters())
+        self.optimizers_dict = {
+            "codec": self.optimizer,
+            "discriminator": self.judge_optimizer,
+        }
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+            self.checkpointer.add_recoverable("judge_optimizer", self.judge_optimizer)
+
+    def freeze_optimizers(self, optimizers: dict[str, Any]) -> dict[str, Any]:
+        """Let SpeechBrain's step be a step of the codec alone."""
+        return {"codec": optimizers["codec"]}
+
+    def compute_forward(self, batch: SpeechBatch, stage: sb.Stage) -> Reconstruction:
+        """Reconstruct the batch: a random segment of each row in training."""
+        signals, samples = batch.signals, batch.samples
+        bandwidth = None
+        if stage == sb.Stage.TRAIN:
+            signals, samples = self.crop(signals, samples)
+            bandwidth = self.draw_bandwidth()
+        seconds = float(samples.sum()) / self.hparams.sample_rate
+        signals, samples = signals.to(self.device), samples.to(self.device)
+        if bool((samples == signals.shape[1]).all()):
+            samples = None
+        out = self.modules.codec(signals, samples, bandwidth)
+        return Reconstruction(
+            signals, out.signals, out.loss, out.stats["perplexity"], seconds
+        )
+
+    def crop(self, signals: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Take a random segment of each row, and count its valid samples."""
+        length = int(self.hparams.segment_seconds * self.hparams.sample_rate)
+        spare = (samples - length).clamp(min=0)
+        starts = (torch.rand(len(samples)) * (spare + 1)).long()
+        rows = [x[s : s + length] for x, s in zip(signals, starts, strict=True)]
+        samples = samples.clamp(max=length)
+        return torch.stack(rows)[:, : int(samples.max())], samples
+
+    def draw_bandwidth(self) -> float:
+        """Draw one of the bandwidths (kbit/s), the same on every rank."""
+        generator = random.Random(f"{self.step_key()}/bandwidth")
+        return generator.choice(self.hparams.bandwidths)
+
+    def compute_objectives(
+        self, predictions: Reconstruction, batch: SpeechBatch, stage: sb.Stage
+    ) -> Tensor:
+        """Return the weighted sum of all losses; each is also recorded unweighted."""
+        target, estimate = predictions.target, predictions.estimate.float()
+        spectral = self.modules.spectral_loss(estimate, target)
+        terms = {
+            "wave": F.l1_loss(estimate, target),
+            "stft": spectral.stft,
+            "mel": spectral.mel,
+            "quantizer": predictions.loss,
+        }
+        loss = sum(
+            getattr(self.hparams, f"{name}_weight") * term
+            for name, term in terms.items()
+        )
+        if stage == sb.Stage.TRAIN and self.is_adversarial():
+            loss = loss + self.generator_loss(target, estimate)
+        seconds = predictions.seconds
+        counted = terms | {"loss": loss, "perplexity": predictions.perplexity}
+        self.sums.add(
+            seconds=torch.tensor(seconds, device=self.device),
+            **{name: value * seconds for name, value in counted.items()},
+        )
+        return loss
+
+    def is_adversarial(self) -> bool:
+        """Return whether the discriminator takes part in this step."""
+        begun = self.optimizer_step >= self.hparams.adversarial_start
+        return self.hparams.adversarial_weight > 0 and begun
+
+    def generator_loss(self, target: Tensor, estimate: Tensor) -> Tensor:
+        """Return the codec's weighted adversarial and feature losses."""
+        # Not its distributed wrapper, which would wait for gradients of its weights.
+        judge = getattr(
+            self.modules.discriminator, "module", self.modules.discriminator
+        )
+        judge.requires_grad_(False)
+        with torch.no_grad():
+            real = judge(target)
+        fake = judge(estimate)
+        judge.requires_grad_(True)
+        return self.hparams.adversarial_weight * adversarial_loss(
+            fake
+        ) + self.hparams.feature_weight * feature_loss(real, fake)
+
+    def fit_batch(self, batch: SpeechBatch) -> Tensor:
+        """Take a step of the codec, then one of the discriminator on the same audio."""
+        # Before the codec's step advances the count.
+        adversarial = self.is_adversarial()
+        loss = super().fit_batch(batch)
+        if adversarial:
+            self.fit_discriminator(*self.last_pair)
+        return loss
+
+    def on_fit_batch_end(
+        self, batch: Any, outputs: Reconstruction, loss: Tensor, should_step: bool
+    ) -> None:
+        """Keep the audio for the discriminator's step; update the progress bar."""
+        self.last_pair = outputs.target, outputs.estimate.detach().float()
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+
+    def fit_discriminator(self, target: Tensor, estimate: Tensor) -> None:
+        """Take a step of the discriminator on recorded and reconstructed audio."""
+        judge, optimizer = self.modules.discriminator, self.judge_optimizer
+        with self.training_ctx:
+            # One call, since a distributed wrapper allows one between two updates.
+            both = judge(torch.cat([target, estimate]))
+            halves = [_split(judgement, len(target)) for judgement in both]
+            loss = judge_loss(*zip(*halves, strict=True))
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(judge.parameters(), self.max_grad_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    def summarise(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return means over seconds of audio: loss, its terms, perplexity of codes."""
+        seconds = max(1e-9, float(sums["seconds"]))
+        names = ("loss", "mel", "stft", "wave", "quantizer", "perplexity")
+        return {name: float(sums[name]) / seconds for name in names}
+
+    def speed(self, sums: dict[str, Tensor]) -> tuple[float, str]:
+        """Count seconds of audio in the progress bar."""
+        return float(sums.get("seconds", 0)), "s of audio"
+
+
+def _split(judgement: Any, count: int) -> list[Any]:
+    """Split a judgement into the first `count` rows and the others."""
+    scores, features = judgement
+    return [
+        judgement._replace(scores=scores[rows], features=[f[rows] for f in features])
+        for rows in (slice(None, count), slice(count, None))
+    ]
+
+
+def main(arguments: list[str]) -> None:
+    """Train, measure the best checkpoint on test speech, report."""
     hparams, run_opts = begin(arguments, check_settings)
     datasets = read_datasets(hparams)
-    brain = CodecBrain(
-        modules=hparams["modules"],
-        opt_class=hparams["optimizer"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
-    )
+    brain = make_brain(CodecBrain, hparams, run_opts)
     untrained = copy.deepcopy(hparams["codec"])
     brain.train(datasets)
-    results = evaluate(brain, datasets, untrained)
-    if results is not None:
-        write_report(results, hparams["output_folder"])
+    # Loads the best checkpoint.
+    brain.on_evaluate_start()
+    if if_main_process():
+        report(*evaluate(brain, datasets, untrained), hparams["output_folder"])
 
 
-def check_settings(hparams):
-    """Refuse now what would fail hours later, or fail in words of another place.
-
-    Arguments
-    ---------
-    hparams : dict
-        From the YAML.
-    """
+def check_settings(hparams: dict[str, Any]) -> None:
+    """Refuse values that do not fit together, before anything is written."""
     codec = hparams["codec"]
     if hparams["segment_seconds"] * hparams["sample_rate"] < codec.hop:
         raise ConfigError(

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the training configuration of a run, checked; run.sh begins with it.
+"""Write the training configuration of a run, validated; run.sh begins with it.
 
 What can be known to fail is refused here, in seconds, before data are prepared.
-Prints what run.sh must know, a name and its values a line.
+Prints what run.sh needs, a name and its values a line.
 """
 
 import argparse
@@ -10,16 +10,11 @@ import importlib.util
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
-from codec_config import (
-    BANDWIDTHS,
-    build_quantizer,
-    check_codec,
-    check_sizes,
-    codec_class,
-    generator,
-)
+from config import BANDWIDTHS, Config, build_quantizer, check_sizes, generator
+from known_codecs import check_codec, codec_class
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.utils.files import write_text
@@ -29,14 +24,8 @@ from sb_espnet_vq.utils.run_lock import lock_folder
 NEEDED = ("espnet2", "soundfile", "mir_eval", "pystoi")
 
 
-def main(arguments):
-    """Read, check, write.
-
-    Arguments
-    ---------
-    arguments : list[str]
-        Those of the command line.
-    """
+def main(arguments: list[str]) -> None:
+    """Read, check, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("expdir", type=Path, help="gets train.yaml")
@@ -66,14 +55,8 @@ def main(arguments):
     print("seed", config.get("seed", 0))
 
 
-def check_packages():
-    """Name what is not installed.
-
-    Raises
-    ------
-    ConfigError
-        If something is missing.
-    """
+def check_packages() -> None:
+    """Name what is not installed."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -82,19 +65,8 @@ def check_packages():
         )
 
 
-def check_tensorboard(config):
-    """Check before data preparation that TensorBoard is installed if it is used.
-
-    Arguments
-    ---------
-    config : dict
-        The training configuration.
-
-    Raises
-    ------
-    ConfigError
-        If training writes TensorBoard logs (ESPnet's default) and it is not installed.
-    """
+def check_tensorboard(config: Config) -> None:
+    """Refuse to train without TensorBoard, where its logs (ESPnet's default) are on."""
     wanted = config.get("use_tensorboard", True)
     if wanted and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError(
@@ -103,23 +75,8 @@ def check_tensorboard(config):
         )
 
 
-def read_config(path):
-    """Read a training configuration of ESPnet.
-
-    Arguments
-    ---------
-    path : Path
-        The YAML file.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ConfigError
-        If it is missing or is not one, or the codec is not known.
-    """
+def read_config(path: Path) -> Config:
+    """Read a training configuration of ESPnet; refuse what is not one."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such training configuration")
     try:
@@ -138,20 +95,10 @@ def read_config(path):
     return config
 
 
-def choose_quantizer(config, name, options):
+def choose_quantizer(config: Config, name: str, options: str) -> None:
     """Put the quantizer of the command line into the configuration.
 
-    Arguments
-    ---------
-    config : dict
-        Is changed.
-    name, options : str
-        A registered name, and a mapping in YAML; either may be empty.
-
-    Raises
-    ------
-    ConfigError
-        If the codec takes no quantizer or the options are no mapping.
+    `options` are a mapping in YAML; either text may be empty.
     """
     codec = config["codec"]
     if not codec.startswith("vq_"):
@@ -160,7 +107,7 @@ def choose_quantizer(config, name, options):
         )
     conf = config["codec_conf"]
     if name and name != conf.get("quantizer", "rvq"):
-        # Options of another family would only be refused.
+        # Options of another quantizer would only be refused.
         conf["quantizer"], conf["quantizer_conf"] = name, {}
     if options:
         try:
@@ -175,25 +122,10 @@ def choose_quantizer(config, name, options):
         conf["quantizer_conf"] = {**(conf.get("quantizer_conf") or {}), **given}
 
 
-def read_bandwidths(text, config):
-    """Read the bandwidths to measure at.
+def read_bandwidths(text: str, config: Config) -> list[float]:
+    """Return the bandwidths (kbit/s, rising) to measure at.
 
-    Arguments
-    ---------
-    text : str
-        From the command line; empty for those of the configuration.
-    config : dict
-        The training configuration.
-
-    Returns
-    -------
-    list[float]
-        Rising, in kbit/s.
-
-    Raises
-    ------
-    ConfigError
-        If one is not a number above 0.
+    They are those of the configuration if `text`, of the command line, is empty.
     """
     trained = generator(config).get("quantizer_target_bandwidth", BANDWIDTHS)
     found = []
@@ -210,19 +142,8 @@ def read_bandwidths(text, config):
     return sorted(set(found))
 
 
-def check_paths(*folders):
-    """Refuse paths that ESPnet's options or Kaldi's lists cannot contain.
-
-    Arguments
-    ---------
-    *folders : Path or None
-        Of the run and of the data.
-
-    Raises
-    ------
-    ConfigError
-        If a path contains a comma or a line break.
-    """
+def check_paths(*folders: Path | None) -> None:
+    """Refuse paths that ESPnet's options or Kaldi's lists cannot contain."""
     for folder in filter(None, folders):
         if "," in str(folder.absolute()):
             raise ConfigError(f"{folder}: ESPnet's options allow no path with a comma")
@@ -230,21 +151,8 @@ def check_paths(*folders):
             raise ConfigError(f"{str(folder)!r}: Kaldi's lists allow no line break")
 
 
-def check_place(expdir, config):
-    """Refuse to go on in a folder where another codec was trained.
-
-    Arguments
-    ---------
-    expdir : Path
-        The run's folder.
-    config : dict
-        The training configuration.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be gone on with here.
-    """
+def check_place(expdir: Path, config: Config) -> None:
+    """Refuse to resume in a folder where another codec was trained."""
     earlier = expdir / "train.yaml"
     if not (earlier.is_file() and (expdir / "checkpoint.pth").exists()):
         return
@@ -258,20 +166,8 @@ def check_place(expdir, config):
             )
 
 
-def difference(before, now, path=""):
-    """Name the first difference of two configurations.
-
-    Arguments
-    ---------
-    before, now : object
-        From YAML.
-    path : str
-        Of the keys down to here.
-
-    Returns
-    -------
-    str
-    """
+def difference(before: Any, now: Any, path: str = "") -> str:
+    """Describe the first difference of two configurations below `path`."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in [*before, *now]:
             if before.get(key) != now.get(key):

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Lists what is to be scored, decoded beside recorded; run.sh's fifth stage.
+"""List pairs of decoded and recorded audio to score; run.sh's fifth stage.
 
-ESPnet's scoring wants both of one length, and a decoder ends on a whole frame: what
-sticks out is cut off. It also wants sound on either side, so that decoded silence is
-counted and left out. The codes say what bitrate was really used.
+ESPnet's scoring needs both of one length, and a decoder ends on a whole frame: decoded
+audio is cut. It also needs sound on either side: decoded silence is counted and left
+out. The bitrate is computed from the codes.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy
 import soundfile
-import yaml
-from codec_config import BINS, build_quantizer, generator
+from config import codebook_size, load
 
 from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.utils.files import whole_file, write_text
@@ -22,14 +22,8 @@ from sb_espnet_vq.utils.files import whole_file, write_text
 STATES = ("trained", "untrained")
 
 
-def main(arguments):
-    """Write lists of pairs for each job, and rates.json.
-
-    Arguments
-    ---------
-    arguments : list[str]
-        Those of the command line.
-    """
+def main(arguments: list[str]) -> None:
+    """Write lists of pairs for each job, and rates.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("recorded", type=Path, help="the test part")
@@ -38,7 +32,7 @@ def main(arguments):
     parser.add_argument("--bandwidths", nargs="+", required=True)
     parser.add_argument("--nj", type=int, default=1)
     args = parser.parse_args(arguments)
-    config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+    config = load(args.config)
     bits = numpy.log2(codebook_size(config))
     rows = read_scp(args.recorded / "wav.scp")
     rate = config["codec_conf"]["sampling_rate"]
@@ -60,57 +54,19 @@ def main(arguments):
     write_text(args.output / "rates.json", json.dumps(rates, indent=1) + "\n")
 
 
-def codebook_size(config):
-    """Return how many codes a codebook has.
-
-    Arguments
-    ---------
-    config : dict
-        The training configuration.
-
-    Returns
-    -------
-    int
-    """
-    if config["codec"].startswith("vq_"):
-        return build_quantizer(config["codec_conf"]).bins
-    return generator(config).get("quantizer_bins", BINS)
-
-
-def read_scp(path):
-    """Read a list of files in Kaldi's style.
-
-    Arguments
-    ---------
-    path : Path
-        A name and a path a line.
-
-    Returns
-    -------
-    dict[str, str]
-    """
+def read_scp(path: Path) -> dict[str, str]:
+    """Read a list of files in Kaldi's style."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return dict(line.split(maxsplit=1) for line in lines)
 
 
-def measure(folder, lengths, rate, bits):
-    """Measure what the codes of all test speech say.
+def measure(
+    folder: Path, lengths: dict[str, int], rate: int, bits: float
+) -> dict[str, Any]:
+    """Measure the codes of all test speech, of one state and bandwidth.
 
-    Arguments
-    ---------
-    folder : Path
-        Of one state and bandwidth.
-    lengths : dict[str, int]
-        Samples of each recording.
-    rate : int
-        Samples a second.
-    bits : float
-        Of a code.
-
-    Returns
-    -------
-    dict
-        `kbit_per_s`, `codebooks`, and `used_codes`, the mean over codebooks.
+    `lengths` are samples of each recording, `rate` samples a second, `bits` those of a
+    code. `used_codes` is the mean over codebooks.
     """
     codes = [numpy.load(folder / "codec" / f"{name}.npy") for name in lengths]
     total = sum(each.size for each in codes) * bits
@@ -124,26 +80,8 @@ def measure(folder, lengths, rate, bits):
     }
 
 
-def fit(path, length):
-    """Cut a decoded file to the length of its recording.
-
-    Arguments
-    ---------
-    path : Path
-        The WAV file.
-    length : int
-        Samples.
-
-    Returns
-    -------
-    bool
-        Whether there is sound in it.
-
-    Raises
-    ------
-    CorpusError
-        If it is missing or too short.
-    """
+def fit(path: Path, length: int) -> bool:
+    """Cut a decoded file to the samples of its recording; return if there is sound."""
     if not path.is_file():
         raise CorpusError(f"{path}: was not decoded; run stage 4 again")
     signal, rate = soundfile.read(path, dtype="int16")
@@ -155,17 +93,10 @@ def fit(path, length):
     return bool(signal[:length].any())
 
 
-def write_lists(pairs, folder, jobs):
-    """Write the lists of each scoring job.
+def write_lists(pairs: list[tuple[str, str, Path]], folder: Path, jobs: int) -> None:
+    """Write the lists of up to `jobs` scoring jobs, each into a subfolder.
 
-    Arguments
-    ---------
-    pairs : list[tuple[str, str, Path]]
-        Key, recorded and decoded file.
-    folder : Path
-        Gets a subfolder for each job.
-    jobs : int
-        At most; none stays without work.
+    A pair is a key, the recorded and the decoded file.
     """
     for job in range(min(jobs, len(pairs))):
         mine = pairs[job::jobs]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes speech as data/{train,valid,test} in Kaldi's style; run.sh's first stage.
+"""Write speech as data/{train,valid,test} in Kaldi's style; run.sh's first stage.
 
 Each part gets `wav.scp`, `utt2spk`, `spk2utt` and `utt2num_samples`, and its audio as
 mono WAV at the rate of the training configuration. The whole folder is written aside
@@ -16,40 +16,43 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import soundfile
 import torch
-import yaml
+from config import load
+from torch import Tensor
 
-from sb_espnet_vq.corpora import corpus_root, prepare_corpus, read_audio, read_manifest
+from sb_espnet_vq.corpora import (
+    Utterance,
+    corpus_root,
+    prepare_corpus,
+    read_audio,
+    read_manifest,
+)
 from sb_espnet_vq.errors import ConfigError, CorpusError
 from sb_espnet_vq.utils.run_lock import lock_folder
 
 logger = logging.getLogger("prepare_data")
 
+# Speaker, if known, and the utterances of a recording.
+Joined = tuple[str | None, list[Utterance]]
+
 PARTS = ("train", "valid", "test")
 
 
 class Recording(NamedTuple):
-    """One recording to write: its name, whose it is, and what it is made of."""
+    """One recording to write: its name, its speaker, and the utterances in it."""
 
     name: str
     speaker: str
-    sources: list
+    sources: list[Utterance]
 
 
-def main(arguments):
-    """Prepare the data, unless they are there already.
-
-    Arguments
-    ---------
-    arguments : list[str]
-        Those of the command line.
-    """
+def main(arguments: list[str]) -> None:
+    """Prepare the data, unless they are there already."""
     args = read_arguments(arguments)
-    with open(args.config, encoding="utf-8") as file:
-        rate = yaml.safe_load(file)["codec_conf"]["sampling_rate"]
+    rate = load(args.config)["codec_conf"]["sampling_rate"]
     made_from = describe(args, rate)
     stamp = args.data / "made_from.json"
     if stamp.is_file() and json.loads(stamp.read_text("utf-8")) == made_from:
@@ -63,18 +66,8 @@ def main(arguments):
     replace(partial, args.data)
 
 
-def read_arguments(arguments):
-    """Read the command line.
-
-    Arguments
-    ---------
-    arguments : list[str]
-        Those of the command line.
-
-    Returns
-    -------
-    argparse.Namespace
-    """
+def read_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="for the rate")
     parser.add_argument("--data", type=Path, required=True, help="the folder to make")
@@ -93,20 +86,8 @@ def read_arguments(arguments):
     return args
 
 
-def describe(args, rate):
-    """Say what the data are made from, to see when they must be made again.
-
-    Arguments
-    ---------
-    args : argparse.Namespace
-        The command line.
-    rate : int
-        Of the files, in Hz.
-
-    Returns
-    -------
-    dict
-    """
+def describe(args: argparse.Namespace, rate: int) -> dict[str, Any]:
+    """Return what the data are made from, to see when they must be made again."""
     digest = hashlib.sha256()
     if args.manifest is not None and Path(args.manifest).is_file():
         digest.update(Path(args.manifest).read_bytes())
@@ -128,23 +109,8 @@ def describe(args, rate):
     }
 
 
-def write_data(args, rate, folder):
-    """Write all parts into a new folder.
-
-    Arguments
-    ---------
-    args : argparse.Namespace
-        The command line.
-    rate : int
-        Of the files, in Hz.
-    folder : Path
-        Where to write; the data will be moved to `args.data`.
-
-    Raises
-    ------
-    CorpusError
-        If the source cannot be read or a part would be empty.
-    """
+def write_data(args: argparse.Namespace, rate: int, folder: Path) -> None:
+    """Write all parts at a sample rate into a folder, to be moved to `args.data`."""
     source = {
         "data_folder": args.data_folder,
         "manifest": args.manifest,
@@ -169,23 +135,10 @@ def write_data(args, rate, folder):
         logger.info("%s: %d recordings, %.1f min", part, len(kept), minutes)
 
 
-def join_short(utterances, seconds):
-    """Join utterances that are shorter than `seconds`, those of one speaker.
+def join_short(utterances: list[Utterance], seconds: float) -> list[Joined]:
+    """Join utterances shorter than `seconds`, those of one speaker, up to that length.
 
-    ESPnet's chunk iterator has no use for utterances shorter than a chunk, and STOI
-    none for those below 0.4 s.
-
-    Arguments
-    ---------
-    utterances : list[Utterance]
-        Of one part.
-    seconds : float
-        What a joined recording reaches at least, where there is enough to join.
-
-    Returns
-    -------
-    list[tuple[str or None, list[Utterance]]]
-        Speaker and parts of each recording.
+    ESPnet's chunk iterator drops utterances shorter than a chunk, and STOI needs 0.4 s.
     """
     recordings, pending = [], {}
     for item in utterances:
@@ -205,19 +158,11 @@ def join_short(utterances, seconds):
     return recordings
 
 
-def name_all(recordings):
-    """Give recordings names that may stand in Kaldi's lists and name a file.
+def name_all(recordings: list[Joined]) -> list[Recording]:
+    """Give recordings names that are valid in Kaldi's lists and as names of files.
 
-    Arguments
-    ---------
-    recordings : list[tuple[str or None, list[Utterance]]]
-        From `join_short`.
-
-    Returns
-    -------
-    list[Recording]
-        In the order of their names, which start with the speaker's, as Kaldi asks;
-        one whose speaker is not known is a speaker of its own.
+    They are sorted and start with the speaker's, as Kaldi asks; one whose speaker is
+    not known is a speaker of its own.
     """
     named = {}
     for speaker, parts in recordings:
@@ -232,40 +177,15 @@ def name_all(recordings):
     return [named[name] for name in sorted(named)]
 
 
-def plain(text):
-    """Replace what cannot be in a name: spaces, slashes, other signs.
-
-    Arguments
-    ---------
-    text : str
-        An ID or a speaker.
-
-    Returns
-    -------
-    str
-    """
+def plain(text: str) -> str:
+    """Replace what cannot be in a name: spaces, slashes, other signs."""
     return re.sub(r"[^\w.+-]+", "_", text)
 
 
-def write_audio(recordings, folder, rate, args):
-    """Convert the recordings.
-
-    Arguments
-    ---------
-    recordings : list[Recording]
-        What to write.
-    folder : Path
-        Gets a WAV file for each.
-    rate : int
-        Of the files, in Hz.
-    args : argparse.Namespace
-        Has `peak`, and `nj`, how many to convert at a time.
-
-    Returns
-    -------
-    dict[str, int]
-        Samples of each; 0 for one that is silent, which is not written.
-    """
+def write_audio(
+    recordings: list[Recording], folder: Path, rate: int, args: argparse.Namespace
+) -> dict[str, int]:
+    """Write a WAV file for each recording; return its samples, 0 if it is silent."""
 
     def write(recording):
         parts = [read_audio(item.wav, rate) for item in recording.sources]
@@ -284,41 +204,21 @@ def write_audio(recordings, folder, rate, args):
     return {each.name: n for each, n in zip(recordings, lengths, strict=True)}
 
 
-def scale(signal, peak):
-    """Scale an utterance to a peak.
+def scale(signal: Tensor, peak: float) -> Tensor:
+    """Scale an utterance (samples,) to a peak; 0 leaves it as it is.
 
-    Speech that was recorded at many levels, some very low, is hard to start from: the
-    first layers hear their own biases.
-
-    Arguments
-    ---------
-    signal : torch.Tensor
-        (samples,).
-    peak : float
-        The largest value to reach; 0 leaves the signal as it is.
-
-    Returns
-    -------
-    torch.Tensor
-        (samples,).
+    Speech recorded at many levels, some very low, is hard to start from: the output of
+    the first layers is then dominated by their biases.
     """
     highest = signal.abs().max()
     # Below one step of 16 bits there is nothing but silence to scale.
     return signal * (peak / highest) if peak and highest > 1 / 32768 else signal
 
 
-def write_lists(recordings, samples, folder, final):
-    """Write Kaldi's lists of a part.
-
-    Arguments
-    ---------
-    recordings : list[Recording]
-        In the order of their names.
-    samples : dict[str, int]
-        Their lengths.
-    folder, final : Path
-        Where to write, and where that will be in the end.
-    """
+def write_lists(
+    recordings: list[Recording], samples: dict[str, int], folder: Path, final: Path
+) -> None:
+    """Write Kaldi's lists of a part, with the paths that files will have in `final`."""
     speakers = {}
     for each in recordings:
         speakers.setdefault(each.speaker, []).append(each.name)
@@ -332,14 +232,8 @@ def write_lists(recordings, samples, folder, final):
         (folder / name).write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def replace(new, old):
-    """Put one folder in the place of another.
-
-    Arguments
-    ---------
-    new, old : Path
-        `old` may be missing.
-    """
+def replace(new: Path, old: Path) -> None:
+    """Put a folder in the place of another, which may be missing."""
     aside = old.with_name(f".{old.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     if old.exists():

@@ -1,66 +1,51 @@
 #!/usr/bin/env python3
-"""Prints what the scores say, writes results.json and results.png; the last stage."""
+"""Print what the scores say, write results.json and results.png; the last stage."""
 
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
-import yaml
+from config import load
 from list_pairs import STATES
 from write_shapes import read_samples
 
 from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
-from sb_espnet_vq.utils.files import write_text
+from sb_espnet_vq.training.results import Results, write_report
 
-# Files of ESPnet's scoring, and how they are shown.
-MEASURES = {
+# Files of ESPnet's scoring, and their columns in the table.
+METRICS = {
     "STOI": ("STOI_spk1", "STOI (%)"),
     "SI_SNR": ("SI_SNR_spk1", "SI-SNR (dB)"),
     "SDR": ("SDR_spk1", "SDR (dB)"),
 }
+PLOTTED = ("STOI", "SI_SNR")
 
 
-def main(arguments):
-    """Gather, write, print.
-
-    Arguments
-    ---------
-    arguments : list[str]
-        Those of the command line.
-    """
+def main(arguments: list[str]) -> None:
+    """Gather, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("expdir", type=Path, help="has train.yaml and score/")
     parser.add_argument("recorded", type=Path, help="the test part")
     args = parser.parse_args(arguments)
     results = gather(args.expdir, args.recorded)
-    json_file, png_file = args.expdir / "results.json", args.expdir / "results.png"
-    write_text(json_file, json.dumps(results, indent=1) + "\n")
-    draw(results, png_file)
-    print(table(results))
-    print(f"\nfigures: {json_file}\nplot:    {png_file}")
+    title = f"{results['codec']}, {results['test_minutes']:.1f} min of test speech"
+    panels = [partial(draw_metric, name) for name in PLOTTED]
+    write_report(results, args.expdir, title, [score_table(results)], panels)
 
 
-def gather(expdir, recorded):
-    """Read all scores.
+def gather(expdir: Path, recorded: Path) -> Results:
+    """Read all scores of a run.
 
-    Arguments
-    ---------
-    expdir : Path
-        The run's folder.
-    recorded : Path
-        The test part.
-
-    Returns
-    -------
-    dict
-        What was measured, and `bandwidths`: for each one asked for, the rate that
-        its codes had and the means over the test part, trained and untrained.
+    `bandwidths` has for each one asked for the rate that its codes had and the means
+    over the test part, trained and untrained.
     """
-    config = yaml.safe_load((expdir / "train.yaml").read_text(encoding="utf-8"))
+    config = load(expdir / "train.yaml")
     rates = json.loads((expdir / "score" / "rates.json").read_text(encoding="utf-8"))
     scores = read_scores(expdir / "score")
     samples = read_samples(recorded / "utt2num_samples")
@@ -68,12 +53,12 @@ def gather(expdir, recorded):
     asked = [key.partition("/")[2] for key in rates if key.startswith("trained/")]
     rows = []
     for bandwidth in asked:
-        row = {"asked_kbit_per_s": float(bandwidth)}
+        row: dict[str, Any] = {"asked_kbit_per_s": float(bandwidth)}
         for state in STATES:
             key = f"{state}/{bandwidth}"
             found = {
                 name: mean(scores[name][key]) if scores[name].get(key) else None
-                for name in MEASURES
+                for name in METRICS
             }
             row[state] = rates[key] | found
         rows.append(row)
@@ -88,26 +73,10 @@ def gather(expdir, recorded):
     }
 
 
-def read_scores(folder):
-    """Read what the scoring jobs wrote.
-
-    Arguments
-    ---------
-    folder : Path
-        Has a subfolder for each job.
-
-    Returns
-    -------
-    dict[str, dict[str, list[float]]]
-        For each measure, state and bandwidth the figures of all recordings.
-
-    Raises
-    ------
-    CorpusError
-        If there are none.
-    """
-    scores = {name: {} for name in MEASURES}
-    for measure, (file, _) in MEASURES.items():
+def read_scores(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Read the scores of all recordings, by metric and by state and bandwidth."""
+    scores: dict[str, dict[str, list[float]]] = {name: {} for name in METRICS}
+    for metric, (file, _) in METRICS.items():
         paths = sorted(folder.glob(f"*/{file}"))
         if not paths:
             raise CorpusError(f"{folder}: no {file}; run stage 5 again")
@@ -115,32 +84,22 @@ def read_scores(folder):
             for line in path.read_text(encoding="utf-8").splitlines():
                 key, value = line.split()
                 condition = "/".join(key.split("/")[:2])
-                scores[measure].setdefault(condition, []).append(float(value))
+                scores[metric].setdefault(condition, []).append(float(value))
     return scores
 
 
-def table(results):
-    """Lay out the figures, the trained model's beside those of the untrained.
-
-    Arguments
-    ---------
-    results : dict
-        From `gather`.
-
-    Returns
-    -------
-    str
-    """
+def score_table(results: Results) -> str:
+    """Show the metrics of the trained model beside those of the untrained."""
     header = ["kbit/s asked", "used"]
     header += [
-        f"{shown}{', untrained' * n}" for _, shown in MEASURES.values() for n in (0, 1)
+        f"{column}{', untrained' * n}" for _, column in METRICS.values() for n in (0, 1)
     ]
     header += ["codes used"]
     rows = []
     for row in results["bandwidths"]:
         cells = [f"{row['asked_kbit_per_s']:g}", f"{row['trained']['kbit_per_s']:.2f}"]
-        for name in MEASURES:
-            cells += [figure(row[state][name]) for state in STATES]
+        for name in METRICS:
+            cells += [as_text(row[state][name]) for state in STATES]
         rows.append([*cells, f"{row['trained']['used_codes']:.0f}"])
     silent = sum(
         row[state]["silent"] for row in results["bandwidths"] for state in STATES
@@ -157,47 +116,26 @@ def table(results):
     return "\n".join(lines)
 
 
-def draw(results, path):
-    """Plot STOI and SI-SNR against the bitrate.
-
-    Arguments
-    ---------
-    results : dict
-        From `gather`.
-    path : Path
-        The PNG file.
-    """
-    title = f"{results['codec']}, {results['test_minutes']:.1f} min of test speech"
-    figure, axes = plots.new_figure(2, title)
-    for panel, name in zip(axes, ("STOI", "SI_SNR"), strict=True):
-        rows = [
-            row
-            for row in results["bandwidths"]
-            if None not in (row["trained"][name], row["untrained"][name])
-        ]
-        if rows:
-            plots.draw_rate_distortion(
-                panel,
-                MEASURES[name][1],
-                [row["trained"]["kbit_per_s"] for row in rows],
-                [row["trained"][name] for row in rows],
-                [row["untrained"][name] for row in rows],
-            )
-    plots.save_figure(figure, path)
+def as_text(metric: float | None) -> str:
+    """Return a metric as text; it is missing where all recordings were silent."""
+    return "-" if metric is None else f"{metric:.1f}"
 
 
-def figure(value):
-    """Show a figure, or that there is none.
-
-    Arguments
-    ---------
-    value : float or None
-
-    Returns
-    -------
-    str
-    """
-    return "-" if value is None else f"{value:.1f}"
+def draw_metric(name: str, axes: Any, results: Results) -> None:
+    """Draw a metric against the bitrate."""
+    rows = [
+        row
+        for row in results["bandwidths"]
+        if None not in (row["trained"][name], row["untrained"][name])
+    ]
+    if rows:
+        plots.draw_rate_distortion(
+            axes,
+            METRICS[name][1],
+            [row["trained"]["kbit_per_s"] for row in rows],
+            [row["trained"][name] for row in rows],
+            [row["untrained"][name] for row in rows],
+        )
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ if does 3; then
             fail "$expdir/checkpoint.pth was cut short as it was written. Remove it to" \
                 "train from the start, or from the weights of an epoch that is there" \
                 "with --train_args '--init_param $expdir/NUMBERepoch.pth'"
-        log "going on after the last whole epoch"
+        log "resuming after the last complete epoch"
     fi
     options=()
     for part in train valid; do

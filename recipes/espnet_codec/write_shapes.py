@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the shape files that ESPnet's iterators read; run.sh's second stage.
+"""Write the shape files that ESPnet's iterators read; run.sh's second stage.
 
-ESPnet would find the lengths by reading all audio; data/*/utt2num_samples has them.
-What its chunk iterator has no use for is left out here, with its number, and too
-little speech for a single batch is an error instead of a training that learns nothing.
+ESPnet would read all audio for the lengths; data/*/utt2num_samples has them. Recordings
+too short for its chunk iterator are left out here, and counted. Too little speech for
+a single batch is an error instead of a training that learns nothing.
 """
 
 import argparse
@@ -11,8 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
-import yaml
-from codec_config import chunk_lengths
+from config import Config, chunk_lengths, load
 
 from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.utils.files import write_text
@@ -20,20 +19,14 @@ from sb_espnet_vq.utils.files import write_text
 logger = logging.getLogger("write_shapes")
 
 
-def main(arguments):
-    """Write a shape file for training and one for validation.
-
-    Arguments
-    ---------
-    arguments : list[str]
-        Those of the command line.
-    """
+def main(arguments: list[str]) -> None:
+    """Write a shape file for training and one for validation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("data", type=Path, help="has train/ and valid/")
     parser.add_argument("output", type=Path, help="gets {train,valid}/audio_shape")
     args = parser.parse_args(arguments)
-    config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+    config = load(args.config)
     batch = config.get("batch_size", 20)
     sizes = {"train": batch, "valid": config.get("valid_batch_size") or batch}
     for part, size in sizes.items():
@@ -43,46 +36,16 @@ def main(arguments):
         write_text(args.output / part / "audio_shape", "".join(lines))
 
 
-def read_samples(path):
-    """Read how long each recording is.
-
-    Arguments
-    ---------
-    path : Path
-        In Kaldi's style.
-
-    Returns
-    -------
-    dict[str, int]
-        Samples of each.
-    """
+def read_samples(path: Path) -> dict[str, int]:
+    """Read the samples of each recording from a list in Kaldi's style."""
     rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
     return {name: int(length) for name, length in rows}
 
 
-def select(samples, part, batch_size, config):
-    """Leave out what is not longer than a chunk.
-
-    Arguments
-    ---------
-    samples : dict[str, int]
-        Of each recording.
-    part : str
-        Its name, for messages.
-    batch_size : int
-        Chunks in a batch.
-    config : dict
-        The training configuration.
-
-    Returns
-    -------
-    dict[str, int]
-
-    Raises
-    ------
-    CorpusError
-        If no batch can be made of the rest.
-    """
+def select(
+    samples: dict[str, int], part: str, batch_size: int, config: Config
+) -> dict[str, int]:
+    """Leave out what is not longer than a chunk; the rest must make a batch."""
     lengths = chunk_lengths(config)
     if not lengths:
         return samples

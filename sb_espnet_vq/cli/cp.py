@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _start_command(recipe: _resources.Recipe, dest: Path) -> str | None:
-    """Return what starts the copy; None where it has no program."""
+    """Return the command that starts the copy; None where it has no program."""
     starts = {"run.sh": "bash run.sh", "train.py": "python train.py"}
     start = next((starts[name] for name in starts if (dest / name).exists()), None)
     if start is None or not recipe.hparams:
@@ -67,7 +67,7 @@ def _planned_copies(recipe: _resources.Recipe) -> dict[Path, Path]:
 
 
 def _copy_whole(copies: dict[Path, Path], dest: Path) -> None:
-    """Make all files or none: what can fail for want of space is done aside."""
+    """Copy atomically: stage all files in a temporary folder, then move them."""
     made = [p for p in (dest, *dest.parents) if not p.exists()]
     dest.mkdir(parents=True, exist_ok=True)
     try:

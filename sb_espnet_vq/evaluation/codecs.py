@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -85,30 +85,31 @@ def quality(estimate: Tensor, target: Tensor, sample_rate: int) -> Quality:
     )
 
 
-def mean_quality(figures: Sequence[Quality]) -> Quality:
-    """Average over utterances.
+def mean_metrics(
+    rows: Sequence[Mapping[str, float | None]],
+) -> dict[str, float | None]:
+    """Average metrics over utterances.
 
     Arguments
     ---------
-    figures : sequence of Quality
-        At least one.
+    rows : sequence of mappings
+        At least one; the metrics of an utterance, None where it has none.
 
     Returns
     -------
-    Quality
-        ``stoi`` over those long enough; None if there is none.
+    dict[str, float or None]
+        Each over the utterances that have it; None if there is none.
 
     Example
     -------
-    >>> mean_quality([Quality(1.0, 4.0, None), Quality(3.0, 2.0, 0.5)])
-    Quality(si_sdr=2.0, mel_distance=3.0, stoi=0.5)
+    >>> mean_metrics([{"stoi": None, "si_sdr": 1.0}, {"stoi": 0.5, "si_sdr": 3.0}])
+    {'stoi': 0.5, 'si_sdr': 2.0}
     """
-    stoi = [each.stoi for each in figures if each.stoi is not None]
-    return Quality(
-        sum(each.si_sdr for each in figures) / len(figures),
-        sum(each.mel_distance for each in figures) / len(figures),
-        sum(stoi) / len(stoi) if stoi else None,
-    )
+    means: dict[str, float | None] = {}
+    for name in rows[0]:
+        known = [value for row in rows if (value := row[name]) is not None]
+        means[name] = sum(known) / len(known) if known else None
+    return means
 
 
 def cost(codes: Tensor, codebook_size: int, seconds: float) -> Cost:

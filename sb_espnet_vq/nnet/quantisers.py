@@ -136,8 +136,8 @@ class GumbelVectorQuantizer(DropIn):
 
     def forward_with_used_codes(
         self, x: Tensor, *, mask: Tensor | None = None
-    ) -> tuple[dict, Tensor]:
-        """Quantize a batch, and count the entries that were the likeliest of a frame.
+    ) -> tuple[dict, Tensor, Tensor]:
+        """Quantize a batch, and return the likeliest entries of each frame.
 
         Arguments
         ---------
@@ -149,7 +149,11 @@ class GumbelVectorQuantizer(DropIn):
         dict
             That of ``forward``.
         used_codes : torch.Tensor
-            Scalar, summed over groups, over the frames of all ranks in training.
+            Scalar, how many entries were the likeliest of a frame, summed over groups,
+            over the frames of all ranks in training.
+        codes : torch.Tensor
+            (B, T, groups) int64, the likeliest entries, which eval takes; -1 for
+            padding and for frames that are not finite.
 
         Raises
         ------
@@ -165,7 +169,7 @@ class GumbelVectorQuantizer(DropIn):
             "prob_perplex": entropy(usage, 1e-7).exp().sum(),
             "x": out.quantized,
         }
-        return answer, (shares > 0).sum().float()
+        return answer, (shares > 0).sum().float(), out.codes
 
 
 class RandomProjectionQuantizer(DropIn):

@@ -67,18 +67,18 @@ class SecondsBatchSampler(Sampler):
 
 
 class JoinShort:
-    """Collates utterances, joining short ones into longer strings of speech.
+    """Collates utterances; short ones are concatenated.
 
-    Utterances of a batch are joined, in order, as long as the string stays
-    within `join_seconds`. A single digit is too short to predict a part of it
-    from the rest; a string of them is not, and needs far less padding.
+    Utterances of a batch are concatenated, in order, up to `join_seconds`. A single
+    digit is too short to predict a part of it from the rest; several are not, and
+    need far less padding.
 
     Arguments
     ---------
     sample_rate : int
         In Hz.
     join_seconds : float
-        Longest string made by joining; 0 leaves every utterance alone. An
+        Longest concatenation; 0 leaves every utterance alone. An
         utterance that is longer by itself is kept whole.
 
     Example

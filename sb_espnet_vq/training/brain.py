@@ -19,19 +19,21 @@ from sb_espnet_vq.utils.seeds import seed_of
 
 
 class ResumableBrain(sb.Brain):
-    """Counts figures over each epoch, draws by step number, keeps the best checkpoint.
+    """Computes metrics of each epoch, seeds random draws by step, keeps the best state.
 
-    A subclass adds to ``self.sums`` in ``compute_objectives`` and says in
-    ``summarise`` what they mean. The hparams need ``seed``, ``number_of_epochs``,
+    A subclass adds to ``self.sums`` in ``compute_objectives`` and computes
+    metrics of them in ``summarise``. The hparams need ``seed``, ``number_of_epochs``,
     ``epoch_counter``, ``schedule``, ``record``, ``train_logger``, ``train_batches``
     and the loaders' options.
 
     Attributes
     ----------
     min_key : str
-        The validation figure whose least value marks the best checkpoint.
+        The validation metric whose least value marks the best checkpoint.
     sums : TrainingRecord
         Sums over the stage under way.
+    epochs : list[dict[str, float]]
+        Metrics of each epoch, after `train`.
     seconds : dict[str, float]
         Wall and CPU time of training, after `train`.
     """
@@ -50,7 +52,7 @@ class ResumableBrain(sb.Brain):
             self.max_grad_norm = math.inf
 
     def summarise(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Turn the sums of a stage into figures.
+        """Turn the sums of a stage into metrics.
 
         Arguments
         ---------
@@ -80,7 +82,7 @@ class ResumableBrain(sb.Brain):
         return float(sums.get("frames", 0)), "frames"
 
     def train(self, datasets: dict[str, Any]) -> None:
-        """Train for the epochs that are left.
+        """Train for the remaining epochs.
 
         Arguments
         ---------
@@ -95,7 +97,7 @@ class ResumableBrain(sb.Brain):
         }
         loader = self.make_dataloader(datasets["train"], sb.Stage.TRAIN, **options)
         if self.train_sampler is None:
-            # Otherwise SpeechBrain tells only distributed samplers the epoch.
+            # SpeechBrain itself sets the epoch of distributed samplers only.
             self.train_sampler = sampler
         self.steps_per_epoch = len(loader)
         self.total_steps = self._count_steps()
@@ -111,6 +113,7 @@ class ResumableBrain(sb.Brain):
             "wall": time.monotonic() - started[0],
             "cpu": time.process_time() - started[1],
         }
+        self.epochs = list(hparams["record"].epochs)
 
     def on_fit_start(self) -> None:
         """Make the optimizers and restore the latest checkpoint, if there is one.
@@ -131,6 +134,14 @@ class ResumableBrain(sb.Brain):
                 f"was trained with. {error}"
             ) from error
 
+    def on_evaluate_start(
+        self, max_key: str | None = None, min_key: str | None = None
+    ) -> None:
+        """Load the best checkpoint, by default the one with the least ``min_key``."""
+        if max_key is None and min_key is None:
+            min_key = self.min_key
+        super().on_evaluate_start(max_key, min_key)
+
     def _count_steps(self) -> int:
         """Optimizer steps of the whole run, by epochs or by their limit."""
         if self.optimizer_step_limit is not None:
@@ -142,7 +153,7 @@ class ResumableBrain(sb.Brain):
         return steps if limit is None else min(steps, limit)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Begin counting, and open the progress bar."""
+        """Reset the sums and open the progress bar."""
         # The sums of a training epoch are restored when it is resumed.
         training = stage == sb.Stage.TRAIN
         self.sums = self.hparams.record if training else TrainingRecord()
@@ -183,13 +194,13 @@ class ResumableBrain(sb.Brain):
     def on_fit_batch_end(
         self, batch: Any, outputs: Any, loss: torch.Tensor, should_step: bool
     ) -> None:
-        """Show how it goes."""
+        """Update the progress bar."""
         if self.bar is None:
             return
-        figures = self.summarise(self.sums.running)
+        metrics = self.summarise(self.sums.running)
         count, unit = self.speed(self.sums.running)
         rate = (count - self.before) / (time.monotonic() - self.started)
-        shown = [f"{name} {value:.3g}" for name, value in figures.items()]
+        shown = [f"{name} {value:.3g}" for name, value in metrics.items()]
         self.bar.set_postfix_str(
             ", ".join([*shown, f"{rate:.0f} {unit}/s"]), refresh=False
         )
@@ -202,23 +213,23 @@ class ResumableBrain(sb.Brain):
         if stage == sb.Stage.TRAIN:
             if self.bar is not None:
                 self.bar.close()
-            self.train_figures = self.summarise(self.sums.totals())
+            self.train_metrics = self.summarise(self.sums.totals())
             return
-        figures = self.summarise(self.sums.running)
+        metrics = self.summarise(self.sums.running)
         if stage == sb.Stage.TEST:
             self.test_sums = self.sums.running
             return
-        train = {f"train_{name}": value for name, value in self.train_figures.items()}
-        valid = {f"valid_{name}": value for name, value in figures.items()}
+        train = {f"train_{name}": value for name, value in self.train_metrics.items()}
+        valid = {f"valid_{name}": value for name, value in metrics.items()}
         step = self.optimizer_step
         self.hparams.record.close_epoch(epoch=epoch, step=step, **train, **valid)
         self.hparams.train_logger.log_stats(
             {"epoch": epoch, "steps": step, "lr": self.optimizer.param_groups[0]["lr"]},
-            train_stats=self.train_figures,
-            valid_stats=figures,
+            train_stats=self.train_metrics,
+            valid_stats=metrics,
         )
         self.checkpointer.save_and_keep_only(
-            meta={self.min_key: figures[self.min_key], "epoch": epoch},
+            meta={self.min_key: metrics[self.min_key], "epoch": epoch},
             min_keys=[self.min_key],
             # SpeechBrain's own default is one list for all calls, and grows.
             importance_keys=[],

@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or not there, and a record of training in them."""
+"""Atomic checkpoints, and a record of training in them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SAVING = "saving"
 
 
 class WholeCheckpointer(Checkpointer):
-    """SpeechBrain's checkpointer, with checkpoints that appear whole or not at all.
+    """SpeechBrain's checkpointer, with atomic checkpoints.
 
     SpeechBrain makes the folder and its meta file first and fills it then, so
     that a run which is killed, or meets a full disk, while saving leaves a
@@ -170,7 +170,7 @@ class TrainingRecord:
     Attributes
     ----------
     epochs : list[dict[str, float]]
-        Figures of each finished epoch, in order.
+        Metrics of each finished epoch, in order.
     running : dict[str, torch.Tensor]
         Sums over the epoch under way. In a distributed run each process has
         its own; they are added up when they are saved, and then belong to the
@@ -221,15 +221,15 @@ class TrainingRecord:
             totals[name] = total.cpu()
         return totals
 
-    def close_epoch(self, **figures: float) -> None:
-        """Keep the figures of an epoch and start the next one's sums at zero.
+    def close_epoch(self, **metrics: float) -> None:
+        """Keep the metrics of an epoch and start the next one's sums at zero.
 
         Arguments
         ---------
-        **figures : float
+        **metrics : float
             Plain numbers.
         """
-        self.epochs.append(figures)
+        self.epochs.append(metrics)
         self.running = {}
 
     @mark_as_saver

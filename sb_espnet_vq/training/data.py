@@ -128,21 +128,6 @@ def make_loader(
     )
 
 
-def minutes(dataset: DynamicItemDataset) -> float:
-    """How much speech a dataset holds.
-
-    Arguments
-    ---------
-    dataset : DynamicItemDataset
-        Its rows have a duration.
-
-    Returns
-    -------
-    float
-    """
-    return sum(dataset.data[name]["duration"] for name in dataset.data_ids) / 60
-
-
 def _source(hparams: dict[str, Any]) -> dict[str, Any]:
     """Where the audio comes from, as `prepare_corpus` and `corpus_root` take it."""
     names = ("data_folder", "manifest", "cache_folder", "sample_rate")

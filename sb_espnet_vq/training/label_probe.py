@@ -37,7 +37,7 @@ def probe(
     represent: Callable[[SpeechBatch], Representations],
     hparams: dict[str, Any],
 ) -> dict[str, Any]:
-    """Compare what several representations make easy to tell.
+    """Compare linear probes for the label on several representations.
 
     Arguments
     ---------
@@ -67,8 +67,8 @@ def probe(
         _compare(train, test, classes, count, hparams["probe_draws"])
         for count in sorted(counts, reverse=True)
     ]
-    told = sum(label in classes for label in test.labels)
-    return {"classes": classes, "test_utterances": told, "rows": rows}
+    tested = sum(label in classes for label in test.labels)
+    return {"classes": classes, "test_utterances": tested, "rows": rows}
 
 
 @torch.no_grad()
@@ -111,19 +111,19 @@ def _compare(
 
 
 def mean_over_time(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Average over each row's own real frames.
+    """Average over each row's own valid frames.
 
     Arguments
     ---------
     x : torch.Tensor
         (B, T, D).
     lengths : torch.Tensor
-        (B,) int64, real frames, at least 1.
+        (B,) int64, valid frames, at least 1.
 
     Returns
     -------
     torch.Tensor
         (B, D).
     """
-    real = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-    return (x * real[..., None]).sum(1) / lengths[:, None]
+    valid = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+    return (x * valid[..., None]).sum(1) / lengths[:, None]

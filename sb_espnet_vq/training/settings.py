@@ -11,7 +11,7 @@ from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML, YAMLError
-from ruamel.yaml.comments import TaggedScalar
+from ruamel.yaml.comments import CommentedSeq, TaggedScalar
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.training.declared import DECLARED
@@ -131,7 +131,7 @@ def load_hparams(
 
 
 def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yield every value of a YAML file that is not a reference.
+    """Yield every value of a YAML file that is neither a reference nor computed.
 
     Arguments
     ---------
@@ -151,7 +151,7 @@ def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     while stack:
         keys, value = stack.pop(0)
         key = ".".join(keys[-2:])
-        if isinstance(value, TaggedScalar):
+        if isinstance(value, TaggedScalar) or _is_call(value):
             continue
         if isinstance(value, Mapping) and key not in DECLARED:
             stack += [((*keys, str(k)), v) for k, v in value.items()]
@@ -161,6 +161,11 @@ def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         if isinstance(value, list):
             value = [each for each in value if not isinstance(each, TaggedScalar)]
         yield ".".join(keys), key, value
+
+
+def _is_call(value: Any) -> bool:
+    """Whether a value is computed, as `!apply:operator.getitem [...]` is."""
+    return isinstance(value, CommentedSeq) and bool(value.tag.value)
 
 
 def _tuple(text: str) -> Any:

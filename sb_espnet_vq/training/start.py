@@ -1,4 +1,4 @@
-"""The beginning of a recipe: its hyperparameters read and checked, its corpus split."""
+"""The beginning of a recipe: hyperparameters, corpus and Brain."""
 
 from __future__ import annotations
 
@@ -70,6 +70,29 @@ def begin(
     )
     run_on_main(prepare, args=[hparams])
     return hparams, run_opts
+
+
+def make_brain(brain_class: type, hparams: Hparams, run_opts: dict[str, Any]) -> Any:
+    """Build a recipe's Brain from its YAML.
+
+    Arguments
+    ---------
+    brain_class : type
+        A subclass of `ResumableBrain`.
+    hparams, run_opts : dict
+        From `begin`.
+
+    Returns
+    -------
+    ResumableBrain
+    """
+    return brain_class(
+        modules=hparams["modules"],
+        opt_class=hparams["optimizer"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
 
 
 def _read_command_line(arguments: list[str]) -> tuple[str, Any, Hparams]:

@@ -1,4 +1,4 @@
-"""A trained module, out of the folder that a recipe left it in."""
+"""A trained module, loaded from the output folder of a recipe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
     name : str
         The module's key in the YAML, under which the checkpointer saved it too.
     min_key : str
-        The figure that is least in the best checkpoint.
+        The metric that is least in the best checkpoint.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
     checkpointer = WholeCheckpointer(save)
     best = checkpointer.find_checkpoint(min_key=min_key)
     if best is None:
-        raise CheckpointError(f"{save}: no checkpoint with a figure {min_key!r}")
+        raise CheckpointError(f"{save}: no checkpoint with a metric {min_key!r}")
     saved = sorted(
         key for key in best.paramfiles if isinstance(hparams.get(key), torch.nn.Module)
     )

@@ -37,6 +37,21 @@ def test_a_checkpoint_restores_weights_and_record(tmp_path):
     assert restored.totals()["counts"].tolist() == [1.0, 3.0]
 
 
+def test_evaluation_loads_the_best_checkpoint_not_the_latest(tmp_path):
+    from sb_espnet_vq.training.brain import ResumableBrain
+
+    model = torch.nn.Linear(2, 2)
+    saver, options = checkpointer(tmp_path, model), {"device": "cpu"}
+    brain = ResumableBrain({"model": model}, run_opts=options, checkpointer=saver)
+    for epoch, loss in ((1, 0.3), (2, 0.1), (3, 0.2)):
+        fill(model, float(epoch))
+        saver.save_checkpoint(meta={"loss": loss, "epoch": epoch})
+    brain.on_evaluate_start()
+    assert model.weight.unique().tolist() == [2.0]
+    brain.on_evaluate_start(max_key="loss")
+    assert model.weight.unique().tolist() == [1.0]
+
+
 def fail_after(monkeypatch, calls, error):
     """Let `torch.save` fail the way it does on a full disk."""
     save = torch.save

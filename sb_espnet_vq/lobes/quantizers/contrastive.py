@@ -138,9 +138,11 @@ class ContrastiveQuantizer(FreezableModule):
         Returns
         -------
         dict
-            Upstream's keys and ``used_codes``, the codes that at least one frame took,
-            summed over codebooks; a perplexity does not tell few codes in even use
-            from many in uneven use.
+            Upstream's keys and two more. ``used_codes``: the codes that at least one
+            frame took, summed over codebooks; a perplexity does not tell few codes in
+            even use from many in uneven use. ``codes``: (B, T, n_codebooks) int64, the
+            code of each frame, -1 in the padding; in training `gumbel` gives the
+            likeliest ones, which eval takes, not those that it drew.
 
             ``x`` (B, T, vq_dim); ``num_vars``, codes of all codebooks; ``temp``, 0
             for quantizers that do not draw codes; ``code_perplexity``, that
@@ -159,8 +161,8 @@ class ContrastiveQuantizer(FreezableModule):
             If a shape or dtype is wrong.
         """
         if self._is_drop_in:
-            answer, used = self.quantizer.forward_with_used_codes(x, mask=mask)
-            return answer | {"used_codes": used}
+            answer, used, codes = self.quantizer.forward_with_used_codes(x, mask=mask)
+            return answer | {"used_codes": used, "codes": codes}
         temperature = self.quantizer.sampling_temperature
         out, usage = self.quantizer.forward_with_usage(x, mask=mask)
         n_codebooks = self.quantizer.n_codebooks
@@ -171,6 +173,7 @@ class ContrastiveQuantizer(FreezableModule):
             "temp": temperature,
             "code_perplexity": perplexity,
             "used_codes": out.stats["used_codes"] * n_codebooks,
+            "codes": out.codes,
             "prob_perplex": (
                 perplexity
                 if usage is None

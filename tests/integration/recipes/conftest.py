@@ -45,14 +45,18 @@ def load_recipe():
     def load(folder, name="train"):
         sys.path.insert(0, str(folder))
         hook, threads = sys.excepthook, torch.get_num_threads()
+        before = set(sys.modules)
         # One thread: sums in another order would differ in their last bits.
         torch.set_num_threads(1)
         try:
             yield importlib.import_module(name)
         finally:
             sys.path.remove(str(folder))
-            # Every recipe has a script of this name.
-            sys.modules.pop(name, None)
+            # Every recipe has modules of these names.
+            for new in set(sys.modules) - before:
+                file = getattr(sys.modules[new], "__file__", None)
+                if file and Path(file).parent == folder:
+                    del sys.modules[new]
             sys.excepthook = hook
             torch.set_num_threads(threads)
 

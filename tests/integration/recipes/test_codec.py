@@ -94,15 +94,15 @@ def test_training_brings_audio_nearer(uninterrupted):
 def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
     recipe, uninterrupted, tmp_path, monkeypatch
 ):
-    from codec_evaluate import measure
-    from codec_evaluate import test_strings as joined_strings
+    from evaluate import measure
+    from evaluate import test_signals as joined_signals
 
     from sb_espnet_vq.training.data import read_datasets
     from sb_espnet_vq.training.start import load_hparams
     from sb_espnet_vq.training.trained import load_trained
 
     hparams = load_hparams(str(uninterrupted / "hyperparams.yaml"), {})
-    strings = list(joined_strings(read_datasets(hparams)["test"], hparams))
+    strings = list(joined_signals(read_datasets(hparams)["test"], hparams))
     # Wherever it is loaded from, nothing is made there.
     monkeypatch.chdir(tmp_path)
     codec = load_trained(uninterrupted, "codec", min_key="mel")
@@ -118,7 +118,7 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
             match=f"no module '{name}' was saved; there are codec, disc",
         ):
             load_trained(uninterrupted, name, min_key="mel")
-    with pytest.raises(CheckpointError, match="no checkpoint with a figure 'nats'"):
+    with pytest.raises(CheckpointError, match="no checkpoint with a metric 'nats'"):
         load_trained(uninterrupted, "codec", min_key="nats")
 
 

@@ -33,26 +33,26 @@ NO_FOLDS = {"train_folds": None, "test_folds": None, "num_workers": 0}
 
 # File, Brain, section of the YAML, what is reduced.
 CASES = [
-    ("BEST-RQ/fsdd", "bestrq_brain:BestRQBrain", None, BESTRQ),
-    ("BEST-RQ/librispeech", "bestrq_brain:BestRQBrain", None, BESTRQ | FULL),
-    ("wav2vec2/fsdd", "wav2vec2_brain:Wav2Vec2Brain", None, WAV2VEC2),
-    ("wav2vec2/fsdd_waveform", "wav2vec2_brain:Wav2Vec2Brain", None, WAV2VEC2),
+    ("BEST-RQ/fsdd", "train:BestRQBrain", None, BESTRQ),
+    ("BEST-RQ/librispeech", "train:BestRQBrain", None, BESTRQ | FULL),
+    ("wav2vec2/fsdd", "train:Wav2Vec2Brain", None, WAV2VEC2),
+    ("wav2vec2/fsdd_waveform", "train:Wav2Vec2Brain", None, WAV2VEC2),
     (
         "wav2vec2/librispeech",
-        "wav2vec2_brain:Wav2Vec2Brain",
+        "train:Wav2Vec2Brain",
         None,
         WAV2VEC2
         | FULL
         | {"extractor_channels": [16] * 7, "latent_dim": 16, "embedding_dim": 16},
     ),
-    ("codec/fsdd", "codec_brain:CodecBrain", None, CODEC),
-    ("codec/libritts", "codec_brain:CodecBrain", None, CODEC | ONE_SPLIT),
-    ("PIQ/fsdd", "piq_brains:ClassifierBrain", "classifier", PIQ),
-    ("PIQ/fsdd", "piq_brains:PIQBrain", "piq", PIQ),
-    ("PIQ/esc10", "piq_brains:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
-    ("PIQ/esc10", "piq_brains:PIQBrain", "piq", PIQ | NO_FOLDS),
-    ("PIQ/esc50", "piq_brains:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
-    ("PIQ/esc50", "piq_brains:PIQBrain", "piq", PIQ | NO_FOLDS),
+    ("codec/fsdd", "train:CodecBrain", None, CODEC),
+    ("codec/libritts", "train:CodecBrain", None, CODEC | ONE_SPLIT),
+    ("PIQ/fsdd", "train_classifier:ClassifierBrain", "classifier", PIQ),
+    ("PIQ/fsdd", "train:PIQBrain", "piq", PIQ),
+    ("PIQ/esc10", "train_classifier:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
+    ("PIQ/esc10", "train:PIQBrain", "piq", PIQ | NO_FOLDS),
+    ("PIQ/esc50", "train_classifier:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
+    ("PIQ/esc50", "train:PIQBrain", "piq", PIQ | NO_FOLDS),
 ]
 
 
@@ -83,7 +83,7 @@ def build(load_recipe, corpus, output, case, **more):
         if section is None:
             datasets = read_datasets(hparams)
         else:
-            with load_recipe(ROOT / "recipes" / "PIQ", "piq_data") as clips:
+            with load_recipe(ROOT / "recipes" / "PIQ", "data") as clips:
                 datasets = clips.read_clips(hparams)
             hparams |= hparams[f"{section}_training"]
         options = {"device": "cpu", "noprogressbar": True}

@@ -193,7 +193,7 @@ def test_a_second_start_goes_on(ended, corpus):
     wav = next((folder / "data" / "train" / "wav").iterdir())
     before = wav.stat().st_mtime_ns
     more = options(corpus, stop_stage=3, train_args="--max_epoch 2")
-    assert "going on after" in run(config, *more, at=here)
+    assert "resuming after" in run(config, *more, at=here)
     assert wav.stat().st_mtime_ns == before
     log = (folder / "exp" / "train.log").read_text()
     assert "The training was resumed" in log
@@ -381,7 +381,8 @@ def test_sbvq_run_starts_it(tmp_path):
 @pytest.fixture
 def scripts(monkeypatch):
     """Import the recipe's own modules."""
-    names = ("codec_config", "configure", "prepare_data", "write_shapes", "list_pairs")
+    names = ("known_codecs", "config", "configure")
+    names += ("prepare_data", "write_shapes", "list_pairs")
     monkeypatch.syspath_prepend(str(RECIPE))
     yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     for name in names:

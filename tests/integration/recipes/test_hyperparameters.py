@@ -1,5 +1,6 @@
 """Hyperparameters are validated before anything is written."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,36 @@ FILES = sorted((ROOT / "hparams").glob("*/*.yaml"))
 ANY_NUMBER = {"max_grad_norm", "noise_mean"}
 # Values that are invalid for every number.
 WRONG_NUMBERS = (-7, 0, 2.5, 1e12)
+
+
+CONFIGURATIONS = [*FILES, *sorted((ROOT / "recipes").glob("*/conf/*.yaml"))]
+
+
+@pytest.mark.parametrize(
+    "path", CONFIGURATIONS, ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_it_opens_with_commands_and_what_to_expect(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    opening = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    commands = [line for line in opening if line.startswith("#   ")]
+    started = [line for line in commands if f"/{path.name}" in line]
+    assert len(started) >= 2, "a launch command, and one with another option"
+    assert any(" --" in line for line in started)
+    assert any(line.startswith("# Expected: ") for line in opening)
+
+
+def keys_of(tree):
+    """All keys of a YAML file, at any depth."""
+    if not isinstance(tree, dict):
+        return set()
+    return set(tree).union(*map(keys_of, tree.values()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_no_keys_differ_by_case_alone(path):
+    # SpeechBrain's own: the name of the model, and an argument of its wrapper.
+    keys = keys_of(YAML().load(path.read_text(encoding="utf-8"))) - {"Transformer"}
+    assert len(keys) == len({key.lower() for key in keys})
 
 
 def values(path):
@@ -172,3 +203,25 @@ def test_the_hparams_file_stands_first(tmp_path):
 )
 def test_kinds_say_what_they_are(kind, words):
     assert str(kind) == words
+
+
+@pytest.mark.parametrize(
+    ("file", "overrides", "key", "size"),
+    [
+        ("BEST-RQ/fsdd", {"n_mels": 40}, "p_input", 160),
+        ("BEST-RQ/fsdd", {"pad_to_divisible_by": 8}, "p_input", 640),
+        ("wav2vec2/fsdd", {"n_mels": 40}, "latent_dim", 80),
+        (
+            "wav2vec2/fsdd_waveform",
+            {"extractor_channels": [8, 8, 8, 8, 8, 16]},
+            "latent_dim",
+            16,
+        ),
+    ],
+)
+def test_derived_sizes_follow_what_they_are_derived_from(
+    file, overrides, key, size, tmp_path
+):
+    output = {"output_folder": str(tmp_path)}
+    hparams = load_hparams(ROOT / "hparams" / f"{file}.yaml", overrides | output)
+    assert hparams[key] == size

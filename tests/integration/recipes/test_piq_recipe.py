@@ -47,6 +47,7 @@ TINY = SMALL | {
     "ckpt_interval_minutes": 0,
     "ckpt_interval_steps": 2,
 }
+SCRIPTS = {"classifier": "train_classifier", "piq": "train"}
 MASKS = ["trained", "untrained", "random", "all ones", "another's"]
 
 
@@ -62,12 +63,12 @@ def recipe(load_recipe):
     """The recipe's scripts, imported as their launch commands would."""
     with (
         load_recipe(RECIPE, "train_classifier") as train_classifier,
-        load_recipe(RECIPE, "train_piq") as train_piq,
+        load_recipe(RECIPE, "train") as train,
         load_recipe(RECIPE, "explain") as explain,
     ):
         yield {
             "classifier": train_classifier.main,
-            "piq": train_piq.main,
+            "piq": train.main,
             "explain": explain.main,
         }
 
@@ -117,7 +118,7 @@ def test_the_masks_that_it_is_held_against_are_what_they_are_called(uninterrupte
 
 
 def test_a_random_mask_has_the_values_of_the_trained_one_elsewhere(recipe):
-    from piq_evaluate import shuffled
+    from evaluate import shuffled
 
     masks = torch.rand(3, 33, 65)
     found = shuffled(masks, ["a", "b", "a"])
@@ -129,7 +130,7 @@ def test_a_random_mask_has_the_values_of_the_trained_one_elsewhere(recipe):
 
 
 def test_a_class_that_follows_another_clips_mask_is_counted(recipe):
-    from piq_evaluate import follows
+    from evaluate import follows
 
     # Each clip lies under the mask of the one before it, the first under the last's.
     classes, said = torch.tensor([0, 1, 1, 2]), torch.tensor([2, 1, 0, 1])
@@ -139,8 +140,8 @@ def test_a_class_that_follows_another_clips_mask_is_counted(recipe):
 
 
 def test_the_classifier_is_never_changed(recipe, uninterrupted):
-    from piq_data import load_classifier, load_run, section
-    from piq_models import SoundClassifier
+    from networks import SoundClassifier
+    from runs import load_classifier, load_run, section
 
     from sb_espnet_vq.training.start import load_hparams
 
@@ -156,13 +157,24 @@ def test_the_classifier_is_never_changed(recipe, uninterrupted):
     assert "classifier" not in section(yaml, "piq")["modules"]
 
 
+def test_a_run_of_an_earlier_version_is_loaded(recipe, uninterrupted, tmp_path):
+    from runs import load_run
+
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    yaml = tmp_path / "run" / "hyperparams.yaml"
+    text = yaml.read_text().replace("!new:networks.", "!new:piq_models.")
+    yaml.write_text(text)
+    assert text.count("piq_models") == 3
+    assert load_run(tmp_path / "run")["interpreter"]
+
+
 @pytest.mark.slow
 def test_killed_runs_resume_to_the_same_figures(
     kill_run, recipe, corpus, uninterrupted, tmp_path
 ):
     command = arguments(corpus, tmp_path)
     for training in ("classifier", "piq"):
-        kill_run(RECIPE, command, step=17, script=f"train_{training}")
+        kill_run(RECIPE, command, step=17, script=SCRIPTS[training])
         assert not (tmp_path / training / "results.json").exists()
         recipe[training](command)
         assert figures(tmp_path, training) == figures(uninterrupted, training)
@@ -204,7 +216,7 @@ def test_another_quantizer_trains_by_name(
     results = figures(tmp_path, "piq")
     assert results["quantizer"] == quantizer
     assert results["keys"]["used"] >= 1
-    from piq_data import load_run
+    from runs import load_run
 
     codebook = load_run(tmp_path)["interpreter"].psi.codebook
     assert type(codebook.quantizer) is find_quantizer(quantizer)
@@ -240,8 +252,8 @@ def test_sounds_are_explained_with_picture_audio_and_figures(
 
 
 def test_the_interpretation_is_the_sound_under_the_mask(recipe, corpus, uninterrupted):
-    from piq_data import load_run
-    from piq_explain import explain, read_sound
+    from explanation import explain, read_sound
+    from runs import load_run
 
     hparams = load_run(uninterrupted)
     sound = read_sound(corpus / "s02.wav", 8000)

@@ -243,6 +243,20 @@ def test_speech_too_short_to_mask_gives_no_loss_and_a_gradient_all_the_same(
     assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
 
 
+def test_codes_are_counted_without_quantizing_again(brain, monkeypatch):
+    from speechbrain.core import Stage
+
+    batch, networks = JoinShort(16000)(sounds(16000, 9000)), brain.networks()
+    brain.modules.train()
+    latents = brain.latents(batch, networks)
+    quantizer = networks.target_quantiser.quantiser.quantizer
+    codes = quantizer.encode(latents.frames[latents.valid])
+    expected = torch.stack([torch.bincount(c, minlength=8) for c in codes.T])
+    monkeypatch.setattr(type(quantizer), "encode", None)
+    contrast = brain.contrast(batch, Stage.TRAIN, networks)
+    assert torch.equal(contrast.counts, expected)
+
+
 def test_collapse_is_no_better_than_chance(brain):
     from speechbrain.core import Stage
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -46,10 +47,21 @@ def audio(seconds: float = 1.2, rows: int = 3) -> Tensor:
 def importable(folder: Path):
     """Let modules of a recipe be imported as its launch command would."""
     sys.path.insert(0, str(folder))
+    before = set(sys.modules)
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        # Every recipe has modules of the same names.
+        for name in set(sys.modules) - before:
+            if is_in(folder, sys.modules[name]):
+                del sys.modules[name]
+
+
+def is_in(folder: Path, module: ModuleType) -> bool:
+    """Return whether a module is a file of this folder."""
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).parent == folder
 
 
 def recipe_brain(
@@ -124,7 +136,7 @@ def best_rq(family: str, seed: int) -> Trainee:
         "lr": 0.01,
         "mask_prob": 0.2,
     }
-    brain = recipe_brain("BEST-RQ", "bestrq_brain:BestRQBrain", tiny, seed)
+    brain = recipe_brain("BEST-RQ", "train:BestRQBrain", tiny, seed)
     return recipe_trainee(brain, "loss")
 
 
@@ -146,7 +158,7 @@ def wav2vec2(family: str, seed: int) -> Trainee:
         "lr": 0.01,
         "mask_prob": 0.2,
     }
-    brain = recipe_brain("wav2vec2", "wav2vec2_brain:Wav2Vec2Brain", tiny, seed)
+    brain = recipe_brain("wav2vec2", "train:Wav2Vec2Brain", tiny, seed)
     return recipe_trainee(brain, "loss")
 
 
@@ -164,7 +176,7 @@ def piq(family: str, seed: int) -> Trainee:
         "warmup_steps": 1,
         "piq_lr": 0.01,
     }
-    brain = recipe_brain("PIQ", "piq_brains:PIQBrain", tiny, seed, "piq_training")
+    brain = recipe_brain("PIQ", "train:PIQBrain", tiny, seed, "piq_training")
     return recipe_trainee(brain, "mask")
 
 
@@ -180,7 +192,7 @@ def codec(family: str, seed: int) -> Trainee:
         "warmup_steps": 1,
         "lr": 0.01,
     }
-    brain = recipe_brain("codec", "codec_brain:CodecBrain", tiny, seed)
+    brain = recipe_brain("codec", "train:CodecBrain", tiny, seed)
     return recipe_trainee(brain, "mel")
 
 

@@ -35,8 +35,9 @@ def test_default_is_the_drop_in(training, width):
         module.update_temp(10)
         outs.append(module(batch()))
         states.append(module.state_dict())
-    # One key more than upstream's, whose wrapper leaves out what it does not know.
+    # Two keys more than upstream's, whose wrapper leaves out what it does not know.
     assert 0 < outs[1].pop("used_codes") <= 32
+    assert outs[1].pop("codes").shape == (4, 40, 2)
     assert outs[0].keys() == outs[1].keys()
     torch.testing.assert_close(outs[1], outs[0], rtol=0, atol=0)
     assert outs[1]["temp"] == pytest.approx(2 * 0.99**10)
@@ -143,6 +144,20 @@ def test_used_codes_are_those_that_frames_took(family):
     for padding, codes in ((None, every.flatten(0, 1)), (mask, every[mask])):
         taken = sum(len(column.unique()) for column in codes.t())
         assert float(module(x, mask=padding)["used_codes"]) == taken
+
+
+@pytest.mark.parametrize("family", list_quantizers())
+def test_codes_are_those_that_encode_gives(family):
+    module, x = load("contrastive", family).eval(), batch()
+    mask = torch.arange(40)[None].expand(4, -1) < 3
+    expected = module.quantizer.encode(x, mask=mask)
+    assert torch.equal(module(x, mask=mask)["codes"], expected)
+    assert (expected[:, 3:] == -1).all()
+
+
+def test_in_training_codes_are_the_likeliest_not_the_drawn():
+    module, x = load("contrastive", "gumbel").train(), batch()
+    assert torch.equal(module(x)["codes"], module.quantizer.encode(x))
 
 
 def test_padding_changes_no_figure():

@@ -4,11 +4,11 @@ Paissan et al. 2023, "Posthoc Interpretation via Quantization",
 https://arxiv.org/abs/2303.12659.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.lobes.models.PIQ import Conv2dEncoder_v2, VectorQuantizedPSI_Audio
@@ -22,20 +22,12 @@ _STRIDE = 32
 class Spectrogram:
     """Turns sounds into pictures of one size, and back.
 
-    Arguments
-    ---------
-    n_fft, win_length, hop_length : int
-        Of the short-time Fourier transform (Hann window), in samples.
-    frames : int
-        Sounds are padded or cut to so many frames.
-
-    Raises
-    ------
-    ConfigError
-        A size that the interpreter cannot make a mask of.
+    The sizes are those of the short-time Fourier transform (Hann window), in samples;
+    sounds are padded or cut to `frames`. ConfigError is raised for sizes that the
+    interpreter cannot make a mask of.
     """
 
-    def __init__(self, n_fft, win_length, hop_length, frames):
+    def __init__(self, n_fft: int, win_length: int, hop_length: int, frames: int):
         if n_fft < 2 * _STRIDE or n_fft % (2 * _STRIDE):
             raise ConfigError(f"n_fft must be a multiple of 64, not {n_fft}")
         if frames < _STRIDE or frames % _STRIDE != 1:
@@ -51,34 +43,12 @@ class Spectrogram:
         self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length
         self.frames, self.samples = frames, (frames - 1) * hop_length
 
-    def __call__(self, signals):
-        """Return log(1 + magnitude), which the classifier hears.
-
-        Arguments
-        ---------
-        signals : torch.Tensor
-            (B, L) float32.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, frames, n_fft / 2 + 1) float32.
-        """
+    def __call__(self, signals: Tensor) -> Tensor:
+        """Return log(1 + magnitude), (B, frames, n_fft / 2 + 1), of signals (B, L)."""
         return self.transform(signals).abs().log1p()
 
-    def transform(self, signals):
-        """Return the complex transform.
-
-        Arguments
-        ---------
-        signals : torch.Tensor
-            (B, L) float32.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, frames, n_fft / 2 + 1) complex64.
-        """
+    def transform(self, signals: Tensor) -> Tensor:
+        """Return the complex transform, (B, frames, n_fft / 2 + 1)."""
         signals = F.pad(signals, (0, max(0, self.samples - signals.shape[1])))
         found = torch.stft(
             signals[:, : self.samples],
@@ -88,82 +58,46 @@ class Spectrogram:
         )
         return found.transpose(1, 2)
 
-    def invert(self, transform):
-        """Return the sound of a complex transform.
-
-        Arguments
-        ---------
-        transform : torch.Tensor
-            (B, frames, n_fft / 2 + 1) complex64.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, samples) float32.
-        """
+    def invert(self, transform: Tensor) -> Tensor:
+        """Return the sound (B, samples) of a complex transform."""
         options = self._options(transform.real)
         return torch.istft(transform.transpose(1, 2), **options, length=self.samples)
 
-    def _options(self, like):
+    def _options(self, like: Tensor) -> dict[str, Any]:
         window = torch.hann_window(self.win_length, device=like.device)
         sizes = {"n_fft": self.n_fft, "win_length": self.win_length}
         return sizes | {"hop_length": self.hop_length, "window": window}
 
 
 class SoundClassifier(nn.Module):
-    """Convolutions, a mean over time and frequency, and a linear layer.
+    """Convolutions, a mean over time and frequency, and a linear layer."""
 
-    Arguments
-    ---------
-    dim : int
-        Channels.
-    n_classes : int
-        Classes.
-    """
-
-    def __init__(self, dim, n_classes):
+    def __init__(self, dim: int, n_classes: int):
         super().__init__()
         self.encoder = Conv2dEncoder_v2(dim)
         self.head = nn.Linear(dim, n_classes)
 
-    def forward(self, spectrograms):
-        """Classify.
-
-        Arguments
-        ---------
-        spectrograms : torch.Tensor
-            (B, T, F), from `Spectrogram`.
-
-        Returns
-        -------
-        representation : torch.Tensor
-            (B, dim, T // 16, F // 16).
-        logits : torch.Tensor
-            (B, n_classes).
-        """
+    def forward(self, spectrograms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return representation (B, dim, T // 16, F // 16) and logits (B, n)."""
         representation = self.encoder(spectrograms)
         return representation, self.head(representation.mean((2, 3)))
 
 
 class Interpretation(NamedTuple):
-    """What the interpreter makes of a representation.
+    """What the interpreter makes of a representation."""
 
-    logits : (B, T, F), of the mask; vectors, keys : (B, dim, H, W), what was
-    quantized and what it became, with gradient to the dictionary.
-    """
-
-    logits: torch.Tensor
-    vectors: torch.Tensor
-    keys: torch.Tensor
+    logits: Tensor  # (B, T, F), of the mask
+    vectors: Tensor  # (B, dim, H, W), before quantization
+    keys: Tensor  # (B, dim, H, W), quantized, with gradient to the dictionary
 
     @property
-    def mask(self):
+    def mask(self) -> Tensor:
         """(B, T, F) in [0, 1]: 1 where the classifier is said to have listened."""
         return self.logits.sigmoid()
 
 
 class Interpreter(nn.Module):
-    """Makes a mask out of a frozen representation, by way of keys that classes share.
+    """Decodes a mask from the quantized representation of a frozen classifier.
 
     Arguments
     ---------
@@ -176,20 +110,20 @@ class Interpreter(nn.Module):
     shared_keys : int
         Keys that belong to no class.
     quantizer : str
-        Any family that `sbvq ls` lists. `class_partitioned` gives every class keys of
-        its own, as in the paper.
+        Any that `sbvq ls` lists. `class_partitioned` gives every class keys of its own,
+        as in the paper.
     quantizer_conf : dict, optional
         Its options.
     """
 
     def __init__(
         self,
-        dim,
-        codebook_size,
-        n_classes,
-        shared_keys=0,
-        quantizer="class_partitioned",
-        quantizer_conf=None,
+        dim: int,
+        codebook_size: int,
+        n_classes: int,
+        shared_keys: int = 0,
+        quantizer: str = "class_partitioned",
+        quantizer_conf: dict[str, Any] | None = None,
     ):
         super().__init__()
         sizes = {"dim": dim, "K": codebook_size, "numclasses": n_classes}
@@ -203,36 +137,11 @@ class Interpreter(nn.Module):
             quantizer_conf=quantizer_conf,
         )
 
-    def forward(self, representation, classes):
-        """Interpret.
-
-        Arguments
-        ---------
-        representation : torch.Tensor
-            (B, dim, H, W), from the classifier.
-        classes : torch.Tensor
-            (B,) int64, what the classifier said.
-
-        Returns
-        -------
-        Interpretation
-        """
+    def forward(self, representation: Tensor, classes: Tensor) -> Interpretation:
+        """Interpret representations (B, dim, H, W) of the given classes (B,)."""
         decoded, vectors, keys = self.psi(representation, classes)
         return Interpretation(decoded[:, 0], vectors, keys)
 
-    def codes(self, vectors, classes):
-        """Number of the key that each vector becomes.
-
-        Arguments
-        ---------
-        vectors : torch.Tensor
-            (B, dim, H, W), of an `Interpretation`.
-        classes : torch.Tensor
-            (B,) int64.
-
-        Returns
-        -------
-        torch.Tensor
-            (B, H, W) int64, or (B, H, W, K) of several codebooks.
-        """
+    def codes(self, vectors: Tensor, classes: Tensor) -> Tensor:
+        """Return the key of each vector, (B, H, W), or (B, H, W, K) of K codebooks."""
         return self.psi.codebook(vectors, classes)

@@ -1,9 +1,11 @@
-"""What the classifier hears in a sound, and what PIQ says that it listened to."""
+"""The explanation of one sound: the classifier's label, PIQ's mask, what it keeps."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import soundfile
 import torch
+from torch import Tensor
 
 from sb_espnet_vq.corpora import read_audio
 from sb_espnet_vq.errors import CorpusError
@@ -12,26 +14,19 @@ from sb_espnet_vq.utils.files import whole_file
 
 
 class Explanation(NamedTuple):
-    """A sound and its explanation.
+    """A sound and its explanation."""
 
-    label : str, what the classifier says; probability : of it, for the whole sound;
-    kept, left : of it, for what the mask keeps and leaves out; magnitudes, mask :
-    (T, F), of the short-time Fourier transform; audio : (L,) float32, what the mask
-    keeps, as long as the sound; heard : seconds from the start that the
-    classifier heard.
-    """
+    label: str  # output of the classifier
+    probability: float  # of the label, for the whole sound
+    kept: float  # of the label, for what the mask keeps
+    left: float  # of the label, for what the mask leaves out
+    magnitudes: Tensor  # (T, F), of the short-time Fourier transform
+    mask: Tensor  # (T, F)
+    audio: Tensor  # (L,) float32, what the mask keeps; as long as the sound
+    heard: float  # seconds from the start that the classifier heard
 
-    label: str
-    probability: float
-    kept: float
-    left: float
-    magnitudes: torch.Tensor
-    mask: torch.Tensor
-    audio: torch.Tensor
-    heard: float
-
-    def figures(self):
-        """Plain numbers and texts."""
+    def metrics(self) -> dict[str, Any]:
+        """Return plain numbers and texts."""
         return {
             "class": self.label,
             "probability": self.probability,
@@ -42,25 +37,13 @@ class Explanation(NamedTuple):
         }
 
 
-def read_sound(path, sample_rate):
-    """Read a file.
-
-    Arguments
-    ---------
-    path : Path
-        Audio.
-    sample_rate : int
-        Wanted, in Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        (L,) float32.
+def read_sound(path: Path, sample_rate: int) -> Tensor:
+    """Read a file as (L,) float32 at a sample rate.
 
     Raises
     ------
     CorpusError
-        It cannot be read, or holds what is not a number.
+        It cannot be read, or has samples that are not finite.
     """
     signal = read_audio(path, sample_rate)
     if not bool(signal.isfinite().all()):
@@ -69,19 +52,10 @@ def read_sound(path, sample_rate):
 
 
 @torch.no_grad()
-def explain(signal, hparams):
-    """Classify a sound, and interpret what the classifier says.
+def explain(signal: Tensor, hparams: dict[str, Any]) -> Explanation:
+    """Classify a sound (L,) by a run, and explain the label.
 
-    Arguments
-    ---------
-    signal : torch.Tensor
-        (L,) float32. What is longer than the classifier hears is cut.
-    hparams : dict
-        From `load_run`.
-
-    Returns
-    -------
-    Explanation
+    What is longer than the classifier hears is cut.
     """
     spectrogram, classifier = hparams["spectrogram"], hparams["classifier"]
     transform = spectrogram.transform(signal[None])
@@ -91,46 +65,26 @@ def explain(signal, hparams):
     mask = hparams["interpreter"](representation, classes).mask
     # In one batch with the whole, so that equal input gives equal output.
     parts = torch.cat([heard, mask * heard, (1 - mask) * heard])
-    said = classifier(parts)[1].double().softmax(1)[:, classes[0]].tolist()
+    outputs = classifier(parts)[1].double().softmax(1)[:, classes[0]].tolist()
     audio = torch.zeros_like(signal)
     length = min(len(signal), spectrogram.samples)
     audio[:length] = spectrogram.invert(mask * transform)[0, :length]
     seconds = length / hparams["sample_rate"]
     name = hparams["classes"][int(classes)]
-    return Explanation(name, *said, transform[0].abs(), mask[0], audio, seconds)
+    return Explanation(name, *outputs, transform[0].abs(), mask[0], audio, seconds)
 
 
-def write_audio(explanation, path, sample_rate):
-    """Write the interpretation.
-
-    Arguments
-    ---------
-    explanation : Explanation
-        Of a sound.
-    path : Path
-        The WAV file.
-    sample_rate : int
-        In Hz.
-    """
+def write_audio(explanation: Explanation, path: Path, sample_rate: int) -> None:
+    """Write what the mask keeps as a WAV file."""
     peak = max(1.0, float(explanation.audio.abs().max()))
     with whole_file(path) as partial:
         soundfile.write(partial, (explanation.audio / peak).numpy(), sample_rate)
 
 
-def draw(explanation, title, path, hparams):
-    """Draw the sound, the mask and what it keeps.
-
-    Arguments
-    ---------
-    explanation : Explanation
-        Of a sound.
-    title : str
-        Name of the sound.
-    path : Path
-        The PNG file.
-    hparams : dict
-        From `load_run`.
-    """
+def draw(
+    explanation: Explanation, title: str, path: Path, hparams: dict[str, Any]
+) -> None:
+    """Draw the sound, the mask and what it keeps as a PNG file."""
     from matplotlib.figure import Figure
 
     spectrogram = hparams["spectrogram"]
@@ -178,32 +132,11 @@ def draw(explanation, title, path, hparams):
     plots.save_figure(figure, path)
 
 
-def decibels(magnitudes, loudest):
-    """Levels below the loudest, down to -60 dB.
-
-    Arguments
-    ---------
-    magnitudes : torch.Tensor
-        Any shape.
-    loudest : torch.Tensor
-        Scalar, what 0 dB is.
-
-    Returns
-    -------
-    torch.Tensor
-    """
+def decibels(magnitudes: Tensor, loudest: Tensor) -> Tensor:
+    """Return levels below the loudest magnitude, down to -60 dB."""
     return 20 * (magnitudes / loudest.clamp(min=1e-9)).clamp(min=1e-3).log10()
 
 
-def percent(probability):
-    """A probability as text.
-
-    Arguments
-    ---------
-    probability : float
-
-    Returns
-    -------
-    str
-    """
+def percent(probability: float) -> str:
+    """Return a probability as text."""
     return f"{100 * probability:.1f} %"

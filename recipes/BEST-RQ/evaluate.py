@@ -1,0 +1,185 @@
+"""Metrics of BEST-RQ on test speech, and the tables and panels that show them."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.evaluation.tables import text_table
+from sb_espnet_vq.ops.usage import usage_of_counts
+from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.training.label_probe import probe
+from sb_espnet_vq.training.results import (
+    Results,
+    count_parameters,
+    draw_epochs,
+    training_results,
+    write_report,
+)
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
+
+# ---- metrics
+
+
+def evaluate(
+    brain: Any, datasets: dict[str, Any], untrained: tuple[nn.Module, nn.Module]
+) -> Results:
+    """Return all results of a Brain that has its best checkpoint and was tested.
+
+    `untrained` are front end and encoder as they were before training.
+    """
+    hparams = vars(brain.hparams)
+    counts = count_labels(brain, make_loader(datasets["train"], hparams))
+    represent_batch = partial(represent, brain, untrained)
+    return training_results(brain, datasets) | {
+        "parameters": count_parameters(
+            hparams[name] for name in ("CNN", "wrapper", "linear")
+        ),
+        "test": masked_prediction(brain.test_sums, counts),
+        "label_counts": [int(count) for count in counts],
+        "probe": probe(datasets, represent_batch, hparams),
+    }
+
+
+def masked_prediction(sums: dict[str, Tensor], counts: Tensor) -> dict[str, float]:
+    """Compare predictions of masked labels with what label frequencies alone give.
+
+    Arguments
+    ---------
+    sums : dict[str, Tensor]
+        Over masked stacks of test speech; `targets` counts the labels there.
+    counts : Tensor
+        (cb_vocab,) labels of the training speech, which give the frequencies.
+
+    Returns
+    -------
+    dict[str, float]
+        Entropies and cross-entropies in nats. The ratio of accuracies counts at
+        least one stack for the commonest label.
+    """
+    masked = max(1.0, float(sums["masked"]))
+    targets = sums["targets"].cpu()
+    # One is added to each count, for a label that training speech lacks.
+    surprise = -torch.log((counts + 1) / (counts + 1).sum())
+    probs = counts / counts.sum()
+    perplexity, used = usage_of_counts(counts[None])
+    accuracy = float(sums["correct"]) / masked
+    loss = float(sums["loss"]) / masked
+    commonest = float(targets[counts.argmax()]) / masked
+    unigram = float((targets * surprise).sum()) / masked
+    return {
+        "masked_stacks": int(sums["masked"]),
+        "accuracy": accuracy,
+        "commonest_label_accuracy": commonest,
+        "accuracy_ratio": accuracy / max(commonest, 1 / masked),
+        "loss": loss,
+        "unigram_loss": unigram,
+        "nats_below_unigram": unigram - loss,
+        "unigram_entropy": float(torch.special.entr(probs).sum()),
+        "label_perplexity": float(perplexity),
+        "used_labels": int(used),
+        "codebook_size": len(counts),
+    }
+
+
+@torch.no_grad()
+def count_labels(brain: Any, batches: Iterable[SpeechBatch]) -> Tensor:
+    """Count the labels of unmasked speech: (cb_vocab,) float64, on the CPU."""
+    brain.modules.eval()
+    counts = torch.zeros(brain.hparams.cb_vocab, dtype=torch.float64)
+    for batch in batches:
+        features = brain.features(batch)
+        labels = brain.label(features)
+        labels = labels[features.valid_stacks(labels.shape[1])]
+        counts += torch.bincount(labels, minlength=len(counts)).cpu()
+    return counts
+
+
+def represent(
+    brain: Any, untrained: tuple[nn.Module, nn.Module], batch: SpeechBatch
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the frames that the probe compares, and how many of each row are valid.
+
+    They come from the trained encoder, the untrained one, and the input of both.
+    """
+    encoders = {
+        "trained": (brain.hparams.CNN, brain.hparams.wrapper),
+        "untrained": untrained,
+    }
+    brain.modules.eval()
+    features = brain.features(batch)
+    steps = features.stacks.clamp(min=1)
+    frames = {"log_mel": (features.frames, features.lengths)}
+    for name, modules in encoders.items():
+        for module in modules:
+            module.eval()
+        hidden = brain.encode(features, *modules)[brain.hparams.probe_layer]
+        frames[name] = hidden, steps
+    return frames
+
+
+# ---- tables and panels
+
+
+def report(results: Results, folder: str) -> None:
+    """Write results.json and results.png into the output folder, print the tables."""
+    test, minutes = results["test"], results["minutes"]
+    title = (
+        f"BEST-RQ on {minutes['train']:.0f} min of speech, {results['steps']} steps; "
+        f"on {minutes['test']:.1f} min of test speech {test['accuracy']:.3f} accurate, "
+        f"{test['loss']:.2f} nat"
+    )
+    panels = [draw_loss, draw_accuracy, draw_labels]
+    write_report(results, folder, title, [prediction_table(test)], panels)
+
+
+def prediction_table(test: dict[str, float]) -> str:
+    """Compare the model with what label frequencies alone give."""
+    lower = test["nats_below_unigram"]
+    header = ("masked held-out speech", "model", "frequencies alone", "model is")
+    rows = [
+        (
+            "accuracy",
+            test["accuracy"],
+            test["commonest_label_accuracy"],
+            f"{test['accuracy_ratio']:.1f} times as good",
+        ),
+        (
+            "cross-entropy (nat)",
+            test["loss"],
+            test["unigram_loss"],
+            f"{abs(lower):.2f} nat {'lower' if lower >= 0 else 'higher'}",
+        ),
+    ]
+    note = (
+        "Frequencies alone: always the commonest label; the unigram distribution of "
+        f"labels\n(its entropy on training speech: {test['unigram_entropy']:.3f} nat). "
+        f"Labels: {test['used_labels']} of {test['codebook_size']} used, "
+        f"perplexity {test['label_perplexity']:.1f}."
+    )
+    return f"{text_table(rows, header)}\n{note}"
+
+
+def draw_loss(axes: Any, results: Results) -> None:
+    """Draw the cross-entropy of each epoch."""
+    alone = results["test"]["unigram_loss"], "label frequencies alone"
+    title, ylabel = "Masked labels: cross-entropy", "nat per masked label"
+    draw_epochs(axes, results, "loss", title, ylabel, alone)
+    axes.set_ylim(bottom=0)
+
+
+def draw_accuracy(axes: Any, results: Results) -> None:
+    """Draw the accuracy of each epoch."""
+    alone = results["test"]["commonest_label_accuracy"], "always the commonest label"
+    title, ylabel = "Masked labels: accuracy", "share of them predicted"
+    draw_epochs(axes, results, "accuracy", title, ylabel, alone)
+    axes.set_ylim(bottom=0)
+
+
+def draw_labels(axes: Any, results: Results) -> None:
+    """Draw how often each label is used."""
+    counts, perplexity = results["label_counts"], results["test"]["label_perplexity"]
+    plots.draw_usage(axes, counts, perplexity)

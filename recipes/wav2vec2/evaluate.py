@@ -1,0 +1,173 @@
+"""Metrics of wav2vec 2.0 on test speech, and the tables and panels that show them."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import speechbrain as sb
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.evaluation.tables import text_table
+from sb_espnet_vq.training.checkpoints import TrainingRecord
+from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.training.label_probe import probe
+from sb_espnet_vq.training.results import (
+    Results,
+    count_parameters,
+    draw_epochs,
+    training_results,
+    write_report,
+)
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
+
+# A row of the table, its metric, and that of guessing.
+ROWS = (
+    ("accuracy", "accuracy", "chance"),
+    ("contrastive loss (nat)", "loss", "chance_loss"),
+    ("code perplexity", "perplexity", None),
+    ("codes used", "used_codes", None),
+)
+
+# ---- metrics
+
+
+def evaluate(brain: Any, datasets: dict[str, Any], models: dict[str, Any]) -> Results:
+    """Return all results of a Brain that has its best checkpoint and was tested.
+
+    `models` are the trained and the untrained networks, without wrappers.
+    """
+    hparams, untrained = vars(brain.hparams), models["untrained"]
+    untrained.front_end.gather(make_loader(datasets["train"], hparams))
+    test = make_loader(datasets["test"], hparams)
+    sums = {
+        "trained": brain.test_sums,
+        "untrained": sums_of(brain, untrained, test),
+    }
+    counts = sums["trained"]["counts"]
+    return training_results(brain, datasets) | {
+        "parameters": count_parameters(untrained),
+        "negatives": hparams["num_negatives"],
+        "entries": counts.numel(),
+        "test": {name: contrastive_metrics(brain, sums[name]) for name in models},
+        "code_counts": counts.long().tolist(),
+        "probe": probe(datasets, partial(represent, brain, models), hparams),
+    }
+
+
+@torch.no_grad()
+def sums_of(
+    brain: Any, networks: Any, batches: Iterable[SpeechBatch]
+) -> dict[str, Tensor]:
+    """Evaluate a model as SpeechBrain evaluates the trained one."""
+    record = TrainingRecord()
+    for module in networks:
+        module.eval()
+    for batch in batches:
+        brain.count(record, brain.contrast(batch, sb.Stage.TEST, networks))
+    return record.running
+
+
+def contrastive_metrics(brain: Any, sums: dict[str, Tensor]) -> dict[str, float]:
+    """Compare the predictions of a model with guessing.
+
+    Losses are in nats a masked frame; perplexity and used codes are added over
+    codebooks.
+    """
+    metrics = brain.summarise(sums)
+    del metrics["temperature"]
+    return metrics | {
+        "masked_frames": int(sums["masked"]),
+        "chance_loss": metrics["loss"] - metrics["nats_above_chance"],
+        "accuracy_ratio": metrics["accuracy"] / max(metrics["chance"], 1e-9),
+        "used_codes": int((sums["counts"] > 0).sum()),
+    }
+
+
+def represent(
+    brain: Any, models: dict[str, Any], batch: SpeechBatch
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the frames that the probe compares, and how many of each row are valid.
+
+    They come from the trained encoder, the untrained one, and plain log-mel features.
+    """
+    hparams = vars(brain.hparams)
+    samples = batch.samples.to(brain.device)
+    features = hparams["compute_features"](batch.signals.to(brain.device))
+    hop = hparams["sample_rate"] * hparams["hop_length"] // 1000
+    frames = {"log_mel": (features, samples // hop + 1)}
+    for name, networks in models.items():
+        for module in networks:
+            module.eval()
+        latents = brain.latents(batch, networks)
+        hidden = brain.layer_output(
+            latents, networks.latent_encoder, hparams["probe_layer"]
+        )
+        frames[name] = hidden, latents.lengths.clamp(min=1)
+    return frames
+
+
+# ---- tables and panels
+
+
+def report(results: Results, folder: str) -> None:
+    """Write results.json and results.png into the output folder, print the tables."""
+    trained, minutes = results["test"]["trained"], results["minutes"]
+    title = (
+        f"wav2vec 2.0 on {minutes['train']:.0f} min of speech, {results['steps']} "
+        f"steps; on {minutes['test']:.1f} min of test speech "
+        f"{trained['accuracy']:.3f} accurate (guessing {trained['chance']:.3f})"
+    )
+    panels = [draw_accuracy, draw_perplexity, draw_codes]
+    write_report(results, folder, title, [contrast_table(results)], panels)
+
+
+def contrast_table(results: Results) -> str:
+    """Compare the model with guessing and with itself before training."""
+    header = ("masked held-out speech", "trained", "guessing", "untrained", "guessing")
+    trained, untrained = (results["test"][name] for name in ("trained", "untrained"))
+    rows = [
+        (shown, trained[name], trained.get(chance, ""))
+        + (untrained[name], untrained.get(chance, ""))
+        for shown, name, chance in ROWS
+    ]
+    note = (
+        f"Up to {results['negatives']} negatives a frame, those with the same codes "
+        f"left out; of {results['entries']} codes\nin {len(results['code_counts'])} "
+        "codebook(s), whose perplexities are added. The trained model is "
+        f"{trained['accuracy_ratio']:.1f} times as\naccurate as guessing. Never read "
+        "accuracy without perplexity: with few codes in use,\nthere is little to "
+        "discriminate."
+    )
+    return f"{text_table(rows, header)}\n{note}"
+
+
+def draw_accuracy(axes: Any, results: Results) -> None:
+    """Draw the accuracy of each epoch, against guessing and the untrained model."""
+    chance = (results["test"]["trained"]["chance"], "guessing")
+    title = "Which of the candidates is the masked frame?"
+    draw_epochs(axes, results, "accuracy", title, "share of masked frames", chance)
+    draw_untrained(axes, results["test"]["untrained"]["accuracy"])
+    axes.set_ylim(0, 1)
+
+
+def draw_perplexity(axes: Any, results: Results) -> None:
+    """Draw the perplexity of each epoch, against all codes and the untrained model."""
+    evenly = (results["entries"], "all codes equally")
+    title = "Codes in use: perplexity, added over codebooks"
+    draw_epochs(axes, results, "perplexity", title, "codes", evenly)
+    draw_untrained(axes, results["test"]["untrained"]["perplexity"])
+    axes.set_ylim(0, 1.05 * results["entries"])
+
+
+def draw_untrained(axes: Any, value: float) -> None:
+    """Draw a line for the model before training, and the legend again."""
+    axes.axhline(value, color="#666666", ls=":", label=f"untrained: {value:.2f}")
+    axes.legend(frameon=False)
+
+
+def draw_codes(axes: Any, results: Results) -> None:
+    """Draw how often each code is used."""
+    counts = [count for codebook in results["code_counts"] for count in codebook]
+    plots.draw_usage(axes, counts, results["test"]["trained"]["perplexity"])

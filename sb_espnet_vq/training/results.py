@@ -1,0 +1,141 @@
+"""What every recipe reports: results.json, results.png, tables and closing lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.evaluation.probe_report import draw_probe, probe_table
+from sb_espnet_vq.utils.files import write_text
+
+Results = dict[str, Any]
+# Draws a panel: (axes, results).
+Panel = Callable[[Any, Results], None]
+
+
+def training_results(
+    brain: Any, datasets: Mapping[str, Any], unit: str = "utterances"
+) -> Results:
+    """Return what is known of any training.
+
+    Arguments
+    ---------
+    brain : ResumableBrain
+        After `train`, with its best checkpoint loaded.
+    datasets : dict[str, DynamicItemDataset]
+        train, valid and test.
+    unit : str
+        What the items of the datasets are; the key of their numbers.
+
+    Returns
+    -------
+    dict
+        Plain numbers, lists and mappings.
+    """
+    return {
+        unit: {part: len(data) for part, data in datasets.items()},
+        "minutes": {part: minutes(data) for part, data in datasets.items()},
+        "steps": brain.epochs[-1]["step"],
+        # Loading a checkpoint takes the record back to its epoch.
+        "best_epoch": brain.hparams.record.epochs[-1]["epoch"],
+        "epochs": brain.epochs,
+        "seconds": brain.seconds,
+    }
+
+
+def minutes(dataset: Any) -> float:
+    """Return the duration of a dataset, whose rows have a `duration` in seconds."""
+    return sum(dataset.data[name]["duration"] for name in dataset.data_ids) / 60
+
+
+def count_parameters(modules: Iterable[Any]) -> int:
+    """Return the number of parameters of some modules."""
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def write_report(
+    results: Results,
+    folder: str | Path,
+    title: str,
+    tables: Sequence[str],
+    panels: Sequence[Panel],
+    files: Mapping[str, str] | None = None,
+) -> None:
+    """Write results.json and results.png, and print the tables.
+
+    A linear probe in the results, `probe`, gets a table and a panel after the others.
+
+    Arguments
+    ---------
+    results : dict
+        Plain numbers, lists and mappings.
+    folder : str or Path
+        The output folder.
+    title : str
+        Of the plot.
+    tables : Sequence[str]
+        Text to print.
+    panels : Sequence[callable]
+        Each gets matplotlib's axes and the results.
+    files : dict[str, str], optional
+        Other files of the report to list: what they are, and their names.
+    """
+    folder = Path(folder)
+    text = json.dumps(results, indent=1) + "\n"
+    write_text(folder / "results.json", text)
+    if results.get("probe", {}).get("rows"):
+        tables = [*tables, probe_table(results["probe"])]
+        panels = [*panels, _draw_probe]
+    figure, axes = plots.new_figure(len(panels), title)
+    for each, draw in zip(axes, panels, strict=True):
+        draw(each, results)
+    plots.save_figure(figure, folder / "results.png")
+    for table in tables:
+        print(f"\n{table}")
+    print()
+    if "seconds" in results:
+        wall, cpu = results["seconds"]["wall"], results["seconds"]["cpu"]
+        print(f"training: {wall:.0f} s ({cpu:.0f} s of CPU), {results['steps']} steps")
+    listed = {"results": "results.json", "plot": "results.png"} | dict(files or {})
+    for name, file in listed.items():
+        print(f"{name + ':':9} {folder / file}")
+
+
+def _draw_probe(axes: Any, results: Results) -> None:
+    draw_probe(axes, results["probe"])
+
+
+def draw_epochs(
+    axes: Any,
+    results: Results,
+    name: str,
+    title: str,
+    ylabel: str,
+    reference: tuple[float, str] | None = None,
+    of: str = "speech",
+) -> None:
+    """Draw a metric of each epoch, on training data and on validation data.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+        The panel.
+    results : dict
+        From `training_results`.
+    name : str
+        Of the metric, as the Brain's ``summarise`` returns it.
+    title, ylabel : str
+        Text of the panel; name and unit of the metric.
+    reference : tuple[float, str], optional
+        What a model must beat, and what that is.
+    of : str
+        What the data are.
+    """
+    train, valid = (
+        [epoch[f"{part}_{name}"] for epoch in results["epochs"]]
+        for part in ("train", "valid")
+    )
+    plots.draw_curve(axes, plots.Curve(title, ylabel, train, valid, reference, of))
