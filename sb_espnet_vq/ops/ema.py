@@ -1,4 +1,4 @@
-"""Codebooks that follow an exponential moving average of their frames.
+"""Codebooks updated by exponential moving averages of their frames.
 
 van den Oord et al. 2017, "Neural Discrete Representation Learning", appendix A.1.
 """
@@ -23,7 +23,7 @@ def code_sums(
     codes : torch.Tensor
         (N,) int64 in [0, size).
     valid : torch.Tensor
-        (N,) bool, True for frames that count.
+        (N,) bool, False for frames to ignore.
     size : int
         Number of codes.
 
@@ -42,8 +42,8 @@ def code_sums(
     (tensor([2., 0.]), tensor([[3.],
             [0.]]))
     """
-    # Frames that do not count go to a row of their own, which is cheaper than a
-    # product of all frames with their weights.
+    # Invalid frames are added to an extra row, which is cheaper than multiplying all
+    # frames by their weights.
     row = torch.where(valid, codes, size)
     counts = x.new_zeros(size + 1).index_add_(0, row, torch.ones_like(x[:, 0]))
     sums = x.new_zeros(size + 1, x.shape[1]).index_add_(0, row, x)
@@ -62,8 +62,8 @@ def ema_update_(average: Tensor, new: Tensor, decay: float, update: Tensor) -> N
     decay : float
         In [0, 1].
     update : torch.Tensor
-        () bool; where False nothing changes. A tensor, so that no value has to
-        be read back from a device.
+        () bool; if False nothing changes. A tensor, so that the host need not
+        synchronize with the device.
 
     Example
     -------
@@ -94,7 +94,7 @@ def smoothed_means(
     counts : torch.Tensor
         (V,), not negative.
     entries : torch.Tensor
-        (V, D) present codebook vectors.
+        (V, D) current codebook vectors.
     epsilon : float
         Added to each count.
 
