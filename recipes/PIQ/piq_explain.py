@@ -8,7 +8,7 @@ import torch
 from sb_espnet_vq.corpora import read_audio
 from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.evaluation import plots
-from sb_espnet_vq.utils.files import whole_file
+from sb_espnet_vq.utils.files import atomic_file
 
 
 class Explanation(NamedTuple):
@@ -113,7 +113,7 @@ def write_audio(explanation, path, sample_rate):
         In Hz.
     """
     peak = max(1.0, float(explanation.audio.abs().max()))
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         soundfile.write(partial, (explanation.audio / peak).numpy(), sample_rate)
 
 

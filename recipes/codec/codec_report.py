@@ -7,7 +7,7 @@ import soundfile
 
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
-from sb_espnet_vq.utils.files import whole_file, write_text
+from sb_espnet_vq.utils.files import atomic_file, write_text
 
 # Key of each figure, how a table names it, and its axis.
 FIGURES = {
@@ -162,6 +162,6 @@ def write_audio(example, folder, sample_rate):
     """
     for name, signal in example.signals.items():
         file = f"{name.replace(' kbit/s', 'kbps')}.wav"
-        with whole_file(folder / example.name.replace("/", "_") / file) as partial:
+        with atomic_file(folder / example.name.replace("/", "_") / file) as partial:
             peak = max(1.0, float(signal.abs().max()))
             soundfile.write(partial, (signal / peak).numpy(), sample_rate)

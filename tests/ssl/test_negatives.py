@@ -1,4 +1,4 @@
-"""Negatives, against a slow, obvious reference."""
+"""Sampling of negatives, compared with a slow reference."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def keys(count):
 
 
 def slow_negatives(mask, names, count):
-    """For each frame a list of negatives, or None where it is not masked."""
+    """Return a list of negatives for each frame, or None if it is not masked."""
     found = []
     for row, name in zip(mask.tolist(), names, strict=True):
         frames = [t for t, masked in enumerate(row) if masked]
@@ -28,7 +28,7 @@ def slow_negatives(mask, names, count):
 
 
 @pytest.mark.parametrize("count", [1, 5, 30])
-def test_negatives_are_those_of_the_slow_reference(count):
+def test_negatives_equal_the_reference(count):
     lengths = [0, 1, 2, 9, 40, 25]
     mask = span_masks(lengths, keys(6), 0.2, 3, total=44)
     negatives = sample_negatives(mask, keys(6), count)
@@ -42,7 +42,7 @@ def test_negatives_are_those_of_the_slow_reference(count):
             assert real.tolist() == sorted(real.tolist(), reverse=True)
 
 
-def test_negatives_are_other_masked_frames_each_as_likely_as_the_rest():
+def test_negatives_are_uniform_over_the_other_masked_frames():
     mask = torch.zeros(400, 12, dtype=torch.bool)
     mask[:, [1, 2, 5, 6, 10]] = True
     negatives = sample_negatives(mask, keys(400), 2)
@@ -54,7 +54,7 @@ def test_negatives_are_other_masked_frames_each_as_likely_as_the_rest():
     assert (counts[counts > 0] - 200).abs().max() < 50
 
 
-def test_negatives_depend_on_their_key_and_mask_alone():
+def test_negatives_depend_only_on_key_and_mask():
     mask = span_masks([30, 50], ["a", "b"], 0.3, 2)
     state = torch.get_rng_state()
     together = sample_negatives(mask, ["a", "b"], 4)
@@ -66,8 +66,8 @@ def test_negatives_depend_on_their_key_and_mask_alone():
     assert not torch.equal(other.frames, alone.frames)
 
 
-def test_wrong_negatives_settings_are_refused():
-    with pytest.raises(ValueError, match="at least 1 negative, not 0"):
+def test_invalid_settings_of_negatives_are_refused():
+    with pytest.raises(ValueError, match="at least 1 negative, got 0"):
         sample_negatives(torch.ones(2, 3, dtype=torch.bool), keys(2), 0)
     with pytest.raises(ValueError, match=r"mask must be .* got \(3,\)"):
         sample_negatives(torch.ones(3, dtype=torch.bool), keys(3), 1)
