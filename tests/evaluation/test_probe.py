@@ -70,7 +70,7 @@ def test_mismatched_shapes_are_named():
     x, y = clusters(40, distance=1.0)
     with pytest.raises(ValueError, match=r"train: .*\(40, 20\) and \(39,\)"):
         probe_accuracy(x, y[:-1], x, y)
-    with pytest.raises(ValueError, match="20 dimensions and test features 19"):
+    with pytest.raises(ValueError, match="20 dimensions, but test features 19"):
         probe_accuracy(x, y, x[:, 1:], y)
     with pytest.raises(ValueError, match="4 labelled examples are too few"):
         probe_accuracy(x[:4], y[:4], x, y)

@@ -142,7 +142,7 @@ CASE = Case(
         Contender(OURS, "ours", ours),
         Contender(UPSTREAM, "SpeechBrain", upstream, "speechbrain.lobes.models.bsq"),
         Contender(VQP, "vector-quantize-pytorch LFQ", vqp, VQP_MODULE),
-        Contender(FLOOR, "floor", floor),
+        Contender(FLOOR, "lower bound", floor),
     ),
     floor="the product of the tables of two halves of the bits and the two of its "
     "gradient; both tables, the output and the gradient written once",

@@ -147,7 +147,7 @@ CASE = Case(
     contenders=(
         Contender(OURS, "ours", ours),
         Contender(UPSTREAM, "SpeechBrain", upstream, "speechbrain.lobes.models.PIQ"),
-        Contender(FLOOR, "floor", floor),
+        Contender(FLOOR, "lower bound", floor),
     ),
     floor="the products with the keys of each class and the argmax; both outputs "
     "written and the gradient of the keys added up",

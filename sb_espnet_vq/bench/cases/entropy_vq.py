@@ -112,7 +112,7 @@ CASE = Case(
     contenders=(
         Contender(OURS, "ours", ours),
         Contender(PLAIN, "plain cdist", plain),
-        Contender(FLOOR, "floor", floor),
+        Contender(FLOOR, "lower bound", floor),
     ),
     floor="the product to logits, the argmax and the two products of the gradient; "
     "the output written once",

@@ -206,7 +206,7 @@ CASE = Case(
         Contender(OURS, "ours", ours),
         Contender(UPSTREAM, "SpeechBrain", upstream, SPEECHBRAIN_QUANTISERS),
         Contender(PLAIN, "plain einsum", plain),
-        Contender(FLOOR, "floor", floor),
+        Contender(FLOOR, "lower bound", floor),
     ),
     floor="the product to logits, its two gradients and that of the drawn entries; "
     "the argmax; the entries gathered and their gradient added up",

@@ -126,7 +126,7 @@ CASE = Case(
         Contender(UPSTREAM, "SpeechBrain", upstream, SPEECHBRAIN_QUANTISERS),
         Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
         Contender(FAISS, "faiss IndexFlatIP", exact_index, "faiss", on_cuda=False),
-        Contender(FLOOR, "floor", floor),
+        Contender(FLOOR, "lower bound", floor),
     ),
     floor="the projection, the product with the codebook and the argmax, in tiles",
 )

@@ -214,7 +214,7 @@ CASE = Case(
         Contender(OURS, "ours", ours),
         Contender(UPSTREAM, "ESPnet", upstream, ESPNET),
         Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
-        Contender(FLOOR, "floor", floor),
+        Contender(FLOOR, "lower bound", floor),
     ),
     floor="the products with all codebooks and the argmax; the output and the "
     "gradient written once",

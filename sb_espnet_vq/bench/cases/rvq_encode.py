@@ -106,7 +106,7 @@ CASE = Case(
         Contender(UPSTREAM, "ESPnet", upstream, rvq.ESPNET),
         Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
         Contender(FAISS, "faiss IndexFlatL2", exact_indices, "faiss", on_cuda=False),
-        Contender(FLOOR, "floor", floor),
+        Contender(FLOOR, "lower bound", floor),
     ),
     floor="the products with all codebooks and the argmax, nothing else",
 )

@@ -123,7 +123,7 @@ CASE = Case(
     contenders=(
         Contender(OURS, "ours", ours),
         Contender(VQP, "vector-quantize-pytorch", vqp, VQP_MODULE),
-        Contender(FLOOR, "floor", floor),
+        Contender(FLOOR, "lower bound", floor),
     ),
     floor="the product with the codebook and the argmax; the output and the gradient "
     "written once",
