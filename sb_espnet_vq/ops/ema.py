@@ -78,7 +78,7 @@ def ema_update_(average: Tensor, new: Tensor, decay: float, update: Tensor) -> N
 
 
 def smoothed_means(
-    sums: Tensor, counts: Tensor, entries: Tensor, epsilon: float = 1e-5
+    sums: Tensor, counts: Tensor, vectors: Tensor, epsilon: float = 1e-5
 ) -> Tensor:
     """Divide sums by counts after Laplace smoothing of the counts.
 
@@ -93,7 +93,7 @@ def smoothed_means(
         (V, D).
     counts : torch.Tensor
         (V,), not negative.
-    entries : torch.Tensor
+    vectors : torch.Tensor
         (V, D) current codebook vectors.
     epsilon : float
         Added to each count.
@@ -105,10 +105,10 @@ def smoothed_means(
 
     Example
     -------
-    >>> entries = torch.tensor([[9.0], [9.0], [9.0]])
+    >>> vectors = torch.tensor([[9.0], [9.0], [9.0]])
     >>> sums = torch.tensor([[2.0], [6.0], [0.0]])
     >>> counts = torch.tensor([1.0, 3.0, 0.0])
-    >>> smoothed_means(sums, counts, entries)
+    >>> smoothed_means(sums, counts, vectors)
     tensor([[2.0000],
             [2.0000],
             [9.0000]])
@@ -119,4 +119,4 @@ def smoothed_means(
     unused = (counts < _FEW) & (counts > _VANISHED)
     means = sums / torch.where(unused, counts, smoothed)[:, None]
     vanished = (counts <= _VANISHED) & (sums.abs().amax(1) <= _VANISHED_SUM)
-    return torch.where(vanished[:, None], entries, means)
+    return torch.where(vanished[:, None], vectors, means)

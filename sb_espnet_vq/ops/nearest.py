@@ -156,22 +156,25 @@ def nearest_allowed_code(
             [2]])
     """
     x, codebook = x.detach(), codebook.detach()
-    keys, allowed = _keys_of(first, last, width, len(codebook), shared)
+    candidates, allowed = _candidates(first, last, width, len(codebook), shared)
     if tracing():
-        return keys.gather(1, _best_key(x, codebook[keys], allowed))
+        return candidates.gather(1, _best_candidate(x, codebook[candidates], allowed))
     codes = x.new_empty(x.shape[:2], dtype=torch.int64)
-    items = tile_rows(x, keys.shape[1] * x.shape[2])
+    items = tile_rows(x, candidates.shape[1] * x.shape[2])
     for item in range(0, x.shape[0], items):
         some = slice(item, item + items)
-        entries, open_ = codebook[keys[some]], allowed[some]
-        rows = tile_rows(x, open_.numel())
+        own, usable = candidates[some], allowed[some]
+        vectors = codebook[own]
+        rows = tile_rows(x, usable.numel())
         for start in range(0, x.shape[1], rows):
             tile = some, slice(start, start + rows)
-            codes[tile] = keys[some].gather(1, _best_key(x[tile], entries, open_))
+            codes[tile] = candidates[some].gather(
+                1, _best_candidate(x[tile], vectors, usable)
+            )
     return codes
 
 
-def _keys_of(first: Tensor, last: Tensor, width: int, size: int, shared: int):
+def _candidates(first: Tensor, last: Tensor, width: int, size: int, shared: int):
     """Return codes (B, width + shared), and which of them each utterance may use."""
     own = first[:, None] + torch.arange(width, device=first.device)
     common = torch.arange(size - shared, size, device=first.device)
@@ -180,10 +183,10 @@ def _keys_of(first: Tensor, last: Tensor, width: int, size: int, shared: int):
     return torch.cat([own.clamp(max=size - 1), common], 1), allowed
 
 
-def _best_key(x: Tensor, entries: Tensor, allowed: Tensor) -> Tensor:
+def _best_candidate(x: Tensor, vectors: Tensor, allowed: Tensor) -> Tensor:
     """Return the index (B, M) of the nearest of an utterance's vectors (B, W, D)."""
-    bias = entries.square().sum(-1) * -0.5
+    bias = vectors.square().sum(-1) * -0.5
     bias = bias.masked_fill(~allowed, -torch.inf)[..., None]
     # Frames are the last axis: on a CPU a maximum over the axis before the last is
     # faster, and channels-first input needs no copy.
-    return torch.baddbmm(bias, entries, x.transpose(1, 2)).max(1).indices
+    return torch.baddbmm(bias, vectors, x.transpose(1, 2)).max(1).indices

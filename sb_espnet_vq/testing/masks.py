@@ -92,7 +92,7 @@ def padding_is_no_frame(name, options):
 
 @contract_check
 def not_finite_frames(name, options):
-    """A non-finite frame gives NaN, code -1 and a NaN loss, and affects nothing else."""
+    """A non-finite frame gives NaN, code -1 and a NaN loss; all else is unaffected."""
     for training in (True, False):
         for value in (float("nan"), float("inf"), -float("inf")):
             what = f"a frame with {value}, training={training}"

@@ -92,15 +92,15 @@ def ema_update(average: Tensor, new: Tensor, decay: float, update: bool) -> Tens
 
 
 def smoothed_means(
-    sums: Tensor, counts: Tensor, entries: Tensor, epsilon: float = 1e-5
+    sums: Tensor, counts: Tensor, vectors: Tensor, epsilon: float = 1e-5
 ) -> Tensor:
     """Add epsilon to the count of each used code, rescale to the total and divide."""
     total = sum(count.item() for count in counts)
     scale = total / (total + len(counts) * epsilon) if total else 1.0
     rows = []
-    for row, count, entry in zip(sums, counts.tolist(), entries, strict=True):
+    for row, count, vector in zip(sums, counts.tolist(), vectors, strict=True):
         if count < 1e-30 and row.abs().max() < 1e-20:
-            rows.append(entry)
+            rows.append(vector)
         elif 0 < count < 5e-3:
             rows.append(row / count)
         else:
