@@ -168,9 +168,8 @@ def nearest_allowed_code(
         rows = tile_rows(x, usable.numel())
         for start in range(0, x.shape[1], rows):
             tile = some, slice(start, start + rows)
-            codes[tile] = candidates[some].gather(
-                1, _best_candidate(x[tile], vectors, usable)
-            )
+            best = _best_candidate(x[tile], vectors, usable)
+            codes[tile] = own.gather(1, best)
     return codes
 
 

@@ -1,4 +1,4 @@
-"""Entry points appear inside the toolkits, each package failing for itself alone."""
+"""Entry points as names of the toolkits; a broken package does not affect others."""
 
 import pytest
 

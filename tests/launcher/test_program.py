@@ -1,4 +1,4 @@
-"""The launcher runs a program as Python would."""
+"""The launcher runs a program as Python does."""
 
 import re
 
@@ -50,11 +50,11 @@ FORMS = {"script": ["prog.py"], "path": ["sub/../prog.py"], "module": ["-m", "pr
 
 
 def same(bench, *arguments):
-    """Compare a run by the launcher with one by Python, and return it."""
+    """Run a program by the launcher and by Python, compare, and return the result."""
     plain, ours = bench.python(*arguments), bench.launch(*arguments)
     assert ours.stdout == plain.stdout
     assert ours.returncode == plain.returncode
-    # A module's traceback begins with the frames of Python's own launcher.
+    # The traceback of a module begins with the frames of runpy.
     runner = r'  File "<frozen runpy>".*\n|  File ".*/runpy.py".*\n    .*\n'
     assert ours.stderr == re.sub(runner, "", plain.stderr)
     return ours

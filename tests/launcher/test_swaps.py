@@ -1,4 +1,4 @@
-"""`--swap` puts a registered quantizer in the place of a toolkit's class."""
+"""`--swap` replaces a toolkit's class with a registered quantizer."""
 
 import inspect
 import json
@@ -74,7 +74,7 @@ def test_the_command_refuses_before_the_program_starts(bench):
 
 
 class Adapter:
-    """What a role adapter looks like from outside."""
+    """An adapter with the interface of those of this package."""
 
     def __init__(self, size, *, quantizer="none", quantizer_conf=None):
         self.got = (size, quantizer, quantizer_conf)
@@ -82,7 +82,7 @@ class Adapter:
 
 @pytest.fixture
 def swapped(monkeypatch):
-    """Import a made-up toolkit under a swap with a made-up adapter."""
+    """Import a dummy toolkit with a swap to a dummy adapter."""
     module = types.ModuleType("made_up_toolkit")
     module.Place = module.Other = object
     path = "made_up_toolkit.Place"

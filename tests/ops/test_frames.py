@@ -1,4 +1,4 @@
-"""Valid frames, means and draws, against the reference."""
+"""Valid frames, means and random frames, compared with the reference."""
 
 import hypothesis.strategies as st
 import pytest
@@ -11,7 +11,7 @@ from sb_espnet_vq.testing import reference
 
 
 def batch(n, dim, seed, dtype=torch.float32):
-    """Frames of which some are padding and some not finite."""
+    """Return frames, some not finite, and a mask of those that are not padding."""
     generator = drawn(seed)
     x = torch.randn(n, dim, generator=generator, dtype=dtype)
     kind = torch.randint(0, 6, (n,), generator=generator)
@@ -72,7 +72,7 @@ def test_take_frames(n, seed):
         assert torch.equal(frames.take_frames(found, index), expected)
 
 
-def test_draw_numbers_spread_over_valid_frames():
+def test_draw_numbers_covers_the_valid_frames():
     found = frames.flat_frames(torch.zeros(100, 1), torch.arange(100) % 2 == 0)
     assert sorted(frames.draw_numbers(found, 50).tolist()) == list(range(50))
     for size in (1, 7, 333):
@@ -97,7 +97,7 @@ def test_finite_rows(dtype):
     assert torch.equal(frames.finite_rows(swapped), expected)
 
 
-def test_frames_know_whether_all_are_valid():
+def test_all_valid_is_set_only_if_all_frames_are_valid():
     x = torch.ones(3, 2)
     assert frames.flat_frames(x).all_valid
     assert not frames.flat_frames(x, torch.tensor([True, True, False])).all_valid

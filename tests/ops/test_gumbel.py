@@ -1,4 +1,4 @@
-"""Gumbel draws: values and gradients, against the reference."""
+"""Gumbel-softmax samples in tiles, compared with all frames at once."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def normal(*shape):
 
 @pytest.fixture
 def tiled(monkeypatch):
-    """Return a function that makes every tile one of three rows."""
+    """Return a function that limits tiles to three rows."""
 
     def use():
         monkeypatch.setitem(nearest._TILE_SCORES, "cpu", 1)
@@ -28,7 +28,7 @@ def tiled(monkeypatch):
 
 
 def drawn(weighted):
-    """Return all results of a draw with first and second derivatives."""
+    """Return all results of sampling, with first and second derivatives."""
     torch.manual_seed(0)
     given = normal(20, 6), normal(14, 6), normal(14), normal(2, 7, 3)
     x, weight, bias, tables = given
@@ -44,7 +44,7 @@ def drawn(weighted):
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_drawn_entries(weighted, tiled):
+def test_sampled_vectors(weighted, tiled):
     """Same codes from the same seed, and the same generator state afterwards."""
     expected = drawn(weighted)
     tiled()
@@ -52,7 +52,7 @@ def test_drawn_entries(weighted, tiled):
         torch.testing.assert_close(got, wanted)
 
 
-def test_the_backward_pass_draws_from_a_generator_of_its_own(tiled):
+def test_the_backward_pass_leaves_the_global_generator_unchanged(tiled):
     tiled()
     x, weight, bias, tables = normal(20, 6), normal(14, 6), normal(14), normal(2, 7, 3)
     torch.manual_seed(0)

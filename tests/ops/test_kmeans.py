@@ -1,4 +1,4 @@
-"""k-means, against the reference and faiss."""
+"""k-means, compared with the reference and with faiss."""
 
 import hypothesis.strategies as st
 import pytest
@@ -24,7 +24,7 @@ def test_kmeans(n, size, iterations, seed):
     torch.testing.assert_close(kmeans.kmeans(found, size, iterations), expected)
 
 
-def test_kmeans_is_as_good_as_that_of_faiss():
+def test_kmeans_is_as_accurate_as_that_of_faiss():
     faiss = pytest.importorskip("faiss")
     generator = drawn(0)
     middles = torch.randn(32, 8, generator=generator) * 5
