@@ -84,33 +84,33 @@ def prepare_corpus(
     """
     root = corpus_root(data_folder, manifest, cache_folder, sample_rate)
     problems: list[str] = []
-    found: dict[str, list[Utterance]] = {}
+    by_part: dict[str, list[Utterance]] = {}
     if manifest is not None:
-        found["all"] = read_manifest(manifest, root)
+        by_part["all"] = read_manifest(manifest, root)
     elif data_folder is None:
-        found["all"] = read_manifest(fetch_fsdd(cache_folder, sample_rate))
+        by_part["all"] = read_manifest(fetch_fsdd(cache_folder, sample_rate))
     elif subfolders is not None:
-        found, problems = _scan_parts(root, subfolders)
+        by_part, problems = _scan_parts(root, subfolders)
     elif is_esc50(root):
-        found["all"] = read_esc50(root, esc10_only)
+        by_part["all"] = read_esc50(root, esc10_only)
     else:
-        found["all"], problems = scan_folder(root)
-    total = sum(map(len, found.values())) + len(problems)
-    for name, utterances in found.items():
-        found[name], more = usable(utterances, sample_rate)
+        by_part["all"], problems = scan_folder(root)
+    total = sum(map(len, by_part.values())) + len(problems)
+    for name, utterances in by_part.items():
+        by_part[name], more = usable(utterances, sample_rate)
         problems += more
-        if utterances and not found[name]:
+        if utterances and not by_part[name]:
             raise CorpusError(
                 f"none of {len(utterances)} files ({name}) can be used; the first: "
                 f"{more[0]}"
             )
     leave_out(problems, total, Path(output_folder) / LEFT_OUT)
-    if "all" not in found:
-        parts = found
+    if "all" not in by_part:
+        parts = by_part
     elif folds is None:
-        parts = split_utterances(found["all"], held_out, seed)
+        parts = split_utterances(by_part["all"], held_out, seed)
     else:
-        parts = split_folds(found["all"], folds, held_out[0], seed)
+        parts = split_folds(by_part["all"], folds, held_out[0], seed)
     for name in PARTS:
         write_manifest(Path(output_folder) / f"{name}.csv", parts[name], root)
     _report(parts, sample_rate)

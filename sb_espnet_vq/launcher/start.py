@@ -81,13 +81,16 @@ def as_command(namespace: dict[str, Any]) -> None:
         os.environ[VARIABLE] = _pack(request)
         _install(request.swaps)
         _prepare_path(request)
-        found = _find(request)
+        main = _find(request)
     except ConfigError as error:
         print(f"{program.LAUNCHER}: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, program.NoSuchModule) else 2)
     atexit.register(_report_unused, request.swaps, request.target)
-    sys.argv[:] = [found.file if request.is_module else request.target, *request.rest]
-    found.run("__main__", namespace)
+    sys.argv[:] = [
+        main.file if request.is_module else request.target,
+        *request.rest,
+    ]
+    main.run("__main__", namespace)
 
 
 def as_worker(namespace: dict[str, Any]) -> None:
@@ -103,12 +106,12 @@ def as_worker(namespace: dict[str, Any]) -> None:
     """
     request = _unpack(os.environ[VARIABLE])
     _install(request.swaps)
-    found = _find(request)
-    if found.name.endswith(".__main__"):
+    main = _find(request)
+    if main.name.endswith(".__main__"):
         # Python does not execute the main module of a package again.
         return
-    sys.argv[0] = found.file
-    found.run("__mp_main__", namespace)
+    sys.argv[0] = main.file
+    main.run("__mp_main__", namespace)
 
 
 def read_arguments(arguments: list[str]) -> Request:

@@ -1,7 +1,7 @@
-"""``--swap UPSTREAM.CLASS.PATH=NAME[,key=value...]``: another quantizer in a place.
+"""``--swap UPSTREAM.CLASS.PATH=NAME[,key=value...]``: replace a quantizer class.
 
-The class of the toolkit is replaced in its module, right after that executed, by the
-adapter of its role with the quantizer bound. Recipes need no edit.
+Right after the import of its module, the toolkit's class is replaced with the adapter
+of the same interface, bound to the given quantizer. Recipes need not be edited.
 """
 
 import copy

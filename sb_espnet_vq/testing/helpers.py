@@ -90,13 +90,13 @@ def gradients(q: Quantizer, x: Tensor, out: QuantizerOutput) -> dict[str, Tensor
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(out.quantized.shape, generator=generator)
     total = out.loss + (out.quantized.float() * weight).sum()
-    wanted: dict[str, Tensor] = {
+    inputs: dict[str, Tensor] = {
         n: p for n, p in q.named_parameters() if p.requires_grad
     }
-    wanted["x"] = x
-    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
+    inputs["x"] = x
+    grads = torch.autograd.grad(total, list(inputs.values()), allow_unused=True)
     return {
-        name: grad for name, grad in zip(wanted, found, strict=True) if grad is not None
+        name: grad for name, grad in zip(inputs, grads, strict=True) if grad is not None
     }
 
 

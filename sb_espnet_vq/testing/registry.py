@@ -97,8 +97,8 @@ def contract_check(
 
 def all_checks(modules: tuple[ModuleType, ...]) -> list[Check]:
     """Return the checks defined in modules, quick ones first."""
-    found = [c for m in modules for c in vars(m).values() if isinstance(c, Check)]
-    return sorted(found, key=lambda check: check.slow)
+    checks = [c for m in modules for c in vars(m).values() if isinstance(c, Check)]
+    return sorted(checks, key=lambda check: check.slow)
 
 
 def known_exception(name: str, check_name: str) -> str | None:

@@ -114,8 +114,8 @@ if hasattr(os, "register_at_fork"):
 
 
 if __name__ == "__main__":
-    number, place, *more = sys.argv[1:]
+    number, folder, *more = sys.argv[1:]
     try:
-        take_lock(int(number), place, os.getppid(), shared=more == ["shared"])
+        take_lock(int(number), folder, os.getppid(), shared=more == ["shared"])
     except ConfigError as in_use:
         sys.exit(f"error: {in_use}")

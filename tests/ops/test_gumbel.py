@@ -33,14 +33,14 @@ def drawn(weighted):
     given = normal(20, 6), normal(14, 6), normal(14), normal(2, 7, 3)
     x, weight, bias, tables = given
     frame_weight = torch.rand(20, dtype=torch.float64) if weighted else None
-    found = gumbel.draw_entries(x, (weight, bias), tables, 0.7, frame_weight)
-    total = (found.entries * normal(20, 2, 3).detach()).sum()
+    sample = gumbel.draw_entries(x, (weight, bias), tables, 0.7, frame_weight)
+    total = (sample.entries * normal(20, 2, 3).detach()).sum()
     if weighted:
-        total = total + (found.probs.log() * found.probs).sum()
+        total = total + (sample.probs.log() * sample.probs).sum()
     grads = torch.autograd.grad(total, given, create_graph=True)
     after = torch.rand(3)
     second = torch.autograd.grad(sum(each.square().sum() for each in grads), given)
-    return *(each for each in found if each is not None), *grads, after, *second
+    return *(each for each in sample if each is not None), *grads, after, *second
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -56,9 +56,9 @@ def test_the_backward_pass_leaves_the_global_generator_unchanged(tiled):
     tiled()
     x, weight, bias, tables = normal(20, 6), normal(14, 6), normal(14), normal(2, 7, 3)
     torch.manual_seed(0)
-    found = gumbel.draw_entries(x, (weight, bias), tables, 0.7)
+    sample = gumbel.draw_entries(x, (weight, bias), tables, 0.7)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    found = gumbel.draw_entries(x, (weight, bias), tables, 0.7)
-    found.entries.sum().backward()
+    sample = gumbel.draw_entries(x, (weight, bias), tables, 0.7)
+    sample.entries.sum().backward()
     assert torch.equal(torch.rand(3), expected)

@@ -16,12 +16,12 @@ def test_kmeans(n, size, iterations, seed):
     x = torch.randn(n, 2, generator=drawn(seed), dtype=torch.float64)
     real = torch.rand(n, generator=drawn(seed + 1)) < 0.8
     real[0] = True
-    found = frames.flat_frames(x, real)
+    flat = frames.flat_frames(x, real)
     torch.manual_seed(seed % 1000)
-    first = frames.take_frames(found, kmeans._first_centres(found, size))
+    first = frames.take_frames(flat, kmeans._first_centres(flat, size))
     expected = reference.kmeans(x[real], first, iterations)
     torch.manual_seed(seed % 1000)
-    torch.testing.assert_close(kmeans.kmeans(found, size, iterations), expected)
+    torch.testing.assert_close(kmeans.kmeans(flat, size, iterations), expected)
 
 
 def test_kmeans_is_as_accurate_as_that_of_faiss():

@@ -135,5 +135,5 @@ def test_faiss_finds_the_same_codes():
     x, codebook = torch.randn(500, 16), torch.randn(200, 16)
     index = faiss.IndexFlatL2(16)
     index.add(codebook.numpy())
-    found = torch.from_numpy(index.search(x.numpy(), 1)[1][:, 0])
-    assert torch.equal(nearest.nearest_code(x, codebook), found)
+    expected = torch.from_numpy(index.search(x.numpy(), 1)[1][:, 0])
+    assert torch.equal(nearest.nearest_code(x, codebook), expected)

@@ -45,9 +45,9 @@ for size in (1, 7, 24, 33, 100, 513):
     for dim in (3, 16, 100):
         table = torch.randn(1, dim).expand(size, dim).contiguous()
         for bias in (None, torch.ones(size)):
-            found = scores(torch.randn(40, dim), table, bias)
-            assert torch.equal(found, found[:, :1].expand(40, size)), (size, dim)
-            assert found.is_contiguous()
+            got = scores(torch.randn(40, dim), table, bias)
+            assert torch.equal(got, got[:, :1].expand(40, size)), (size, dim)
+            assert got.is_contiguous()
 """
 
 

@@ -14,17 +14,17 @@ def keys(count):
 
 def slow_negatives(mask, names, count):
     """Return a list of negatives for each frame, or None if it is not masked."""
-    found = []
+    negatives = []
     for row, name in zip(mask.tolist(), names, strict=True):
         frames = [t for t, masked in enumerate(row) if masked]
         generator = torch.Generator().manual_seed(seed_of(name))
-        luck = torch.rand(len(frames), len(frames), generator=generator).tolist()
-        found.append([None] * len(row))
-        for place, frame in enumerate(frames):
-            others = [n for n in range(len(frames)) if n != place]
-            others.sort(key=lambda n, mine=luck[place]: mine[n])
-            found[-1][frame] = [frames[n] for n in others[:count]]
-    return found
+        order = torch.rand(len(frames), len(frames), generator=generator).tolist()
+        negatives.append([None] * len(row))
+        for index, frame in enumerate(frames):
+            others = [n for n in range(len(frames)) if n != index]
+            others.sort(key=lambda n, row_order=order[index]: row_order[n])
+            negatives[-1][frame] = [frames[n] for n in others[:count]]
+    return negatives
 
 
 @pytest.mark.parametrize("count", [1, 5, 30])
