@@ -18,7 +18,7 @@ _STYLES = {
     VQP: ("#56B4E9", "^", "vector-quantize-pytorch"),
     FAISS: ("#009E73", "v", "faiss"),
     PLAIN: ("#999999", "D", "plain torch"),
-    FLOOR: ("black", "", "lower bound: products and memory writes"),
+    FLOOR: ("black", "", "lower bound of the cost"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The valid frames of a batch: real and finite, on one rank or over all ranks."""
+"""Valid frames of a batch (finite and not padding), on one rank or over all ranks."""
 
 from typing import NamedTuple
 
@@ -118,7 +118,7 @@ class Frames(NamedTuple):
 
 def flat_frames(
     x: Tensor,
-    real: Tensor | None = None,
+    mask: Tensor | None = None,
     labels: Tensor | None = None,
     shared: bool = False,
 ) -> Frames:
@@ -128,7 +128,7 @@ def flat_frames(
     ---------
     x : torch.Tensor
         (..., D) float.
-    real : torch.Tensor, optional
+    mask : torch.Tensor, optional
         (...) bool, False at padding.
     labels : torch.Tensor, optional
         (B,) int64.
@@ -152,8 +152,8 @@ def flat_frames(
     if flat.dtype != torch.float64:
         flat = flat.float()
     valid = finite_rows(flat)
-    if real is not None:
-        valid = valid & real.reshape(-1)
+    if mask is not None:
+        valid = valid & mask.reshape(-1)
     all_valid = eager_on_cpu(valid) and bool(valid.all())
     if not all_valid:
         flat = torch.where(valid[:, None], flat, 0)

@@ -58,7 +58,7 @@ def contrastive_logits(
         cosine = F.normalize(predictions.float(), dim=-1) @ directions.transpose(1, 2)
         positive = cosine.diagonal(dim1=1, dim2=2)[mask]
         negative = cosine.gather(2, negatives.frames)[mask]
-        valid = negatives.real[mask] & ~_same(targets.detach(), mask, negatives.frames)
+        valid = negatives.valid[mask] & ~_same(targets.detach(), mask, negatives.frames)
         negative = negative.masked_fill(~valid, -torch.inf)
         return torch.cat([positive[:, None], negative], 1) / temperature
 

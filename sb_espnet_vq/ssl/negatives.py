@@ -13,12 +13,12 @@ from sb_espnet_vq.utils.seeds import seed_of
 class Negatives(NamedTuple):
     """For each masked frame, other masked frames of its utterance.
 
-    frames : (B, T, n) int64, indices of frames in the same row; real : (B, T, n) bool,
+    frames : (B, T, n) int64, indices of frames in the same row; valid : (B, T, n) bool,
     False where the utterance has fewer than n other masked frames.
     """
 
     frames: torch.Tensor
-    real: torch.Tensor
+    valid: torch.Tensor
 
 
 def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Negatives:
@@ -52,7 +52,7 @@ def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Neg
     -------
     >>> mask = torch.tensor([[True, False, True, True], [False, True, False, False]])
     >>> negatives = sample_negatives(mask, ["a", "b"], count=5)
-    >>> negatives.real.sum(-1)
+    >>> negatives.valid.sum(-1)
     tensor([[2, 0, 2, 2],
             [0, 0, 0, 0]])
     >>> sorted(negatives.frames[0, 0, :2].tolist())
@@ -68,13 +68,13 @@ def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Neg
     # Drawn on the CPU, so that results do not depend on the device.
     rows = mask.cpu()
     index = torch.zeros(*rows.shape, count, dtype=torch.int64)
-    real = torch.zeros(*rows.shape, count, dtype=torch.bool)
-    for row, key, indices, drawn in zip(rows, keys, index, real, strict=True):
+    valid = torch.zeros(*rows.shape, count, dtype=torch.bool)
+    for row, key, indices, drawn in zip(rows, keys, index, valid, strict=True):
         frames = row.nonzero()[:, 0]
         others = _draw_others(len(frames), count, seed_of(key))
         indices[frames, : others.shape[1]] = frames[others]
         drawn[frames, : others.shape[1]] = True
-    return Negatives(index.to(mask.device), real.to(mask.device))
+    return Negatives(index.to(mask.device), valid.to(mask.device))
 
 
 def _draw_others(frames: int, count: int, seed: int) -> torch.Tensor:

@@ -201,23 +201,23 @@ def usage_of_codes(codes: Tensor, valid: Tensor) -> tuple[float, float]:
 
 def mean(per_frame: Tensor, valid: Tensor) -> Tensor:
     """Average over valid frames, as `Frames.mean` does in one process."""
-    kept = [value for value, real in zip(per_frame, valid, strict=True) if real]
+    kept = [value for value, keep in zip(per_frame, valid, strict=True) if keep]
     return sum(kept) / len(kept) if kept else per_frame.sum() * 0
 
 
-def valid_frames(x: Tensor, real: Tensor | None = None) -> Tensor:
+def valid_frames(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return which frames of (..., D) are not padding and finite, as (N,)."""
     flat = x.reshape(-1, x.shape[-1])
-    wanted = [True] * len(flat) if real is None else real.reshape(-1).tolist()
+    unmasked = [True] * len(flat) if mask is None else mask.reshape(-1).tolist()
     finite = [all(math.isfinite(v) for v in frame.tolist()) for frame in flat]
     return torch.tensor(
-        [w and f for w, f in zip(wanted, finite, strict=True)], dtype=torch.bool
+        [u and f for u, f in zip(unmasked, finite, strict=True)], dtype=torch.bool
     )
 
 
 def take_frames(x: Tensor, valid: Tensor, index: Sequence[int]) -> Tensor:
     """Return valid frames by their index among the valid ones."""
-    kept = [frame for frame, real in zip(x, valid, strict=True) if real]
+    kept = [frame for frame, keep in zip(x, valid, strict=True) if keep]
     return torch.stack([kept[i] for i in index])
 
 

@@ -24,9 +24,9 @@ def batch(n, dim, seed, dtype=torch.float32):
 @quick
 @given(st.integers(0, 12), st.integers(1, 3), st.sampled_from(DTYPES), seeds)
 def test_flat_frames(n, dim, dtype, seed):
-    x, real = batch(n, dim, seed, dtype)
-    flat = frames.flat_frames(x, real)
-    valid = reference.valid_frames(x, real)
+    x, mask = batch(n, dim, seed, dtype)
+    flat = frames.flat_frames(x, mask)
+    valid = reference.valid_frames(x, mask)
     assert torch.equal(flat.valid, valid)
     assert int(flat.n_valid) == int(valid.sum()) and int(flat.offset) == 0
     assert torch.equal(flat.x[valid], x[valid]) and flat.x.dtype == dtype
@@ -42,8 +42,8 @@ def test_flat_frames_near_the_largest_float():
 @quick
 @given(st.integers(0, 12), seeds)
 def test_mean(n, seed):
-    x, real = batch(n, 2, seed, torch.float64)
-    flat = frames.flat_frames(x, real)
+    x, mask = batch(n, 2, seed, torch.float64)
+    flat = frames.flat_frames(x, mask)
     values = torch.randn(n, generator=drawn(seed), dtype=torch.float64)
     values.requires_grad_()
     got, expected = flat.mean(values), reference.mean(values, flat.valid)
@@ -64,8 +64,8 @@ def test_mean_square():
 @quick
 @given(st.integers(1, 12), seeds)
 def test_take_frames(n, seed):
-    x, real = batch(n, 2, seed)
-    flat = frames.flat_frames(x, real)
+    x, mask = batch(n, 2, seed)
+    flat = frames.flat_frames(x, mask)
     if int(flat.n_valid):
         index = torch.randint(0, int(flat.n_valid), (7,), generator=drawn(seed))
         expected = reference.take_frames(x, flat.valid, index.tolist())

@@ -14,12 +14,12 @@ from sb_espnet_vq.testing import reference
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(1, 5), seeds)
 def test_kmeans(n, size, iterations, seed):
     x = torch.randn(n, 2, generator=drawn(seed), dtype=torch.float64)
-    real = torch.rand(n, generator=drawn(seed + 1)) < 0.8
-    real[0] = True
-    flat = frames.flat_frames(x, real)
+    mask = torch.rand(n, generator=drawn(seed + 1)) < 0.8
+    mask[0] = True
+    flat = frames.flat_frames(x, mask)
     torch.manual_seed(seed % 1000)
     first = frames.take_frames(flat, kmeans._first_centres(flat, size))
-    expected = reference.kmeans(x[real], first, iterations)
+    expected = reference.kmeans(x[mask], first, iterations)
     torch.manual_seed(seed % 1000)
     torch.testing.assert_close(kmeans.kmeans(flat, size, iterations), expected)
 

@@ -18,11 +18,11 @@ def slow_logits(predictions, targets, mask, negatives, codes, temperature):
     rows = []
     for b, t in mask.nonzero().tolist():
         row = [F.cosine_similarity(predictions[b, t], targets[b, t], dim=0)]
-        drawn = negatives.frames[b, t], negatives.real[b, t]
-        for other, real in zip(*drawn, strict=True):
+        drawn = negatives.frames[b, t], negatives.valid[b, t]
+        for other, valid in zip(*drawn, strict=True):
             same = torch.equal(codes[b, t], codes[b, other])
             alike = F.cosine_similarity(predictions[b, t], targets[b, other], dim=0)
-            row.append(alike if real and not same else torch.tensor(-math.inf))
+            row.append(alike if valid and not same else torch.tensor(-math.inf))
         rows.append(torch.stack(row) / temperature)
     return torch.stack(rows)
 

@@ -32,14 +32,14 @@ def test_negatives_equal_the_reference(count):
     lengths = [0, 1, 2, 9, 40, 25]
     mask = span_masks(lengths, keys(6), 0.2, 3, total=44)
     negatives = sample_negatives(mask, keys(6), count)
-    assert negatives.frames.shape == negatives.real.shape == (6, 44, count)
+    assert negatives.frames.shape == negatives.valid.shape == (6, 44, count)
     expected = slow_negatives(mask, keys(6), count)
     for row in range(6):
         for frame in range(44):
-            real = negatives.real[row, frame]
-            drawn = negatives.frames[row, frame][real].tolist()
+            valid = negatives.valid[row, frame]
+            drawn = negatives.frames[row, frame][valid].tolist()
             assert drawn == (expected[row][frame] or [])
-            assert real.tolist() == sorted(real.tolist(), reverse=True)
+            assert valid.tolist() == sorted(valid.tolist(), reverse=True)
 
 
 def test_negatives_are_uniform_over_the_other_masked_frames():
@@ -61,7 +61,7 @@ def test_negatives_depend_only_on_key_and_mask():
     alone = sample_negatives(mask[:1, :30], ["a"], 4)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(together.frames[0, :30], alone.frames[0])
-    assert not together.real[0, 30:].any()
+    assert not together.valid[0, 30:].any()
     other = sample_negatives(mask[:1, :30], ["other"], 4)
     assert not torch.equal(other.frames, alone.frames)
 
