@@ -53,5 +53,5 @@ def test_a_sine_of_amplitude_1_has_magnitude_1_and_silence_has_gradients():
     assert silence.grad.isfinite().all()
     with pytest.raises(ShapeError, match="the same shape"):
         loss(sine, sine[:, 1:])
-    with pytest.raises(ConfigError, match="a number for each of the 2 windows"):
+    with pytest.raises(ConfigError, match="one value for each of the 2 windows"):
         SpectralLoss(8000, windows=(64, 128), n_mels=(6,))
