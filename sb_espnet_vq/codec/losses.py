@@ -124,7 +124,7 @@ class SpectralLoss(nn.Module):
     def _magnitude(self, signals: Tensor, window: int) -> Tensor:
         """Return (B, T, bins), scaled so that a sine of amplitude 1 has magnitude 1."""
         shape = self.get_buffer(f"window_{window}")
-        # torch.stft does not support reduced precision, so autocast is disabled.
+        # torch.stft does not support bfloat16, and float16 only in part.
         with torch.autocast(signals.device.type, enabled=False):
             spectrum = torch.stft(
                 signals.float(),
