@@ -1,4 +1,4 @@
-"""Where the recipes and their hparams lie, in a checkout and in an installed wheel."""
+"""Paths of the recipes and their hparams, in a checkout and in an installed wheel."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,8 +6,8 @@ from typing import NamedTuple
 from sb_espnet_vq.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent
-# What a run leaves in a recipe's folder is not part of the recipe.
-_LEFTOVERS = ("__pycache__", "results")
+# Output of runs, which is not part of a recipe.
+_RUN_OUTPUT = ("__pycache__", "results")
 
 
 class Recipe(NamedTuple):
@@ -16,11 +16,11 @@ class Recipe(NamedTuple):
     Arguments
     ---------
     name : str
-        The folder's name in lower case with ``_`` for ``-``: ``best_rq``.
+        Name of the folder in lower case with ``_`` for ``-``: ``best_rq``.
     folder : pathlib.Path
-        Where its scripts are: ``run.sh``, or ``train.py``.
+        Folder of its scripts, ``run.sh`` or ``train.py``.
     hparams : dict
-        Name of each configuration (``fsdd``) and its YAML file.
+        Name of each configuration (``fsdd``) to its YAML file.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Recipe(NamedTuple):
 
 
 def checkout_root() -> Path | None:
-    """Return the repository that this package is imported from, if it is one.
+    """Return the root of the checkout that contains this package, None in a wheel.
 
     In a wheel the recipes are inside the package, in a checkout beside it.
     """
@@ -54,10 +54,10 @@ def checkout_root() -> Path | None:
 
 
 def list_recipes() -> dict[str, Recipe]:
-    """Return every recipe by name: each folder of ``recipes/`` is one.
+    """Return all recipes by name, one for each folder of ``recipes/``.
 
-    Its configurations are in the folder of this name in ``hparams/``, as SpeechBrain
-    has them, or in its own ``conf/``, as ESPnet does.
+    The configurations of a recipe are in the folder with its name in ``hparams/``, as
+    in SpeechBrain, or in its own ``conf/``, as in ESPnet.
 
     Example
     -------
@@ -66,7 +66,7 @@ def list_recipes() -> dict[str, Recipe]:
     """
     root = checkout_root() or _PACKAGE
     folders = sorted(p for p in (root / "recipes").glob("*") if p.is_dir())
-    found = {}
+    recipes = {}
     for folder in folders:
         if folder.name.startswith((".", "_")):
             continue
@@ -75,8 +75,8 @@ def list_recipes() -> dict[str, Recipe]:
             (hparams if hparams.is_dir() else folder / "conf").glob("*.yaml")
         )
         name = folder.name.lower().replace("-", "_")
-        found[name] = Recipe(name, folder, {p.stem: p for p in yamls})
-    return found
+        recipes[name] = Recipe(name, folder, {p.stem: p for p in yamls})
+    return recipes
 
 
 def find_recipe(name: str) -> Recipe:
@@ -85,7 +85,7 @@ def find_recipe(name: str) -> Recipe:
     Arguments
     ---------
     name : str
-        A name of ``list_recipes()``; the folder's own spelling does too.
+        A name of ``list_recipes()``, or the name of the folder.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def find_recipe(name: str) -> Recipe:
     Raises
     ------
     ConfigError
-        If there is none; the error lists the known ones.
+        If the recipe does not exist; the error lists all recipes.
     """
     known = list_recipes()
     key = name.lower().replace("-", "_")
@@ -106,4 +106,4 @@ def find_recipe(name: str) -> Recipe:
 def files_of(folder: Path) -> list[Path]:
     """Return the files of a recipe's folder, relative to it and sorted."""
     files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
-    return sorted(p for p in files if not set(p.parts) & set(_LEFTOVERS))
+    return sorted(p for p in files if not set(p.parts) & set(_RUN_OUTPUT))

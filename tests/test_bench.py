@@ -1,4 +1,4 @@
-"""`sbvq bench`: figures, agreement, what is missing, and the files it writes."""
+"""`sbvq bench`: measurements, agreement, missing packages and output files."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ SETTING = Setting(device="cpu", threads=1, repeats=2)
 
 
 def wrong(problem) -> Run:
-    """One code in a hundred is another one."""
+    """Return a wrong code for one frame in a hundred."""
     run = CASES["random_projection"].contenders[0].build(problem)
 
     def step():
@@ -42,7 +42,7 @@ def broken(problem) -> Run:
 
 
 def large(problem) -> Run:
-    """Hold 64 MiB while it runs."""
+    """Allocate 64 MiB in each call."""
     size = 64 * MIB if len(problem["codebook"]) > 64 else 1
     return Run(lambda: torch.ones(size, dtype=torch.uint8), lambda result: {})
 
@@ -54,7 +54,7 @@ def ended(problem) -> Run:
 
 @pytest.fixture
 def with_contender(monkeypatch):
-    """Replace a case's contenders, all but ours and the floor, by one."""
+    """Replace the contenders of a case, except ours and the lower bound, with one."""
 
     def replace(contender, case="random_projection"):
         kept = [c for c in CASES[case].contenders if c.name in (OURS, FLOOR)]
@@ -66,7 +66,7 @@ def with_contender(monkeypatch):
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    """Run every case once and return what was written."""
+    """Run every case once; return the status and the folder of the output."""
     folder = tmp_path_factory.mktemp("bench")
     files = ["--json", str(folder / "b.json"), "--plot", str(folder / "b.png")]
     status = main(["bench", *ONE_THREAD, *files])
@@ -96,7 +96,7 @@ def test_every_case_runs_and_agrees(everything):
 
 
 @pytest.mark.slow
-def test_toolkits_that_are_installed_take_part(everything):
+def test_installed_toolkits_are_measured(everything):
     content = json.loads((everything[1] / "b.json").read_text())
     notes = {e["what"]: e["note"] for c in content["cases"] for e in c["contenders"]}
     for what, module in [("SpeechBrain", "speechbrain"), ("ESPnet", "espnet2")]:
@@ -114,14 +114,14 @@ def test_sweeps_cover_frames_codebook_size_and_bits(everything):
 
 
 @pytest.mark.slow
-def test_files_are_written_whole(everything):
+def test_output_files_are_complete(everything):
     folder = everything[1]
     picture = (folder / "b.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and picture.endswith(b"IEND\xaeB`\x82")
     assert sorted(path.name for path in folder.iterdir()) == ["b.json", "b.png"]
 
 
-def test_the_table_is_plain_and_is_markdown(capsys, with_contender):
+def test_the_table_is_plain_text_and_valid_markdown(capsys, with_contender):
     with_contender(Contender(PLAIN, "elsewhere", wrong, module="no_such_package"))
     assert main(["bench", "random_projection", *ONE_THREAD]) == 0
     out = capsys.readouterr().out
@@ -134,7 +134,7 @@ def test_the_table_is_plain_and_is_markdown(capsys, with_contender):
     assert "not installed" in missing
 
 
-def test_a_wrong_result_is_loud_and_fails(capsys, with_contender):
+def test_a_wrong_result_is_reported_and_fails(capsys, with_contender):
     with_contender(Contender(PLAIN, "wrong", wrong))
     assert main(["bench", "random_projection", *ONE_THREAD]) == 1
     out, err = capsys.readouterr()
@@ -148,7 +148,7 @@ def test_a_wrong_result_is_loud_and_fails(capsys, with_contender):
     [(broken, "RuntimeError: no such / thing"), (ended, "out of memory")],
     ids=["raises", "is killed"],
 )
-def test_a_broken_contender_stops_no_other(capsys, with_contender, build, note):
+def test_other_contenders_run_after_a_failure(capsys, with_contender, build, note):
     with_contender(Contender(PLAIN, "broken", build))
     assert main(["bench", "random_projection", *ONE_THREAD]) == 0
     table = capsys.readouterr().out
@@ -166,7 +166,7 @@ def test_a_failure_of_ours_fails(capsys, with_contender, monkeypatch):
     assert "ours FAILED: RuntimeError" in capsys.readouterr().err
 
 
-def test_contenders_take_turns():
+def test_contenders_are_interleaved():
     order = []
 
     def build(name):
@@ -175,7 +175,7 @@ def test_contenders_take_turns():
     contenders = tuple(Contender(name, name, build(name)) for name in "ABC")
     case = dataclasses.replace(CASES["vq"], contenders=contenders)
     timings = time_in_turn(case, list("ABC"), case.quick, SETTING)
-    # Checked once, then two rounds to warm up and two that count.
+    # One comparison, two warm-up rounds and two timed rounds.
     assert "".join(order) == "ABC" * 5
     assert {len(timing.samples_s) for timing in timings.values()} == {2}
 
@@ -183,9 +183,9 @@ def test_contenders_take_turns():
 @pytest.mark.skipif(
     not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak cannot be reset"
 )
-def test_memory_is_what_the_call_needs_at_its_highest():
+def test_memory_is_the_peak_of_the_call():
     def step():
-        # 96 MiB at its highest, of which nothing is returned.
+        # A peak of 96 MiB, of which nothing is returned.
         first = torch.ones(64 * MIB, dtype=torch.uint8)
         second = torch.ones(32 * MIB, dtype=torch.uint8)
         return int(first[0] + second[0])
@@ -195,7 +195,7 @@ def test_memory_is_what_the_call_needs_at_its_highest():
         assert 95 < extra_peak_bytes("cpu", step) / MIB < 105
 
 
-def test_memory_of_a_contender_alone():
+def test_memory_of_a_contender_in_its_own_process():
     case = CASES["random_projection"]
     contender = Contender(PLAIN, "large", large)
     case = dataclasses.replace(case, contenders=(contender,))
@@ -206,7 +206,7 @@ def test_memory_of_a_contender_alone():
     assert len(alone.samples_s) == 2
 
 
-def test_an_error_comes_back_from_its_process():
+def test_an_error_is_returned_from_its_process():
     isolation = Isolation(["torch"], threads=1)
     with pytest.raises(ChildError, match="^RuntimeError: no such"):
         isolation.call(broken, None)
@@ -218,7 +218,7 @@ class TestAgreement:
         compare({"a": got}, {"a": expected}, tolerance, agreement)
         return agreement
 
-    def test_near_ties_are_no_disagreement(self):
+    def test_near_ties_count_as_agreement(self):
         expected = torch.zeros(10_000, dtype=torch.int64)
         got = expected.clone()
         got[:5] = 1
@@ -226,7 +226,7 @@ class TestAgreement:
         got[:50] = 1
         assert not self.compare(got, expected).agrees
 
-    def test_floats_are_held_to_the_largest_of_their_tensor(self):
+    def test_floats_are_compared_relative_to_the_largest_value(self):
         expected = torch.tensor([[1000.0, 0.0]])
         assert self.compare(expected + 0.05, expected).agrees
         found = self.compare(expected + 0.5, expected)
@@ -234,7 +234,7 @@ class TestAgreement:
         assert found.max_difference == pytest.approx(5e-4)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_what_is_not_finite_disagrees(self, value):
+    def test_values_that_are_not_finite_disagree(self, value):
         assert not self.compare(torch.tensor([value]), torch.ones(1)).agrees
 
     def test_another_shape_disagrees(self):
@@ -244,12 +244,12 @@ class TestAgreement:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rqv"], "no such workload: rqv; there are random_projection, bsq"),
+        (["rqv"], "unknown workload: rqv; known are random_projection, bsq"),
         (["--json", "nowhere/b.json"], "nowhere/b.json cannot be written"),
         (["--plot", "b.txt"], "--plot writes .png, .pdf or .svg, got b.txt"),
     ],
 )
-def test_what_cannot_end_well_is_refused_at_once(capsys, arguments, message):
+def test_invalid_arguments_are_refused_before_measuring(capsys, arguments, message):
     assert main(["bench", *arguments]) == 2
     out, err = capsys.readouterr()
     assert message in err
@@ -257,9 +257,9 @@ def test_what_cannot_end_well_is_refused_at_once(capsys, arguments, message):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused(capsys):
+def test_a_missing_gpu_is_refused(capsys):
     assert main(["bench", "--device", "cuda"]) == 2
-    assert "torch sees no GPU here" in capsys.readouterr().err
+    assert "torch finds no GPU" in capsys.readouterr().err
 
 
 def test_a_plot_needs_matplotlib(capsys, monkeypatch):

@@ -10,7 +10,7 @@ from torch import Tensor
 from sb_espnet_vq.corpora import read_audio
 from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.evaluation import plots
-from sb_espnet_vq.utils.files import whole_file
+from sb_espnet_vq.utils.files import atomic_file
 
 
 class Explanation(NamedTuple):
@@ -77,7 +77,7 @@ def explain(signal: Tensor, hparams: dict[str, Any]) -> Explanation:
 def write_audio(explanation: Explanation, path: Path, sample_rate: int) -> None:
     """Write what the mask keeps as a WAV file."""
     peak = max(1.0, float(explanation.audio.abs().max()))
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         soundfile.write(partial, (explanation.audio / peak).numpy(), sample_rate)
 
 

@@ -21,7 +21,7 @@ from sb_espnet_vq.training.results import (
     training_results,
     write_report,
 )
-from sb_espnet_vq.utils.files import whole_file
+from sb_espnet_vq.utils.files import atomic_file
 
 # Key of each metric in `quality`, its column in the table, the axis of its panel.
 METRICS = {
@@ -206,6 +206,8 @@ def write_audio(example: Example, folder: Path, sample_rate: int) -> None:
     """Write the signals of an example as WAV files, into a folder of its name."""
     for name, signal in example.signals.items():
         file = f"{name.replace(' kbit/s', 'kbps')}.wav"
-        with whole_file(folder / example.name.replace("/", "_") / file) as partial_file:
+        with atomic_file(
+            folder / example.name.replace("/", "_") / file
+        ) as partial_file:
             peak = max(1.0, float(signal.abs().max()))
             soundfile.write(partial_file, (signal / peak).numpy(), sample_rate)

@@ -17,7 +17,7 @@ import soundfile
 from config import codebook_size, load
 
 from sb_espnet_vq.errors import CorpusError
-from sb_espnet_vq.utils.files import whole_file, write_text
+from sb_espnet_vq.utils.files import atomic_file, write_text
 
 STATES = ("trained", "untrained")
 
@@ -88,7 +88,7 @@ def fit(path: Path, length: int) -> bool:
     if len(signal) < length:
         raise CorpusError(f"{path}: {len(signal)} samples, recorded were {length}")
     if len(signal) > length:
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             soundfile.write(partial, signal[:length], rate, "PCM_16")
     return bool(signal[:length].any())
 

@@ -1,1 +1,1 @@
-"""Measures our quantizers beside those of others, on the same inputs: `sbvq bench`."""
+"""Benchmarks of our quantizers and other implementations: `sbvq bench`."""

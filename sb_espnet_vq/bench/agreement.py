@@ -1,4 +1,4 @@
-"""Whether a contender computes what the reference computes."""
+"""Agreement of results with the reference."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import torch
 
 from sb_espnet_vq.bench.case import Results
 
-# Below this share, differences are no longer a matter of near-ties and rounding.
-_ENOUGH = 0.999
+# Near-ties and rounding affect fewer than one in a thousand codes or rows.
+_MIN_EQUAL = 0.999
 
 
 @dataclass
 class Agreement:
-    """How far results agree with the reference.
+    """Agreement of the results of a contender with the reference.
 
     Arguments
     ---------
     agrees : bool
+        Whether all results agree within tolerance.
     codes_equal : float, optional
-        Share of equal codes, in the worst of the comparisons.
+        Fraction of equal codes, in the worst of the comparisons.
     rows_equal : float, optional
-        Share of rows of floats whose every element is within tolerance, in the
-        worst tensor.
+        Fraction of rows of floats with all elements within tolerance, in the worst
+        tensor.
     max_difference : float, optional
-        Largest difference of a float, as a share of the largest of its tensor.
+        Largest difference of a float, relative to the largest value of its tensor.
     worst : str, optional
-        The tensor in which that is.
+        Name of the tensor with this difference.
     """
 
     agrees: bool = True
@@ -37,29 +38,29 @@ class Agreement:
     worst: str | None = None
 
     def __str__(self) -> str:
-        said = []
+        parts = []
         if self.codes_equal is not None:
-            said.append(f"codes {100 * self.codes_equal:.4g} %")
+            parts.append(f"codes {100 * self.codes_equal:.4g} %")
         if self.max_difference is not None:
-            said.append(f"floats {self.max_difference:.1g}")
+            parts.append(f"floats {self.max_difference:.1g}")
         if self.rows_equal is not None and self.rows_equal < 1:
-            said.append(f"in {100 * self.rows_equal:.4g} % of rows ({self.worst})")
-        return ", ".join(said)
+            parts.append(f"in {100 * self.rows_equal:.4g} % of rows ({self.worst})")
+        return ", ".join(parts)
 
 
 def compare(
     results: Results, reference: Results, tolerance: float, so_far: Agreement
 ) -> None:
-    """Hold results to the reference and note it in ``so_far``.
+    """Compare results with the reference and update ``so_far``.
 
     Arguments
     ---------
     results, reference : dict of str to torch.Tensor
-        Results under other names than the reference's are not looked at.
+        Only names in both are compared.
     tolerance : float
-        Largest difference of a float, as a share of the largest of its tensor.
+        Largest difference of a float, relative to the largest value of its tensor.
     so_far : Agreement
-        What earlier comparisons of the same contender found.
+        Result of earlier comparisons of the same contender; updated in place.
     """
     for name in results.keys() & reference.keys():
         got, expected = results[name].cpu(), reference[name].cpu()
@@ -68,7 +69,7 @@ def compare(
         elif not expected.is_floating_point():
             share = (got == expected).double().mean().item()
             so_far.codes_equal = min(share, _known(so_far.codes_equal, 1.0))
-            so_far.agrees &= share >= _ENOUGH
+            so_far.agrees &= share >= _MIN_EQUAL
         else:
             _compare_floats(name, got, expected, tolerance, so_far)
 
@@ -76,17 +77,17 @@ def compare(
 def _compare_floats(name, got, expected, tolerance, so_far: Agreement) -> None:
     difference = (got.double() - expected.double()).abs()
     difference /= expected.double().abs().max().clamp(min=1e-30)
-    # A NaN is no small difference.
+    # NaN must not pass as a small difference.
     difference = difference.nan_to_num(nan=torch.inf, posinf=torch.inf)
     if difference.dim() > 1:
         difference = difference.flatten(1).amax(1)
     share = (difference <= tolerance).double().mean().item()
     largest = difference.max().item()
-    so_far.agrees &= share >= _ENOUGH
+    so_far.agrees &= share >= _MIN_EQUAL
     so_far.rows_equal = min(share, _known(so_far.rows_equal, 1.0))
     if largest >= _known(so_far.max_difference, 0.0):
         so_far.max_difference, so_far.worst = largest, name
 
 
-def _known(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
+def _known(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -1,4 +1,4 @@
-"""One contender measured in a process of its own."""
+"""Measurement of one contender in a separate process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sb_espnet_vq.bench.timing import Setting, stopwatch
 
 
 class Alone(NamedTuple):
-    """Peak memory of the first call at full size, and seconds of later ones."""
+    """Peak memory of the first call at full size, and seconds of the later calls."""
 
     extra_peak_bytes: int
     samples_s: Sequence[float]
@@ -26,7 +26,7 @@ def measure_alone(case: Case, name: str, sizes: Sizes, setting: Setting) -> Alon
     ---------
     case : Case
     name : str
-        The contender.
+        Name of the contender.
     sizes : mapping of str to int
     setting : Setting
 
@@ -36,7 +36,7 @@ def measure_alone(case: Case, name: str, sizes: Sizes, setting: Setting) -> Alon
     """
     torch.set_num_threads(setting.threads)
     (contender,) = [each for each in case.contenders if each.name == name]
-    # What libraries load or allocate once and for all is not the cost of a call.
+    # A small problem first, so that one-time allocations of libraries do not count.
     contender.build(on_device(case.problem(case.quick), setting.device)).step()
     run = contender.build(on_device(case.problem(sizes), setting.device))
     peak = extra_peak_bytes(setting.device, run.step)

@@ -1,4 +1,4 @@
-"""What a benchmark is made of: a workload, and who does it."""
+"""Definition of a benchmark: a workload and its implementations (contenders)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-# Names, so that tables and plots know who is who.
+# Names of contenders; the floor is a lower bound of the cost.
 OURS, UPSTREAM, VQP, FAISS, PLAIN, FLOOR = (
     "ours",
     "upstream",
@@ -20,22 +20,22 @@ OURS, UPSTREAM, VQP, FAISS, PLAIN, FLOOR = (
 )
 
 Sizes = Mapping[str, int]
-# Inputs and parameters, by name: every contender gets the same.
+# Inputs and parameters by name, the same for every contender.
 Problem = dict[str, Any]
 Results = dict[str, Tensor]
 
 
 class Run(NamedTuple):
-    """One contender, ready to start.
+    """A contender that is ready to run.
 
     Arguments
     ---------
     step : callable
-        Does the work once; this is what is timed.
+        Runs the workload once; this call is timed.
     read : callable
-        Turns what ``step`` returned into named tensors, which are compared with
-        the reference: integers are codes, the others have frames as rows. Called
-        right after the first step, outside the timing.
+        Converts the result of ``step`` to named tensors for the comparison with the
+        reference: integer tensors are codes, rows of float tensors are frames. Called
+        right after the first step and not timed.
     """
 
     step: Callable[[], Any]
@@ -44,18 +44,18 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Contender:
-    """Who does the work.
+    """An implementation of a workload.
 
     Arguments
     ---------
     name : str
         One of the names above, unique in a case.
     what : str
-        What stands in the table.
+        Label in tables.
     build : callable
-        Problem to `Run`. It is sent to a process, so that it must pickle.
+        Builds a `Run` for a `Problem`. A module-level function, since it is pickled.
     module : str, optional
-        What it imports; where that is not installed, the contender is left out.
+        Module that it requires; without it the contender is skipped.
     on_cuda : bool
         Whether it can run on a GPU.
     """
@@ -67,7 +67,7 @@ class Contender:
     on_cuda: bool = True
 
     def absence(self, device: str) -> str | None:
-        """Return why the contender cannot take part, None if it can."""
+        """Return why the contender cannot run, None if it can."""
         if self.module and find_spec(self.module.partition(".")[0]) is None:
             return "not installed"
         if device != "cpu" and not self.on_cuda:
@@ -77,31 +77,29 @@ class Contender:
 
 @dataclass(frozen=True)
 class Case:
-    """A workload.
+    """A workload with its reference and contenders.
 
     Arguments
     ---------
     name : str
-        What the command line calls it.
+        Name on the command line.
     title : str
-        A line about it, with ``{size}`` in places.
+        Description in one line, with ``{size}`` placeholders.
     sizes, quick : mapping of str to int
-        The real sizes, and ones that take milliseconds.
+        Realistic sizes, and sizes that take milliseconds.
     problem : callable
-        Sizes to the `Problem` that is timed, on the CPU, the same at every call.
+        Creates the timed `Problem` of given sizes on the CPU, deterministically.
     reference : callable
-        `Problem` to what must come out, in the obvious way and in float64. A
-        contender may give fewer of these results, where its own are other ones by
-        design.
+        Computes the expected results of a `Problem` with a simple float64
+        implementation. A contender may omit results that differ by design.
     contenders : tuple of Contender
     floor : str
-        What the floor does.
+        Operations of the lower bound, for the line below the table.
     tolerance : float
-        Largest difference of a result, as a share of the largest value of its
-        tensor.
+        Largest difference of a result, relative to the largest value of its tensor.
     checks : callable, optional
-        Sizes to the list of problems on which results are compared. Default: the
-        timed one.
+        Creates the list of problems on which results are compared. Default: the timed
+        one.
     """
 
     name: str
@@ -121,7 +119,7 @@ class Case:
 
 
 def on_device(problem: Problem, device: str) -> Problem:
-    """Return the problem with its tensors on a device."""
+    """Return the problem with its tensors moved to a device."""
     return {
         name: value.to(device) if isinstance(value, Tensor) else value
         for name, value in problem.items()

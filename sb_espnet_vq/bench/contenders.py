@@ -130,4 +130,4 @@ def plain(what: str, build: Callable[[Problem], Run]) -> Contender:
 
 def floor(steps: Callable[[Problem], Callable[[], Any]]) -> Contender:
     """Return the floor, from the function that makes its step."""
-    return Contender(FLOOR, "floor", BuildFloor(steps))
+    return Contender(FLOOR, "lower bound", BuildFloor(steps))

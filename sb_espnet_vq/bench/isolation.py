@@ -1,4 +1,4 @@
-"""A function called in a process of its own."""
+"""Function calls in separate processes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from sb_espnet_vq.bench.timing import said
+from sb_espnet_vq.bench.timing import one_line
 from sb_espnet_vq.errors import ChildError
 
 
 class Isolation:
-    """Starts processes that have the modules they need, and nothing done in them.
+    """Starts fresh processes with preloaded modules.
 
     Arguments
     ---------
     preload : sequence of str
-        Modules to import once for all of them; one that fails is left out.
+        Modules to import once for all processes; failing imports are ignored.
     threads : int
-        What libraries are told that read the number from the environment.
+        Number of threads, for libraries that read it from the environment.
     """
 
     def __init__(self, preload: Sequence[str], threads: int):
         methods = multiprocessing.get_all_start_methods()
-        # A fork server imports the toolkits once, where spawning would do so for
-        # each process. It runs no threads itself, so its forks are safe.
+        # A fork server imports the toolkits once, spawning would import them in each
+        # process. The server has no threads, so that forking is safe.
         method = "forkserver" if "forkserver" in methods else "spawn"
         self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
@@ -41,7 +41,7 @@ class Isolation:
         Arguments
         ---------
         function : callable
-            Of a module.
+            A module-level function.
         *args
             Its arguments.
 
@@ -52,7 +52,7 @@ class Isolation:
         Raises
         ------
         ChildError
-            If it raised, or its process was ended; the message is one line.
+            If it raised an error or its process ended; the message is one line.
         """
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
@@ -67,7 +67,7 @@ class Isolation:
             process.join()
             raise ChildError(_ending(process.exitcode)) from None
         finally:
-            # Also on Ctrl-C: nothing may go on measuring.
+            # Also after Ctrl-C, so that no process keeps running.
             if process.is_alive():
                 process.join(timeout=1)
                 process.kill()
@@ -82,7 +82,7 @@ def _answer(sender: Connection, function: Callable[..., Any], args: tuple) -> No
     try:
         sender.send((True, function(*args)))
     except Exception as error:
-        sender.send((False, said(error)))
+        sender.send((False, one_line(error)))
 
 
 def _ending(code: int | None) -> str:

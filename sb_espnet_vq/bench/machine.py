@@ -1,4 +1,4 @@
-"""The machine and the versions that figures belong to."""
+"""Description of the machine and the package versions of a benchmark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PACKAGES = (
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Return processor, cores, memory, system, the GPU if used, and the load.
+    """Return processor, cores, memory, system, GPU if used, and load average.
 
     Arguments
     ---------
@@ -45,7 +45,7 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def list_versions() -> dict[str, str | None]:
-    """Return the version of each package that takes part, None where it is missing."""
+    """Return the version of each package in the benchmarks, None if not installed."""
     versions: dict[str, str | None] = {
         "python": platform.python_version(),
         "sb_espnet_vq": __version__,

@@ -1,4 +1,4 @@
-"""Peak memory of one call above what was in use before it."""
+"""Peak memory of one call relative to the memory in use before it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _STATUS = Path("/proc/self/status")
 
 
 def extra_peak_bytes(device: str, step: Callable[[], Any]) -> int:
-    """Call once and return the bytes by which memory rose at its highest.
+    """Call a function once and return the increase of peak memory in bytes.
 
-    On a CPU that is resident memory of this process: call it in a process of its
-    own. What the call returns counts too.
+    On a CPU this is the resident memory of the process, so use a separate process. The
+    result of the call is included.
 
     Arguments
     ---------
@@ -57,14 +57,14 @@ def _cuda_peak(step: Callable[[], Any]) -> int:
 
 
 def _give_back_freed_memory() -> None:
-    # glibc keeps what was freed; a call that reuses it would seem to need nothing.
+    # glibc keeps freed memory; a call that reuses it would appear to need none.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_peak() -> None:
-    # Where the kernel refuses, the peak since the process began stands, which is
-    # that of the call if nothing before it was larger.
+    # If the kernel refuses, the peak is that since the start of the process, which is
+    # the peak of the call unless more was in use earlier.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -1,4 +1,4 @@
-"""Ratios as bars, and cost as it grows, in one figure."""
+"""Plot of relative times and of cost against size."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from sb_espnet_vq.bench.case import FAISS, FLOOR, OURS, PLAIN, UPSTREAM, VQP
-from sb_espnet_vq.bench.runner import CaseFigures
-from sb_espnet_vq.bench.sweeps import Line, SweepFigures
+from sb_espnet_vq.bench.runner import CaseResult
+from sb_espnet_vq.bench.sweeps import Line, SweepResult
 from sb_espnet_vq.evaluation.plots import save_figure
 
-# Colour-blind safe (Okabe and Ito), with a marker each for print in grey.
-_LOOKS = {
+# Safe for colour blindness (Okabe and Ito); markers distinguish lines in greyscale.
+_STYLES = {
     OURS: ("#0072B2", "o", "this package"),
     UPSTREAM: ("#D55E00", "s", "class it replaces"),
     VQP: ("#56B4E9", "^", "vector-quantize-pytorch"),
     FAISS: ("#009E73", "v", "faiss"),
     PLAIN: ("#999999", "D", "plain torch"),
-    FLOOR: ("black", "", "floor: bare products and bytes"),
+    FLOOR: ("black", "", "lower bound of the cost"),
 }
 
 
 def save_plot(
     path: str | Path,
-    cases: Sequence[CaseFigures],
-    sweeps: Sequence[SweepFigures],
+    cases: Sequence[CaseResult],
+    sweeps: Sequence[SweepResult],
     where: str,
 ) -> None:
-    """Draw all figures and save them, whole or not at all.
+    """Draw all results and save the figure atomically.
 
     Arguments
     ---------
     path : str or Path
-        Its suffix chooses the format.
-    cases : sequence of CaseFigures
-    sweeps : sequence of SweepFigures
+        Its suffix determines the format.
+    cases : sequence of CaseResult
+    sweeps : sequence of SweepResult
         May be empty.
     where : str
-        The machine, for the title.
+        Name of the machine, for the title.
     """
     from matplotlib.figure import Figure
 
@@ -54,24 +54,24 @@ def save_plot(
     save_figure(figure, path)
 
 
-def draw_ratios(axes: Any, cases: Sequence[CaseFigures]) -> None:
-    """Draw how many times longer than ours each contender takes.
+def draw_ratios(axes: Any, cases: Sequence[CaseResult]) -> None:
+    """Draw the time of each contender relative to ours.
 
     Arguments
     ---------
     axes : matplotlib.axes.Axes
-    cases : sequence of CaseFigures
+    cases : sequence of CaseResult
     """
-    for place, case in enumerate(cases):
-        found = {each.name: case.ratio(each, OURS) for each in case.contenders}
-        ratios = {name: ratio for name, ratio in found.items() if ratio}
-        _draw_floor(axes, place, ratios.pop(FLOOR, None))
+    for position, case in enumerate(cases):
+        all_ratios = {each.name: case.ratio(each, OURS) for each in case.contenders}
+        ratios = {name: ratio for name, ratio in all_ratios.items() if ratio}
+        _draw_lower_bound(axes, position, ratios.pop(FLOOR, None))
         ratios.pop(OURS, None)
-        _draw_bars(axes, place, ratios)
-    axes.axhline(1, color=_LOOKS[OURS][0], lw=2, ls="--", label="this package = 1")
+        _draw_bars(axes, position, ratios)
+    axes.axhline(1, color=_STYLES[OURS][0], lw=2, ls="--", label="this package = 1")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    # Room for the figures at the bars, and above them for the legend.
+    # Space for the numbers at the bars, and for the legend above them.
     axes.set_ylim(low / 1.6, high * 3)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xticks(range(len(cases)), [case.name for case in cases])
@@ -85,24 +85,25 @@ def draw_ratios(axes: Any, cases: Sequence[CaseFigures]) -> None:
     axes.grid(alpha=0.3, axis="y")
 
 
-def _draw_bars(axes: Any, place: int, ratios: dict[str, float]) -> None:
+def _draw_bars(axes: Any, position: int, ratios: dict[str, float]) -> None:
     width = 0.8 / max(2, len(ratios))
     for number, (name, ratio) in enumerate(ratios.items()):
-        colour, _, label = _LOOKS[name]
-        x = place + (number - (len(ratios) - 1) / 2) * width
-        # From 1 up or down, since a logarithmic axis has no zero.
+        colour, _, label = _STYLES[name]
+        x = position + (number - (len(ratios) - 1) / 2) * width
+        # Bars start at 1, since a logarithmic axis has no zero.
         bar = axes.bar(x, ratio - 1, width * 0.9, bottom=1, color=colour, label=label)
         axes.bar_label(bar, [_times(ratio)], padding=2, fontsize=9)
 
 
-def _draw_floor(axes: Any, place: int, ratio: float | None) -> None:
+def _draw_lower_bound(axes: Any, position: int, ratio: float | None) -> None:
     if ratio is None:
         return
-    colour, _, label = _LOOKS[FLOOR]
-    axes.hlines(ratio, place - 0.42, place + 0.42, color=colour, lw=2, label=label)
+    colour, _, label = _STYLES[FLOOR]
+    left, right = position - 0.42, position + 0.42
+    axes.hlines(ratio, left, right, color=colour, lw=2, label=label)
     axes.annotate(
         _times(ratio),
-        (place, ratio),
+        (position, ratio),
         (0, -3),
         textcoords="offset points",
         ha="center",
@@ -111,23 +112,23 @@ def _draw_floor(axes: Any, place: int, ratio: float | None) -> None:
     )
 
 
-def draw_sweep(axes: Any, sweep: SweepFigures, what: str) -> None:
-    """Draw cost against a size.
+def draw_sweep(axes: Any, sweep: SweepResult, what: str) -> None:
+    """Draw time or memory against a size.
 
     Arguments
     ---------
     axes : matplotlib.axes.Axes
-    sweep : SweepFigures
+    sweep : SweepResult
     what : str
         "time" or "memory".
     """
     from matplotlib.ticker import LogLocator
 
     for line in sweep.lines:
-        colour, marker, label = _LOOKS[line.name]
+        colour, marker, label = _STYLES[line.name]
         points = _points(line, what)
         axes.plot(line.values, points, color=colour, marker=marker, label=label, lw=1.8)
-    # Bits are logarithms already.
+    # Bits are already logarithms of the codebook size.
     axes.set(xscale="linear" if sweep.size == "bits" else "log", yscale="log")
     values = sorted({value for line in sweep.lines for value in line.values})
     axes.set_xticks(values, [str(value) for value in values], fontsize=8)
@@ -145,7 +146,7 @@ def draw_sweep(axes: Any, sweep: SweepFigures, what: str) -> None:
 def _points(line: Line, what: str) -> list[float]:
     if what == "time":
         return [1000 * seconds for seconds in line.median_s]
-    # A logarithmic axis has no zero; a page is the least that is seen.
+    # A logarithmic axis has no zero; the resolution of the measurement is one page.
     return [max(size, 4096) / 2**20 for size in line.extra_peak_bytes]
 
 

@@ -1,4 +1,4 @@
-"""Figures as plain tables, which are Markdown too, and as JSON."""
+"""Results as plain-text tables, which are valid Markdown, and as JSON."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from sb_espnet_vq.bench.case import FLOOR, OURS
-from sb_espnet_vq.bench.runner import CaseFigures, Figures
-from sb_espnet_vq.bench.sweeps import SweepFigures
+from sb_espnet_vq.bench.runner import CaseResult, Measurement
+from sb_espnet_vq.bench.sweeps import SweepResult
 from sb_espnet_vq.utils.files import write_text
 
 _HEADER = (
     "",
     "median ms",
-    "middle half ms",
+    "quartiles ms",
     "x ours",
-    "x floor",
+    "x bound",
     "extra MiB",
     "agrees with reference",
 )
 
 
-def case_table(case: CaseFigures) -> str:
-    """Return a case as a line, a table of its contenders, and what its floor is.
+def case_table(case: CaseResult) -> str:
+    """Return title, table of contenders and lower bound of a case.
 
     Arguments
     ---------
-    case : CaseFigures
+    case : CaseResult
 
     Returns
     -------
     str
-        Plain ASCII that Markdown shows as a table.
+        Plain ASCII that is a table in Markdown.
     """
     cells = [list(_HEADER), *(_cells(case, each) for each in case.contenders)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(_HEADER))]
-    # Figures to the right, texts to the left, in Markdown's way.
+    # Numbers are aligned to the right, texts to the left.
     text = [n in (0, len(_HEADER) - 1) for n in range(len(_HEADER))]
     rule = [
         "-" * width if is_text else "-" * (width - 1) + ":"
@@ -54,17 +54,17 @@ def case_table(case: CaseFigures) -> str:
         + " |"
         for row in cells
     ]
-    return "\n".join([f"{case.name}: {case.title}", "", *lines, "", _floor(case)])
+    return "\n".join([f"{case.name}: {case.title}", "", *lines, "", _lower_bound(case)])
 
 
 def machine_lines(machine: dict, versions: dict, setting: dict) -> str:
-    """Return what figures were taken on, as two lines."""
+    """Return machine, setting and versions as two lines."""
     device = machine["gpu"] or machine["processor"]
     where = f"{device}, {machine['cores']} cores, {machine['memory_gib']} GiB"
     used = [f"{name} {number}" for name, number in versions.items() if number]
     return (
         f"Machine: {where}; {setting['threads']} thread(s), "
-        f"{setting['repeats']} rounds in turn, device {setting['device']}\n\n"
+        f"{setting['repeats']} interleaved rounds, device {setting['device']}\n\n"
         f"Versions: {', '.join(used)}"
     )
 
@@ -72,18 +72,18 @@ def machine_lines(machine: dict, versions: dict, setting: dict) -> str:
 def write_json(
     path: str | Path,
     about: dict[str, Any],
-    cases: Sequence[CaseFigures],
-    sweeps: Sequence[SweepFigures],
+    cases: Sequence[CaseResult],
+    sweeps: Sequence[SweepResult],
 ) -> None:
-    """Write every figure and sample, whole or not at all.
+    """Write all measurements atomically.
 
     Arguments
     ---------
     path : str or Path
     about : dict
         Machine, versions and setting.
-    cases : sequence of CaseFigures
-    sweeps : sequence of SweepFigures
+    cases : sequence of CaseResult
+    sweeps : sequence of SweepResult
     """
     content = {
         **about,
@@ -93,7 +93,7 @@ def write_json(
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _case_dict(case: CaseFigures) -> dict[str, Any]:
+def _case_dict(case: CaseResult) -> dict[str, Any]:
     content = asdict(case)
     for shown, each in zip(content["contenders"], case.contenders, strict=True):
         shown["median_s"] = each.median_s
@@ -102,12 +102,12 @@ def _case_dict(case: CaseFigures) -> dict[str, Any]:
         shown["ratio_to_floor"] = case.ratio(each, FLOOR)
         agreement = shown["agreement"]
         if agreement and agreement["max_difference"] == float("inf"):
-            # JSON knows no infinity.
+            # JSON has no infinity.
             agreement["max_difference"] = "infinite"
     return content
 
 
-def _cells(case: CaseFigures, each: Figures) -> list[str]:
+def _cells(case: CaseResult, each: Measurement) -> list[str]:
     if each.note is not None:
         return [each.what, *["-"] * (len(_HEADER) - 2), each.note.replace("|", "/")]
     quartiles = each.quartiles_s
@@ -122,7 +122,7 @@ def _cells(case: CaseFigures, each: Figures) -> list[str]:
     ]
 
 
-def _agreement(each: Figures) -> str:
+def _agreement(each: Measurement) -> str:
     if each.agreement is None:
         return ""
     return f"{'' if each.agreement.agrees else 'NO! '}{each.agreement}"
@@ -145,5 +145,5 @@ def _mebibytes(size: int | None) -> str:
     return "-" if size is None else f"{size / 2**20:.1f}"
 
 
-def _floor(case: CaseFigures) -> str:
-    return f"Floor: {case.floor}."
+def _lower_bound(case: CaseResult) -> str:
+    return f"Lower bound: {case.floor}."

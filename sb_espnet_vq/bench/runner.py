@@ -1,4 +1,4 @@
-"""A case from its definition to figures."""
+"""Measurement of all contenders of a case."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from sb_espnet_vq.bench.isolation import Isolation
 from sb_espnet_vq.bench.timing import Setting, time_in_turn
 from sb_espnet_vq.errors import ChildError
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass
-class Figures:
-    """What was measured of one contender.
+class Measurement:
+    """Time, memory and agreement of one contender.
 
     Arguments
     ---------
     name, what : str
         As in `Contender`.
     note : str, optional
-        Why there are no figures.
+        Why it was not measured.
     samples_s : list of float
         Seconds of each call.
     extra_peak_bytes : int, optional
-        Peak memory of a call above that before it.
+        Increase of peak memory during a call.
     agreement : Agreement, optional
-        With the reference; None for the floor.
+        Agreement with the reference; None for the lower bound.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Figures:
 
     @property
     def median_s(self) -> float | None:
-        """Seconds of the call in the middle."""
+        """Median time of a call in seconds."""
         return statistics.median(self.samples_s) if self.samples_s else None
 
     @property
     def quartiles_s(self) -> tuple[float, float] | None:
-        """Seconds below which a quarter and three quarters of the calls lie."""
+        """First and third quartile of the time of a call in seconds."""
         if len(self.samples_s) < 2:
             return None
         first, _, third = statistics.quantiles(self.samples_s, method="inclusive")
@@ -56,27 +56,27 @@ class Figures:
 
 
 @dataclass
-class CaseFigures:
-    """What was measured of one case, ours first."""
+class CaseResult:
+    """Measurements of one case, ours first."""
 
     name: str
     title: str
     floor: str
     sizes: dict[str, int]
-    contenders: list[Figures]
+    contenders: list[Measurement]
 
     def median_s(self, name: str) -> float | None:
         """Return the median of a contender, None if it has none."""
-        return next((f.median_s for f in self.contenders if f.name == name), None)
+        return next((m.median_s for m in self.contenders if m.name == name), None)
 
-    def ratio(self, figures: Figures, to: str) -> float | None:
-        """Return how many times longer than ``to`` a contender takes."""
+    def ratio(self, measured: Measurement, to: str) -> float | None:
+        """Return the time of a contender relative to that of the contender ``to``."""
         base = self.median_s(to)
-        return figures.median_s / base if base and figures.median_s else None
+        return measured.median_s / base if base and measured.median_s else None
 
     @property
-    def faults(self) -> list[str]:
-        """A line for each result that is wrong and for each failure of ours."""
+    def errors(self) -> list[str]:
+        """One line for each wrong result and each failure of ours."""
         lines = [
             f"{self.name}: {each.what} DISAGREES with the reference ({each.agreement})"
             for each in self.contenders
@@ -89,56 +89,56 @@ class CaseFigures:
 
 
 def run_case(
-    case: Case, sizes: Sizes, setting: Setting, isolation: Isolation, say: Say
-) -> CaseFigures:
-    """Measure memory of each contender alone, then time all of them in turn.
+    case: Case, sizes: Sizes, setting: Setting, isolation: Isolation, log: Log
+) -> CaseResult:
+    """Measure the memory of each contender separately, then time all interleaved.
 
     Arguments
     ---------
     case : Case
     sizes : mapping of str to int
-        The sizes of the case to use.
+        Sizes of the workload.
     setting : Setting
     isolation : Isolation
-        Where processes come from.
-    say : callable
+        Starts the processes.
+    log : callable
         Called with a line before each part of the work.
 
     Returns
     -------
-    CaseFigures
+    CaseResult
     """
-    found = {each.name: _start(each, setting.device) for each in case.contenders}
-    for figures in found.values():
-        if figures.note is None:
-            say(f"{case.name}: memory of {figures.what}")
+    results = {each.name: _start(each, setting.device) for each in case.contenders}
+    for measured in results.values():
+        if measured.note is None:
+            log(f"{case.name}: memory of {measured.what}")
             once = setting._replace(repeats=0)
             try:
-                alone = isolation.call(measure_alone, case, figures.name, sizes, once)
-                figures.extra_peak_bytes = alone.extra_peak_bytes
+                alone = isolation.call(measure_alone, case, measured.name, sizes, once)
+                measured.extra_peak_bytes = alone.extra_peak_bytes
             except ChildError as error:
-                figures.note = str(error)
-    names = [figures.name for figures in found.values() if figures.note is None]
-    say(f"{case.name}: {setting.repeats} rounds of {', '.join(names)}")
+                measured.note = str(error)
+    names = [measured.name for measured in results.values() if measured.note is None]
+    log(f"{case.name}: {setting.repeats} rounds of {', '.join(names)}")
     try:
         timings = isolation.call(time_in_turn, case, names, sizes, setting)
     except ChildError as error:
         for name in names:
-            found[name].note = str(error)
+            results[name].note = str(error)
         timings = {}
     for name, timing in timings.items():
-        figures = found[name]
-        figures.samples_s = timing.samples_s
-        figures.agreement = timing.agreement
-        figures.note = timing.error
-    return CaseFigures(
+        measured = results[name]
+        measured.samples_s = timing.samples_s
+        measured.agreement = timing.agreement
+        measured.note = timing.error
+    return CaseResult(
         case.name,
         case.title.format(**sizes),
         case.floor,
         dict(sizes),
-        list(found.values()),
+        list(results.values()),
     )
 
 
-def _start(contender: Contender, device: str) -> Figures:
-    return Figures(contender.name, contender.what, contender.absence(device))
+def _start(contender: Contender, device: str) -> Measurement:
+    return Measurement(contender.name, contender.what, contender.absence(device))

@@ -1,4 +1,4 @@
-"""How cost grows with frames, codebook size and code bits."""
+"""Cost against the number of frames, codebook size and code bits."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from sb_espnet_vq.bench.alone import measure_alone
 from sb_espnet_vq.bench.case import FAISS, Case
 from sb_espnet_vq.bench.cases import CASES
 from sb_espnet_vq.bench.isolation import Isolation
-from sb_espnet_vq.bench.runner import Say
+from sb_espnet_vq.bench.runner import Log
 from sb_espnet_vq.bench.timing import Setting
 from sb_espnet_vq.errors import ChildError
 
 _REPEATS = 3
-# A contender leaves a sweep where its next point would cost more than this.
-_MOST_S = 10.0
-_MOST_BYTES = 3 * 2**30
+# A contender's line ends if its next point would exceed one of these limits.
+_MAX_S = 10.0
+_MAX_BYTES = 3 * 2**30
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One size of a case varied.
+    """Variation of one size of a case.
 
     Arguments
     ---------
     case : Case
     size : str
-        The size that varies.
+        Name of the size that varies.
     label : str
         Name and unit of the axis.
     values, quick : tuple of int
-        Where to measure, rising.
+        Values in ascending order.
     fixed : dict of str to int
-        Other sizes that differ from the case's.
+        Other sizes that differ from those of the case.
     growth : callable
-        What the cost of a plain implementation is proportional to.
+        Expected cost of a plain implementation at a value, up to a constant factor.
     """
 
     case: Case
@@ -50,7 +50,7 @@ class Sweep:
 
 @dataclass
 class Line:
-    """One contender's points: sizes, median seconds and bytes at them."""
+    """Measurements of one contender: values, median seconds and bytes."""
 
     name: str
     what: str
@@ -61,8 +61,8 @@ class Line:
 
 
 @dataclass
-class SweepFigures:
-    """What was measured of one sweep."""
+class SweepResult:
+    """Measurements of one sweep."""
 
     case: str
     title: str
@@ -104,9 +104,9 @@ SWEEPS = (
 
 
 def run_sweep(
-    sweep: Sweep, quick: bool, setting: Setting, isolation: Isolation, say: Say
-) -> SweepFigures:
-    """Measure every contender at every value that it can afford.
+    sweep: Sweep, quick: bool, setting: Setting, isolation: Isolation, log: Log
+) -> SweepResult:
+    """Measure every contender at all values within its limits.
 
     Arguments
     ---------
@@ -114,35 +114,35 @@ def run_sweep(
     quick : bool
         Use the small sizes.
     setting : Setting
-        Its repeats are not used: points are many.
+        Its number of repeats is ignored, since there are many points.
     isolation : Isolation
-    say : callable
+    log : callable
         Called with a line before each part of the work.
 
     Returns
     -------
-    SweepFigures
+    SweepResult
     """
     case, values = sweep.case, sweep.quick if quick else sweep.values
     sizes = {**(case.quick if quick else case.sizes), **sweep.fixed}
     setting = setting._replace(repeats=_REPEATS)
     lines = []
     for each in case.contenders:
-        # faiss searches one codebook as ours does; the figure has enough lines.
+        # faiss scales as ours does; without it the figure is easier to read.
         if each.name == FAISS or each.absence(setting.device):
             continue
         line = Line(each.name, each.what)
         for value in values:
             line.ended = _why_stop(line, value, sweep.growth)
             if line.ended is None:
-                say(f"{case.name}: {each.what} at {sweep.size} {value}")
+                log(f"{case.name}: {each.what} at {sweep.size} {value}")
                 point = {**sizes, sweep.size: value}
                 _measure(line, case, point, value, setting, isolation)
             if line.ended is not None:
                 break
         lines.append(line)
     title = case.title.format(**{**sizes, sweep.size: "n"})
-    return SweepFigures(case.name, title, sweep.size, sweep.label, lines)
+    return SweepResult(case.name, title, sweep.size, sweep.label, lines)
 
 
 def _measure(line, case, sizes, value, setting, isolation) -> None:
@@ -160,8 +160,8 @@ def _why_stop(line: Line, value: int, growth: Callable[[int], float]) -> str | N
     if not line.values:
         return None
     factor = growth(value) / growth(line.values[-1])
-    if line.median_s[-1] * factor > _MOST_S:
-        return f"next point would take more than {_MOST_S:g} s"
-    if line.extra_peak_bytes[-1] * factor > _MOST_BYTES:
-        return f"next point would need more than {_MOST_BYTES / 2**30:g} GiB"
+    if line.median_s[-1] * factor > _MAX_S:
+        return f"next point would take more than {_MAX_S:g} s"
+    if line.extra_peak_bytes[-1] * factor > _MAX_BYTES:
+        return f"next point would need more than {_MAX_BYTES / 2**30:g} GiB"
     return None

@@ -1,4 +1,4 @@
-"""Contenders of one case timed in one process, in turn."""
+"""Interleaved timing of the contenders of a case in one process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sb_espnet_vq.bench.agreement import Agreement, compare
 from sb_espnet_vq.bench.case import Case, Contender, Problem, Run, Sizes, on_device
 
 _WARM_UPS = 2
-# Threads of one library that still spin for work would slow the next library down.
+# Pause between calls, since spinning threads of one library slow down the next.
 _PAUSE_S = 0.005
 
 
@@ -27,7 +27,7 @@ class Setting(NamedTuple):
     device : str
         "cpu" or "cuda".
     threads : int
-        Of torch; faiss is given as many.
+        Number of threads of torch and faiss.
     repeats : int
         Timed calls of each contender.
     """
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
 @dataclass
 class Timing:
-    """What was seen of one contender: seconds of each call, or why there are none."""
+    """Seconds of each call of a contender, or the error that prevented them."""
 
     samples_s: list[float] = field(default_factory=list)
     agreement: Agreement | None = None
@@ -49,13 +49,13 @@ class Timing:
 def time_in_turn(
     case: Case, names: list[str], sizes: Sizes, setting: Setting
 ) -> dict[str, Timing]:
-    """Check contenders against the reference, then time them A B C A B C ...
+    """Compare contenders with the reference, then time them in order A B C A B C ...
 
     Arguments
     ---------
     case : Case
     names : list of str
-        The contenders that take part.
+        Names of the contenders to time.
     sizes : mapping of str to int
     setting : Setting
 
@@ -69,20 +69,20 @@ def time_in_turn(
     for problem in case.check_problems(sizes):
         reference = case.reference(problem)
         given = on_device(problem, setting.device)
-        for each in _unbroken(contenders, timings):
-            with _noting(timings[each.name]):
+        for each in _remaining(contenders, timings):
+            with _recording_error(timings[each.name]):
                 _check(each, given, reference, case.tolerance, timings[each.name])
     problem = on_device(case.problem(sizes), setting.device)
     runs: dict[str, Run] = {}
-    for each in _unbroken(contenders, timings):
-        with _noting(timings[each.name]):
+    for each in _remaining(contenders, timings):
+        with _recording_error(timings[each.name]):
             runs[each.name] = each.build(problem)
     gc.collect()
     gc.disable()
     for turn in range(-_WARM_UPS, setting.repeats):
         for name, run in runs.items():
             if timings[name].error is None:
-                with _noting(timings[name]):
+                with _recording_error(timings[name]):
                     time.sleep(_PAUSE_S)
                     seconds = stopwatch(setting.device)(run.step)
                     if turn >= 0:
@@ -92,7 +92,7 @@ def time_in_turn(
 
 
 def stopwatch(device: str) -> Callable[[Callable[[], Any]], float]:
-    """Return the function that gives the seconds one call takes on a device."""
+    """Return a function that measures the seconds of one call on a device."""
     return _cuda_seconds if device == "cuda" else _cpu_seconds
 
 
@@ -124,21 +124,21 @@ def _check(
     compare(results, reference, tolerance, timing.agreement)
 
 
-def _unbroken(contenders: list[Contender], timings: dict[str, Timing]):
+def _remaining(contenders: list[Contender], timings: dict[str, Timing]):
     return [each for each in contenders if timings[each.name].error is None]
 
 
 @contextlib.contextmanager
-def _noting(timing: Timing) -> Iterator[None]:
-    """Note an error of a contender, which the others outlive."""
+def _recording_error(timing: Timing) -> Iterator[None]:
+    """Record an error of a contender, so that the others can continue."""
     try:
         yield
     except Exception as error:
-        timing.error = said(error)
+        timing.error = one_line(error)
 
 
-def said(error: Exception) -> str:
-    """Return one line about an error."""
+def one_line(error: Exception) -> str:
+    """Describe an error in one line."""
     text = str(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out of memory"

@@ -1,1 +1,1 @@
-"""The ``sbvq`` command: one file a sub-command."""
+"""The ``sbvq`` command: one module per subcommand."""

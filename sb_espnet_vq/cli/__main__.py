@@ -1,4 +1,4 @@
-"""``python -m sb_espnet_vq.cli``, where ``sbvq`` is not on the path."""
+"""``python -m sb_espnet_vq.cli``, if ``sbvq`` is not on the path."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""``sbvq bench [NAME...]``: speed and memory beside those of others."""
+"""``sbvq bench [NAME...]``: speed and memory compared with other implementations."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sb_espnet_vq.errors import ConfigError
 
-HELP = "measure speed and memory beside other implementations"
+HELP = "compare speed and memory with other implementations"
 
 _QUICK_REPEATS, _REPEATS = 3, 10
 
@@ -19,29 +19,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
-        "--threads", type=_count, default=2, help="of the CPU (default: %(default)s)"
+        "--threads", type=_count, default=2, help="CPU threads (default: %(default)s)"
     )
     parser.add_argument(
         "--repeats",
         type=_count,
-        help=f"timed calls of each contender (default: {_REPEATS})",
+        help=f"timed calls of each implementation (default: {_REPEATS})",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write every figure and sample"
+        "--json", type=Path, metavar="FILE", help="write all measurements"
     )
     parser.add_argument(
         "--plot",
         type=Path,
         metavar="FILE.png",
-        help="draw ratios, and how cost grows with frames, codebook size and bits",
+        help="plot ratios, and cost against frames, codebook size and bits",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes: that it works, not how fast"
+        "--quick", action="store_true", help="tiny sizes, to test the benchmark itself"
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measure, print a table for each workload; 1 if results disagree."""
+    """Measure and print a table for each workload; return 1 if results disagree."""
     from sb_espnet_vq.bench import machine, report
     from sb_espnet_vq.bench.isolation import Isolation
     from sb_espnet_vq.bench.runner import run_case
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     from sb_espnet_vq.bench.timing import Setting
 
     cases = _chosen(args.names)
-    _refuse_what_cannot_end_well(args)
+    _check_outputs(args)
     repeats = args.repeats or (_QUICK_REPEATS if args.quick else _REPEATS)
     setting = Setting(args.device, args.threads, repeats)
     about = {
@@ -60,22 +60,22 @@ def main(args: argparse.Namespace) -> int:
     _warn_if_busy(about["machine"])
     print(report.machine_lines(*about.values()), flush=True)
     isolation = Isolation(_modules(cases), args.threads)
-    found = []
+    results = []
     for case in cases:
         sizes = case.quick if args.quick else case.sizes
-        found.append(run_case(case, sizes, setting, isolation, _say))
-        print(f"\n{report.case_table(found[-1])}", flush=True)
+        results.append(run_case(case, sizes, setting, isolation, _log))
+        print(f"\n{report.case_table(results[-1])}", flush=True)
     sweeps = []
     if args.plot:
         for sweep in SWEEPS:
             if sweep.case in cases:
-                sweeps.append(run_sweep(sweep, args.quick, setting, isolation, _say))
+                sweeps.append(run_sweep(sweep, args.quick, setting, isolation, _log))
     if args.json:
-        report.write_json(args.json, about, found, sweeps)
-        _say(f"wrote {args.json}")
+        report.write_json(args.json, about, results, sweeps)
+        _log(f"wrote {args.json}")
     if args.plot:
-        _plot(args, found, sweeps, about["machine"])
-    return _conclude(found)
+        _plot(args, results, sweeps, about["machine"])
+    return _conclude(results)
 
 
 def _chosen(names: list[str]) -> list:
@@ -84,7 +84,7 @@ def _chosen(names: list[str]) -> list:
     unknown = [name for name in names if name not in CASES]
     if unknown:
         raise ConfigError(
-            f"no such workload: {', '.join(unknown)}; there are {', '.join(CASES)}"
+            f"unknown workload: {', '.join(unknown)}; known are {', '.join(CASES)}"
         )
     return [case for name, case in CASES.items() if not names or name in names]
 
@@ -94,12 +94,12 @@ def _modules(cases: list) -> list[str]:
     return ["torch", *dict.fromkeys(name for name in modules if name)]
 
 
-def _refuse_what_cannot_end_well(args: argparse.Namespace) -> None:
-    """Say before the measuring what would fail after it."""
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse before the measurements what would fail after them."""
     import torch
 
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu")
+        raise ConfigError("--device cuda: torch finds no GPU; use --device cpu")
     if args.plot and find_spec("matplotlib") is None:
         raise ConfigError("--plot needs matplotlib: pip install 'sb_espnet_vq[bench]'")
     if args.plot and args.plot.suffix not in (".png", ".pdf", ".svg"):
@@ -107,37 +107,37 @@ def _refuse_what_cannot_end_well(args: argparse.Namespace) -> None:
     for path in filter(None, (args.json, args.plot)):
         if path.is_dir() or not path.resolve().parent.is_dir():
             raise ConfigError(
-                f"{path} cannot be written: it must name a file in a folder that exists"
+                f"{path} cannot be written: it must be a file in an existing folder"
             )
 
 
-def _plot(args: argparse.Namespace, found: list, sweeps: list, machine: dict) -> None:
+def _plot(args: argparse.Namespace, results: list, sweeps: list, machine: dict) -> None:
     from sb_espnet_vq.bench.plots import save_plot
 
     where = machine["gpu"] or machine["processor"]
-    save_plot(args.plot, found, sweeps, where)
-    _say(f"wrote {args.plot}")
+    save_plot(args.plot, results, sweeps, where)
+    _log(f"wrote {args.plot}")
 
 
-def _conclude(found: list) -> int:
-    faults = [line for figures in found for line in figures.faults]
-    for line in faults:
+def _conclude(results: list) -> int:
+    errors = [line for measured in results for line in measured.errors]
+    for line in errors:
         print(f"!!! {line}", file=sys.stderr)
-    if not faults:
+    if not errors:
         print("\nAll results agree with the references.")
-    return 1 if faults else 0
+    return 1 if errors else 0
 
 
 def _warn_if_busy(machine: dict) -> None:
     load, cores = machine["load_average"], machine["cores"]
     if load is not None and cores and load > 0.5 * cores:
-        _say(
+        _log(
             f"warning: the machine is busy (load {load:.1f} on {cores} cores); "
-            "times will be wrong"
+            "times are unreliable"
         )
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

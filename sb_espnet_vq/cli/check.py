@@ -1,28 +1,28 @@
-"""``sbvq check NAME``: put a family through the contract."""
+"""``sbvq check NAME``: run the contract checks on a quantizer."""
 
 import argparse
 import traceback
 from unittest import SkipTest
 
-HELP = "put a family through the contract checks"
+HELP = "run the contract checks on a quantizer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("name", help="a family (rvq), of this package or another")
+    parser.add_argument("name", help="a quantizer (rvq), of this package or another")
     parser.add_argument(
         "--verbose",
         action="store_true",
-        help="say what each check asks, and print a failure's traceback",
+        help="describe each check, and print the traceback of a failure",
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run every check and print a line for each; 1 if one failed."""
+    """Run all checks and print a line for each; return 1 if one failed."""
     from sb_espnet_vq import testing
     from sb_espnet_vq.registry import find_quantizer
 
-    # Before the checks, so that a wrong name or a broken package is said once.
+    # Before the checks, so that an unknown name or a broken package is reported once.
     find_quantizer(args.name)
     checks = testing.list_checks()
     results = [_run(check, args.name, args.verbose) for check in checks]

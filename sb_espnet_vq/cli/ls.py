@@ -1,4 +1,4 @@
-"""``sbvq ls``: what there is."""
+"""``sbvq ls``: lists of quantizers, recipes, hparams and drop-in classes."""
 
 import argparse
 import ast
@@ -10,10 +10,10 @@ from pathlib import Path
 from sb_espnet_vq import _resources
 from sb_espnet_vq.errors import ConfigError
 
-HELP = "list families, recipes, hparams and drop-in classes"
+HELP = "list quantizers, recipes, hparams and drop-in classes"
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# Folders whose modules stand at the path of the toolkit's own.
+# Folders whose modules have the path of the toolkit's modules that they replace.
 _MIRRORED = {
     "nnet": "speechbrain",
     "lobes/models": "speechbrain",
@@ -40,8 +40,8 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _families() -> Iterator[tuple[str, str]]:
-    # These need torch, which the other lists can do without.
+def _quantizers() -> Iterator[tuple[str, str]]:
+    # Imports torch, which the other lists do not need.
     from sb_espnet_vq.registry import find_quantizer, list_quantizers
 
     for name in list_quantizers():
@@ -68,15 +68,15 @@ def _drop_ins() -> Iterator[tuple[str, str]]:
             if path.name.startswith("_"):
                 continue
             module = ".".join(path.relative_to(_PACKAGE).with_suffix("").parts)
-            theirs = _defined_names(toolkit, module)
+            upstream = _defined_names(toolkit, module)
             for name in _public_names(path):
-                stands = theirs is None or name in theirs
-                text = f"for {toolkit}.{module}.{name}" if stands else "ours alone"
+                replaces = upstream is None or name in upstream
+                text = f"for {toolkit}.{module}.{name}" if replaces else "ours alone"
                 yield f"sb_espnet_vq.{module}.{name}", text
 
 
 _LISTS = {
-    "families": _families,
+    "families": _quantizers,
     "recipes": _recipes,
     "hparams": _hparams,
     "drop-ins": _drop_ins,
@@ -84,7 +84,7 @@ _LISTS = {
 
 
 def summary(doc: str | None) -> str:
-    """Return the first sentence of a docstring, in one line.
+    """Return the first sentence of a docstring as one line.
 
     Example
     -------
@@ -97,7 +97,7 @@ def summary(doc: str | None) -> str:
 
 
 def _title(path: Path) -> str:
-    """Return the heading of a text file, or the first sentence of its comment."""
+    """Return the heading of a Markdown file, or the first sentence of its comment."""
     if not path.is_file():
         return ""
     lines = path.read_text(encoding="utf-8").strip().splitlines()
@@ -106,7 +106,7 @@ def _title(path: Path) -> str:
 
 
 def _public_names(path: Path) -> list[str]:
-    """Return a module's ``__all__`` without importing it, which needs a toolkit."""
+    """Return a module's ``__all__`` without importing it, which requires a toolkit."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets):
             return sorted(ast.literal_eval(node.value))
@@ -114,7 +114,7 @@ def _public_names(path: Path) -> list[str]:
 
 
 def _defined_names(toolkit: str, module: str) -> set[str] | None:
-    """Return what a toolkit's module defines; None where it is not installed."""
+    """Return the names that a toolkit's module defines; None if it is not installed."""
     spec = find_spec(toolkit)
     roots = spec.submodule_search_locations if spec else None
     if not roots:

@@ -1,4 +1,4 @@
-"""Reading the command line of ``sbvq``."""
+"""The command line of ``sbvq``."""
 
 import argparse
 import os
@@ -10,13 +10,13 @@ from sb_espnet_vq.errors import ConfigError
 
 _EPILOG = """\
 examples:
-  sbvq ls                                what there is
-  sbvq show rvq                          a quantizer's options
+  sbvq ls                                list quantizers, recipes and classes
+  sbvq show rvq                          show the options of a quantizer
   sbvq run best_rq                       train on the default corpus
-  sbvq run best_rq --number_of_epochs 3  the same with another value
-  sbvq cp best_rq my_recipe              a copy to change
-  sbvq check rvq                         put a quantizer through the contract
-  sbvq bench rvq bsq                     speed and memory beside other classes
+  sbvq run best_rq --number_of_epochs 3  override a value of the YAML
+  sbvq cp best_rq my_recipe              copy a recipe, to change it
+  sbvq check rvq                         run the contract checks
+  sbvq bench rvq bsq                     compare speed and memory
 """
 
 
@@ -26,13 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Arguments
     ---------
     argv : sequence of str, optional
-        Arguments without the program's name; those of the process by default.
+        Arguments without the name of the program; by default those of the process.
 
     Returns
     -------
     int
-        Exit status: 0, 1 if a check failed or results disagree, 2 if the request
-        cannot be met, or that of the recipe.
+        Exit status: 0, 1 if a check failed or results disagree, 2 if the request is
+        invalid, or the status of the recipe.
     """
     args = _parser().parse_args(argv)
     try:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except (ConfigError, OSError) as error:
         if isinstance(error, BrokenPipeError):
-            # `sbvq ls | head`: nobody reads on, and exit must not complain either.
+            # `sbvq ls | head` closes the pipe; the flush at exit must not fail either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         print(f"sbvq: {error}", file=sys.stderr)

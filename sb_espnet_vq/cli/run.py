@@ -1,4 +1,4 @@
-"""``sbvq run NAME``: start a recipe where it lies."""
+"""``sbvq run NAME``: run a recipe in its own folder."""
 
 import argparse
 import os
@@ -24,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "rest",
         nargs=argparse.REMAINDER,
         metavar="HPARAMS --key value",
-        help="a configuration of the recipe (default: fsdd) or a YAML file of your "
-        "own, then options that go to the recipe as they stand; --help shows them",
+        help="a configuration of the recipe (default: fsdd) or your own YAML file, "
+        "then options of the recipe; --help lists them",
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the recipe in a child process and pass its status on."""
+    """Run the recipe in a child process and return its status."""
     recipe = _resources.find_recipe(args.name)
     program = _program(recipe)
     hparams, options = _split(recipe, args.rest)
@@ -38,10 +38,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _program(recipe: _resources.Recipe) -> list[str]:
-    """Return what starts the recipe: its run.sh if it has one, or its train.py."""
+    """Return the command of the recipe: its run.sh if it has one, else its train.py."""
     shell, script = recipe.folder / "run.sh", recipe.folder / "train.py"
     if shell.is_file():
-        # Started by name: a wheel keeps no executable bits.
+        # By bash, since files in a wheel are not executable.
         return ["bash", str(shell)]
     if script.is_file():
         return [sys.executable, str(script)]
@@ -51,7 +51,7 @@ def _program(recipe: _resources.Recipe) -> list[str]:
 
 
 def _split(recipe: _resources.Recipe, rest: list[str]) -> tuple[Path, list[str]]:
-    """Tell the configuration from the options that follow it."""
+    """Separate the configuration from the options after it."""
     if not rest or rest[0].startswith("-"):
         return recipe.yaml(DEFAULT_HPARAMS), rest
     named = Path(rest[0])
@@ -64,7 +64,7 @@ def _split(recipe: _resources.Recipe, rest: list[str]) -> tuple[Path, list[str]]
 
 def _run(command: list[str]) -> int:
     with subprocess.Popen(command, env=_environment()) as child:
-        # Ctrl-C reaches the child by itself; it may want time to save.
+        # The terminal sends Ctrl-C to the child as well, which may need time to save.
         forward = {signal.SIGINT: lambda *_: None}
         forward[signal.SIGTERM] = lambda *_: child.terminate()
         before = {number: signal.signal(number, do) for number, do in forward.items()}
@@ -73,15 +73,15 @@ def _run(command: list[str]) -> int:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    # Killed by a signal: the status that a shell reports for it.
+    # After a signal, the status that a shell reports.
     return 128 - status if status < 0 else status
 
 
 def _environment() -> dict[str, str]:
-    """Set how threads wait, and let the recipe import this package."""
+    """Return variables for thread waiting and for importing this package."""
     waiting, line = threads.choose(os.environ, threads.idle_share())
     print(f"sbvq run: {line}", file=sys.stderr)
-    # A run.sh takes the Python that runs this command from PYTHON.
+    # Scripts such as run.sh use the interpreter in PYTHON.
     environment = {**os.environ, **waiting, "PYTHON": sys.executable}
     root = _resources.checkout_root()
     if root is not None:

@@ -1,9 +1,9 @@
-"""How the threads of a recipe wait for each other.
+"""Wait policy of the OpenMP threads of a recipe.
 
-OpenMP threads spin for milliseconds before they sleep. This is fastest on an idle
-machine. If other programs need the same processors, spinning threads take CPU time
+OpenMP threads spin for milliseconds before they sleep, which is fastest on an idle
+machine. If other programs use the same processors, spinning threads take CPU time
 from the threads that they wait for, and a training step can take 60 times as long. The
-number of threads stays torch's default, so that results do not depend on the load.
+number of threads remains torch's default, so that results do not depend on the load.
 """
 
 import os
@@ -19,7 +19,7 @@ CHOICES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIM
 
 
 def choose(environment: Mapping[str, str], idle: float) -> tuple[dict[str, str], str]:
-    """Choose how threads wait, by the user's settings and the CPU load.
+    """Choose the wait policy by the user's settings and the CPU load.
 
     Arguments
     ---------
@@ -58,7 +58,7 @@ def idle_share() -> float:
     Returns
     -------
     float
-        0 to 1; from the load average where there is no /proc/stat.
+        0 to 1; computed from the load average if there is no /proc/stat.
     """
     if not _STAT.is_file():
         return max(0.0, 1 - os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""A discriminator on complex spectrograms, and the losses of training against it."""
+"""A discriminator on complex spectrograms, and adversarial losses."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Judgement(NamedTuple):
-    """What one resolution says of audio.
+class DiscriminatorOutput(NamedTuple):
+    """Output of the discriminator at one resolution.
 
     Arguments
     ---------
     scores : torch.Tensor
-        (B, 1, T, F), high where the audio seems real.
+        (B, 1, T, F), high for recorded audio.
     features : list of torch.Tensor
-        (B, C, T, F) activations of each layer before.
+        (B, C, T, F) activations of each layer before the last.
     """
 
     scores: Tensor
@@ -35,14 +35,14 @@ class SpectralDiscriminator(nn.Module):
     windows : sequence of int
         Window lengths in samples; the hop is a quarter.
     channels : int
-        Of every layer.
+        Channels of every layer.
     layers : int
-        Strided ones; each halves the number of bins.
+        Number of strided layers; each halves the number of bins.
 
     Example
     -------
-    >>> judge = SpectralDiscriminator(windows=(64, 128), channels=4)
-    >>> [each.scores.shape[0] for each in judge(torch.randn(2, 2000))]
+    >>> discriminator = SpectralDiscriminator(windows=(64, 128), channels=4)
+    >>> [each.scores.shape[0] for each in discriminator(torch.randn(2, 2000))]
     [2, 2]
     """
 
@@ -59,8 +59,8 @@ class SpectralDiscriminator(nn.Module):
             self.register_buffer(f"window_{window}", shape, persistent=False)
         self.stacks = nn.ModuleList(_stack(channels, layers) for _ in windows)
 
-    def forward(self, signals: Tensor) -> list[Judgement]:
-        """Judge audio.
+    def forward(self, signals: Tensor) -> list[DiscriminatorOutput]:
+        """Score audio at each resolution.
 
         Arguments
         ---------
@@ -69,10 +69,10 @@ class SpectralDiscriminator(nn.Module):
 
         Returns
         -------
-        list of Judgement
+        list of DiscriminatorOutput
             One for each window.
         """
-        found = []
+        outputs = []
         for window, stack in zip(self.windows, self.stacks, strict=True):
             x = self._spectrum(signals, window)
             *hidden, last = list(stack.children())
@@ -80,8 +80,8 @@ class SpectralDiscriminator(nn.Module):
             for layer in hidden:
                 x = layer(x)
                 features.append(x)
-            found.append(Judgement(last(x), features))
-        return found
+            outputs.append(DiscriminatorOutput(last(x), features))
+        return outputs
 
     def _spectrum(self, signals: Tensor, window: int) -> Tensor:
         with torch.autocast(signals.device.type, enabled=False):
@@ -93,22 +93,24 @@ class SpectralDiscriminator(nn.Module):
                 normalized=True,
                 return_complex=True,
             )
-        # (B, 2, T, F): real and imaginary part are channels.
+        # (B, 2, T, F): real and imaginary parts as channels.
         return torch.view_as_real(spectrum).permute(0, 3, 2, 1)
 
 
-def judge_loss(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
+def judge_loss(
+    real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
+) -> Tensor:
     """Return the discriminator's hinge loss.
 
     Arguments
     ---------
-    real, fake : sequence of Judgement
-        Of recorded audio, and of the codec's.
+    real, fake : sequence of DiscriminatorOutput
+        For recorded and for decoded audio.
 
     Returns
     -------
     torch.Tensor
-        Scalar, 2 where it cannot tell and says 0.
+        Scalar; 2 if all scores are 0.
     """
     terms = [
         F.relu(1 - r.scores).mean() + F.relu(1 + f.scores).mean()
@@ -117,28 +119,33 @@ def judge_loss(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def adversarial_loss(fake: Sequence[Judgement]) -> Tensor:
-    """Return the codec's hinge loss: scalar, low where it seems real.
+def adversarial_loss(fake: Sequence[DiscriminatorOutput]) -> Tensor:
+    """Return the codec's hinge loss, low if the discriminator scores its audio as real.
 
     Arguments
     ---------
-    fake : sequence of Judgement
-        Of the codec's audio.
+    fake : sequence of DiscriminatorOutput
+        For decoded audio.
 
     Returns
     -------
     torch.Tensor
+        Scalar.
     """
     return torch.stack([F.relu(1 - f.scores).mean() for f in fake]).mean()
 
 
-def feature_loss(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
-    """Return how far the activations are apart, relative to their size.
+def feature_loss(
+    real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput]
+) -> Tensor:
+    """Return the feature matching loss: mean absolute difference of activations.
+
+    Each layer's difference is relative to the mean magnitude of its activations.
 
     Arguments
     ---------
-    real, fake : sequence of Judgement
-        Of recorded audio, and of the codec's; the gradient goes to the latter.
+    real, fake : sequence of DiscriminatorOutput
+        For recorded and for decoded audio; only the latter gets a gradient.
 
     Returns
     -------
@@ -147,21 +154,22 @@ def feature_loss(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor
     """
     terms = []
     for r, f in zip(real, fake, strict=True):
-        for ours, theirs in zip(f.features, r.features, strict=True):
-            theirs = theirs.detach()
-            terms.append((ours - theirs).abs().mean() / (theirs.abs().mean() + 1e-6))
+        for got, expected in zip(f.features, r.features, strict=True):
+            expected = expected.detach()
+            scale = expected.abs().mean() + 1e-6
+            terms.append((got - expected).abs().mean() / scale)
     return torch.stack(terms).mean()
 
 
 def _stack(channels: int, layers: int) -> nn.ModuleList:
-    """The layers for one resolution, the scores last."""
+    """Return the layers for one resolution; the last one computes the scores."""
     norm = nn.utils.parametrizations.weight_norm
-    found: list[nn.Module] = []
+    stack: list[nn.Module] = []
     width = 2
     for number in range(layers + 1):
         stride = (1, 2) if number else (1, 1)
         conv = nn.Conv2d(width, channels, (3, 9), stride, padding=(1, 4))
-        found.append(nn.Sequential(norm(conv), nn.LeakyReLU(0.2)))
+        stack.append(nn.Sequential(norm(conv), nn.LeakyReLU(0.2)))
         width = channels
-    found.append(norm(nn.Conv2d(channels, 1, 3, padding=1)))
-    return nn.ModuleList(found)
+    stack.append(norm(nn.Conv2d(channels, 1, 3, padding=1)))
+    return nn.ModuleList(stack)

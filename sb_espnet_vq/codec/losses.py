@@ -1,4 +1,4 @@
-"""How far audio is from what it should be, by spectrograms of several resolutions."""
+"""Multi-resolution spectral losses of decoded audio."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sb_espnet_vq.errors import ConfigError, ShapeError
 
 
 class SpectralDistance(NamedTuple):
-    """Distances, each a mean over resolutions.
+    """Spectral distances, each averaged over resolutions.
 
     Arguments
     ---------
     stft : torch.Tensor
-        Scalar, mean absolute difference of magnitudes and of their logarithms.
+        Scalar, mean absolute difference of magnitudes plus that of their logarithms.
     mel : torch.Tensor
         Scalar, mean absolute difference of log-mel magnitudes (nat).
     """
@@ -27,11 +27,12 @@ class SpectralDistance(NamedTuple):
 
 
 class SpectralLoss(nn.Module):
-    """Spectrograms and mel spectrograms of several window lengths, compared.
+    """Distance of spectrograms and mel spectrograms of several window lengths.
 
-    Spectra: Yamamoto et al. 2020, https://arxiv.org/abs/1910.11480, section 3.2, with
-    a mean in the place of spectral convergence. Mel: Defossez et al. 2022,
-    https://arxiv.org/abs/2210.13438, section 3.4. The hop is a quarter of the window.
+    Spectrograms: Yamamoto et al. 2020, https://arxiv.org/abs/1910.11480, section 3.2,
+    with the mean absolute difference instead of spectral convergence. Mel: Defossez et
+    al. 2022, https://arxiv.org/abs/2210.13438, section 3.4. The hop size is a quarter
+    of the window.
 
     Arguments
     ---------
@@ -40,14 +41,14 @@ class SpectralLoss(nn.Module):
     windows : sequence of int
         Window lengths in samples.
     n_mels : sequence of int
-        Mel bands for each window.
+        Number of mel bands for each window.
     floor : float
-        Magnitudes count as at least this much before the logarithm.
+        Lower bound of magnitudes in the logarithm.
 
     Raises
     ------
     ConfigError
-        If there are not as many numbers of mel bands as windows.
+        If ``n_mels`` and ``windows`` differ in length or are empty.
 
     Example
     -------
@@ -69,15 +70,15 @@ class SpectralLoss(nn.Module):
         super().__init__()
         if len(windows) != len(n_mels) or not windows:
             raise ConfigError(
-                f"n_mels must give a number for each of the {len(windows)} windows, "
-                f"not {list(n_mels)}"
+                f"n_mels must have one value for each of the {len(windows)} windows, "
+                f"got {list(n_mels)}"
             )
         self.windows, self.floor = tuple(windows), floor
         for window, mels in zip(windows, n_mels, strict=True):
             bank = melscale_fbanks(
                 window // 2 + 1, 0.0, sample_rate / 2, mels, sample_rate, norm="slaney"
             )
-            # Narrow bands between two bins of a short window would be empty.
+            # Bands without a bin, as narrow ones of short windows, are removed.
             bank = bank[:, bank.sum(0) > 0] * sample_rate / window
             self.register_buffer(f"bank_{window}", bank, persistent=False)
             shape = torch.hann_window(window)
@@ -89,12 +90,12 @@ class SpectralLoss(nn.Module):
         Arguments
         ---------
         estimate, target : torch.Tensor
-            (B, L) float, with the same values where there is padding.
+            (B, L) float, with equal values in padding.
 
         Returns
         -------
         SpectralDistance
-            float32; the gradient goes to ``estimate``.
+            float32, with gradient to ``estimate``.
 
         Raises
         ------
@@ -104,26 +105,26 @@ class SpectralLoss(nn.Module):
         if estimate.shape != target.shape:
             raise ShapeError(
                 f"SpectralLoss: estimate {tuple(estimate.shape)} and target "
-                f"{tuple(target.shape)} must have one shape"
+                f"{tuple(target.shape)} must have the same shape"
             )
         stft, mel = [], []
         for window in self.windows:
             bank = self.get_buffer(f"bank_{window}")
-            ours, theirs = (self._magnitude(x, window) for x in (estimate, target))
-            stft += [(ours - theirs).abs().mean(), self._log_distance(ours, theirs)]
-            mel.append(self._log_distance(ours @ bank, theirs @ bank))
+            got, expected = (self._magnitude(x, window) for x in (estimate, target))
+            stft += [(got - expected).abs().mean(), self._log_distance(got, expected)]
+            mel.append(self._log_distance(got @ bank, expected @ bank))
         return SpectralDistance(
             torch.stack(stft).sum() / len(mel), torch.stack(mel).mean()
         )
 
-    def _log_distance(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        ours, theirs = (x.clamp(min=self.floor).log() for x in (ours, theirs))
-        return (ours - theirs).abs().mean()
+    def _log_distance(self, got: Tensor, expected: Tensor) -> Tensor:
+        got, expected = (x.clamp(min=self.floor).log() for x in (got, expected))
+        return (got - expected).abs().mean()
 
     def _magnitude(self, signals: Tensor, window: int) -> Tensor:
-        """Return (B, T, bins); a sine of amplitude 1 gives 1 at its bin."""
+        """Return (B, T, bins), scaled so that a sine of amplitude 1 has magnitude 1."""
         shape = self.get_buffer(f"window_{window}")
-        # Transforms of short floats are not to be had, nor wanted, under autocast.
+        # torch.stft does not support bfloat16, and float16 only in part.
         with torch.autocast(signals.device.type, enabled=False):
             spectrum = torch.stft(
                 signals.float(),
@@ -133,6 +134,6 @@ class SpectralLoss(nn.Module):
                 pad_mode="constant",
                 return_complex=True,
             )
-            # The root's gradient at 0 is infinite.
+            # The constant avoids the infinite gradient of the square root at 0.
             power = torch.view_as_real(spectrum).square().sum(-1)
             return (power + 1e-12).sqrt().transpose(1, 2)

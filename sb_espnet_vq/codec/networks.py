@@ -1,7 +1,7 @@
-"""A convolutional encoder and decoder of waveforms, after SEANet.
+"""Convolutional waveform encoder and decoder, based on SEANet.
 
-Tagliasacchi et al. 2020, https://arxiv.org/abs/2009.02095; as codecs have it since
-SoundStream (Zeghidour et al. 2021, section III-A and III-B).
+Tagliasacchi et al. 2020, https://arxiv.org/abs/2009.02095; in the form used for codecs
+since SoundStream (Zeghidour et al. 2021, sections III-A and III-B).
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from sb_espnet_vq.quantizers.options import positive_int
 
 
 class ConvEncoder(nn.Module):
-    """Turns audio into frames: strided convolutions with residual units between.
+    """Encodes audio to frames by residual units and strided convolutions.
 
-    What follows the end of an utterance changes none of its frames: every stage is
-    cleared there, as if the utterance ended the batch.
+    Padding does not affect the frames of an utterance: the output of every layer is set
+    to zero beyond its end.
 
     Arguments
     ---------
     dim : int
-        Width of the frames.
+        Dimension of the frames.
     channels : int
-        Of the first convolution; each stride doubles them.
+        Channels of the first convolution; each strided convolution doubles them.
     ratios : sequence of int
-        Strides, from the first on. Their product is the hop in samples.
+        Strides, in order. Their product is the hop size in samples.
     residual_units : int
-        Before each stride, with dilations 1, 3, 9, ...
+        Number of residual units before each strided convolution, with dilations 1, 3,
+        9, ...
     kernel_size : int
-        Of the first and the last convolution, odd.
+        Kernel size of the first and the last convolution, odd.
 
     Raises
     ------
@@ -81,12 +82,12 @@ class ConvEncoder(nn.Module):
         signals : torch.Tensor
             (B, L) float.
         samples : torch.Tensor, optional
-            (B,) int64, real samples of each row; by default all.
+            (B,) int64, number of valid samples of each row; by default all.
 
         Returns
         -------
         torch.Tensor
-            (B, T, dim), T = L / hop, rounded up; zeros from an utterance's end on.
+            (B, T, dim), T = L / hop, rounded up; zeros beyond the end of an utterance.
 
         Raises
         ------
@@ -109,12 +110,12 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Turns frames into audio; the mirror image of `ConvEncoder`.
+    """Decodes frames to audio; mirrors the layers of `ConvEncoder`.
 
     Arguments
     ---------
     dim, channels, ratios, residual_units, kernel_size
-        Those of the encoder, in its order.
+        The arguments of the encoder, with ratios in the same order.
 
     Raises
     ------
@@ -162,12 +163,12 @@ class ConvDecoder(nn.Module):
         frames : torch.Tensor
             (B, T, dim) float.
         n_frames : torch.Tensor, optional
-            (B,) int64, real frames of each row; by default all.
+            (B,) int64, number of valid frames of each row; by default all.
 
         Returns
         -------
         torch.Tensor
-            (B, T * hop), zeros from an utterance's last frame on.
+            (B, T * hop), zeros beyond the last frame of an utterance.
         """
         x = _clear(frames.transpose(1, 2), n_frames, 1)
         for layer, stride in zip(self.layers, self.strides, strict=True):
@@ -181,9 +182,9 @@ class ResidualUnit(nn.Module):
     Arguments
     ---------
     channels : int
-        In and out.
+        Input and output channels.
     dilation : int
-        Of the first.
+        Dilation of the first convolution.
 
     Example
     -------
@@ -202,12 +203,12 @@ class ResidualUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels, T) from the same."""
+        """Return (B, channels, T) of (B, channels, T)."""
         return x + self.layers(x)
 
 
 class _Down(nn.Module):
-    """Convolution of stride r and width 2r: T samples make T / r, T a multiple of r."""
+    """Convolution of stride r and kernel size 2r: T to T / r, T a multiple of r."""
 
     def __init__(self, channels: int, ratio: int):
         super().__init__()
@@ -219,7 +220,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """Its transpose: T samples make T * r."""
+    """Transposed convolution of stride r and kernel size 2r: T to T * r."""
 
     def __init__(self, channels: int, ratio: int):
         super().__init__()
@@ -237,15 +238,15 @@ def _conv(channels: int, out: int, kernel_size: int, dilation: int = 1) -> nn.Co
 
 
 def _keep_variance(module: nn.Module) -> None:
-    """Start with layers that pass a signal on at its own size.
+    """Initialize a layer so that it preserves the variance of its input.
 
-    torch's own start shrinks it in every layer, so that frames hardly differ at first
-    and a codebook started from them collapses.
+    torch's default initialization reduces the variance in every layer, so that initial
+    frames hardly differ and a codebook initialized from them collapses.
     """
     if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
         taps = module.kernel_size[0]
         if isinstance(module, nn.ConvTranspose1d):
-            # Of its taps, one in so many meets a given output.
+            # Each output sample depends on kernel_size / stride taps.
             taps //= module.stride[0]
         nn.init.normal_(module.weight, std=(module.in_channels * taps) ** -0.5)
         if module.bias is not None:
@@ -253,11 +254,11 @@ def _keep_variance(module: nn.Module) -> None:
 
 
 def _clear(x: Tensor, frames: Tensor | None, per_frame: int) -> Tensor:
-    """Set (B, C, T) to zero from each row's frames * per_frame on."""
+    """Set (B, C, T) to zero from position frames * per_frame of each row."""
     if frames is None:
         return x
-    real = torch.arange(x.shape[2], device=x.device) < (frames * per_frame)[:, None]
-    return x * real[:, None]
+    valid = torch.arange(x.shape[2], device=x.device) < (frames * per_frame)[:, None]
+    return x * valid[:, None]
 
 
 def _check(

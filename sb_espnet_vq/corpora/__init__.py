@@ -1,7 +1,6 @@
-"""Fetching and preparing recorded speech: files, manifests, splits.
+"""Download and preparation of speech corpora: audio files, manifests, splits.
 
-No toolkit is imported here. soundfile, torchaudio and numpy are imported where
-they are used.
+Imports no toolkit; soundfile, torchaudio and numpy are imported where they are used.
 """
 
 from sb_espnet_vq.corpora.audio import inspect_audio, read_audio

@@ -1,4 +1,4 @@
-"""Reading audio files as mono signals of one sample rate."""
+"""Reading of audio files as mono signals at a given sample rate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import torch
 from sb_espnet_vq.errors import CorpusError
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
-# Audio formats that are not read.
+# Audio formats that are not supported.
 OTHER_EXTENSIONS = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ape", ".mka")
 
 
 class AudioInfo(NamedTuple):
-    """What the header of an audio file says.
-
-    duration is in seconds, sample_rate in Hz.
-    """
+    """Duration (s), sample rate (Hz) and channels of an audio file."""
 
     duration: float
     sample_rate: int
@@ -27,15 +24,15 @@ class AudioInfo(NamedTuple):
 
 
 def inspect_audio(path: str | Path) -> AudioInfo:
-    """Check that `path` is readable audio, and tell its length and format.
+    """Check that `path` is readable audio and return its duration and format.
 
-    The header and the last samples are read: a file that was cut short has a
-    valid header, and would otherwise fail in the middle of training.
+    The header and the last samples are read: a truncated file has a valid header, but
+    would fail during training.
 
     Arguments
     ---------
     path : str | Path
-        An audio file in any format libsndfile knows.
+        An audio file in any format that libsndfile supports.
 
     Returns
     -------
@@ -44,12 +41,12 @@ def inspect_audio(path: str | Path) -> AudioInfo:
     Raises
     ------
     CorpusError
-        The file is missing, empty, not audio, cut short or without samples.
+        The file is missing, empty, not audio, truncated or without samples.
     """
     import soundfile
 
     path = Path(path)
-    _refuse_what_is_no_file(path)
+    _check_file(path)
     try:
         with soundfile.SoundFile(path) as sound:
             frames, rate, channels = sound.frames, sound.samplerate, sound.channels
@@ -61,21 +58,23 @@ def inspect_audio(path: str | Path) -> AudioInfo:
     if frames == 0:
         raise CorpusError(f"{path}: audio without samples")
     if not complete:
-        raise CorpusError(f"{path}: audio cut short of the {frames} samples it claims")
+        raise CorpusError(
+            f"{path}: truncated audio, shorter than the {frames} samples in its header"
+        )
     return AudioInfo(frames / rate, rate, channels)
 
 
 def read_audio(path: str | Path, sample_rate: int) -> torch.Tensor:
     """Read a file as a mono signal at `sample_rate`.
 
-    Channels are averaged, another rate is resampled (windowed sinc).
+    Channels are averaged; other sample rates are resampled (windowed sinc).
 
     Arguments
     ---------
     path : str | Path
-        An audio file in any format libsndfile knows.
+        An audio file in any format that libsndfile supports.
     sample_rate : int
-        Wanted rate, in Hz.
+        Rate of the result, in Hz.
 
     Returns
     -------
@@ -93,7 +92,7 @@ def read_audio(path: str | Path, sample_rate: int) -> torch.Tensor:
     try:
         data, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
-        _refuse_what_is_no_file(path)
+        _check_file(path)
         raise CorpusError(f"{path}: not readable as audio ({error})") from error
     if len(data) == 0:
         raise CorpusError(f"{path}: audio without samples")
@@ -102,19 +101,19 @@ def read_audio(path: str | Path, sample_rate: int) -> torch.Tensor:
 
 
 def conversion_notes(infos: list[AudioInfo], sample_rate: int) -> list[str]:
-    """Say, once for a whole corpus, what `read_audio` will convert.
+    """Describe what `read_audio` will convert, for a whole corpus.
 
     Arguments
     ---------
     infos : list[AudioInfo]
         One per file.
     sample_rate : int
-        The rate the files will be read at, in Hz.
+        The rate at which the files will be read, in Hz.
 
     Returns
     -------
     list[str]
-        A sentence per kind of conversion; empty when nothing is converted.
+        One sentence per kind of conversion; empty if nothing is converted.
 
     Example
     -------
@@ -149,7 +148,7 @@ def resample(signal: torch.Tensor, source: int, target: int) -> torch.Tensor:
     source : int
         Its rate in Hz.
     target : int
-        The wanted rate in Hz.
+        Rate of the result in Hz.
 
     Returns
     -------
@@ -161,13 +160,13 @@ def resample(signal: torch.Tensor, source: int, target: int) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _resampler(source: int, target: int):
-    # Kept, because computing its kernel costs more than using it once.
+    # Cached, since computing the kernel takes longer than one use of it.
     from torchaudio.transforms import Resample
 
     return Resample(source, target)
 
 
-def _refuse_what_is_no_file(path: Path) -> None:
+def _check_file(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:

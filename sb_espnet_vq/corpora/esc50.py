@@ -1,4 +1,4 @@
-"""ESC-50, recordings of environmental sounds, as its authors lay it out.
+"""ESC-50, a corpus of environmental sounds, in its published layout.
 
 Piczak 2015, "ESC: Dataset for Environmental Sound Classification": 2000 clips of 5 s,
 50 classes, in 5 folds. Ten of the classes are ESC-10.
@@ -15,17 +15,17 @@ from sb_espnet_vq.corpora.manifest import Utterance
 from sb_espnet_vq.errors import CorpusError
 
 META = Path("meta", "esc50.csv")
-# Fold, number of the recording, letter of the take, and in ESC-50 the class.
+# Fold, recording, take and, in ESC-50, class.
 _CLIP = re.compile(r"\d+-(\d+)-[A-Z](-\d+)?")
 
 
 def is_esc50(folder: str | Path) -> bool:
-    """Whether a folder is ESC-50-master, by the list of clips that it has.
+    """Whether a folder is ESC-50-master, which contains `meta/esc50.csv`.
 
     Arguments
     ---------
     folder : str | Path
-        Any.
+        Any folder.
 
     Returns
     -------
@@ -42,17 +42,17 @@ def read_esc50(folder: str | Path, esc10_only: bool = False) -> list[Utterance]:
     folder : str | Path
         ESC-50-master, with `meta/esc50.csv` and `audio`.
     esc10_only : bool
-        Take the clips of ESC-10 alone.
+        Use only the clips of ESC-10.
 
     Returns
     -------
     list[Utterance]
-        In the order of the list, with the category as label and the fold.
+        In the order of the list, with fold, and the category as label.
 
     Raises
     ------
     CorpusError
-        A column, a clip or all clips are missing, or a clip cannot be read.
+        A column or a clip is missing, the list is empty, or a clip cannot be read.
     """
     path = Path(folder) / META
     with path.open(newline="", encoding="utf-8") as file:
@@ -74,17 +74,17 @@ def read_esc50(folder: str | Path, esc10_only: bool = False) -> list[Utterance]:
 
 
 def source_recording(name: str) -> str:
-    """The recording that a clip was cut from, by the ID that ESC-50 gives clips.
+    """Return the recording from which a clip was cut, according to its ESC-50 ID.
 
     Arguments
     ---------
     name : str
-        An ID.
+        ID of an utterance.
 
     Returns
     -------
     str
-        Equal for clips of one recording; the ID itself if it is not such an ID.
+        Equal for clips of one recording; any other ID is returned unchanged.
 
     Example
     -------

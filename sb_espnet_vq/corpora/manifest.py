@@ -1,7 +1,7 @@
-"""Manifests: CSV files that list utterances, one a row, in SpeechBrain's habit.
+"""Manifests: CSV files with one utterance per row, in SpeechBrain's format.
 
-Columns `ID,duration,wav`, and where known `spk_id`, `label` and `fold`. Paths in `wav`
-start with `$data_root` or are relative to the manifest's own folder.
+Columns are `ID,duration,wav` and, if known, `spk_id`, `label` and `fold`. Paths in
+`wav` start with `$data_root` or are relative to the folder of the manifest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sb_espnet_vq.corpora.audio import (
     inspect_audio,
 )
 from sb_espnet_vq.errors import CorpusError
-from sb_espnet_vq.utils.files import whole_file
+from sb_espnet_vq.utils.files import atomic_file
 
 DATA_ROOT = "$data_root"
 SPEAKER_COLUMNS = ("spk_id", "speaker")
@@ -29,8 +29,8 @@ SPEAKER_COLUMNS = ("spk_id", "speaker")
 class Utterance(NamedTuple):
     """One recording.
 
-    `speaker`, `label` and `fold` (the part of a corpus that comes divided) are None
-    where unknown; `info` holds length (s), rate (Hz) and channels.
+    `speaker`, `label` and `fold` (of a corpus with predefined folds) are None if
+    unknown; `info` holds duration (s), sample rate (Hz) and channels.
     """
 
     id: str
@@ -47,19 +47,19 @@ def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
     Arguments
     ---------
     folder : str | Path
-        Searched with all its subfolders, for the usual audio extensions.
+        Searched recursively for the usual audio extensions.
 
     Returns
     -------
     utterances : list[Utterance]
-        Sorted by path; the ID is the path below `folder` without its extension.
+        Sorted by path; the ID is the path relative to `folder` without its extension.
     problems : list[str]
-        A line for each unreadable audio file or folder. They are skipped.
+        A line for each unreadable audio file or folder, which is skipped.
 
     Raises
     ------
     CorpusError
-        No such folder, or no readable audio in it.
+        The folder does not exist or contains no readable audio.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -112,11 +112,11 @@ def read_manifest(
     Arguments
     ---------
     path : str | Path
-        A CSV file with a column `wav`; `ID`, `spk_id` (or `speaker`), `label` and
-        `fold` are read where they are there, other columns are ignored.
+        A CSV file with a column `wav` and, optionally, `ID`, `spk_id` (or `speaker`),
+        `label` and `fold`; other columns are ignored.
     data_root : str | Path, optional
-        What `$data_root` stands for, and what relative paths are relative to.
-        By default the folder of the manifest.
+        Value of `$data_root` and base of relative paths. By default the folder of the
+        manifest.
 
     Returns
     -------
@@ -126,8 +126,8 @@ def read_manifest(
     Raises
     ------
     CorpusError
-        No such manifest, no column `wav`, no rows, two rows with one ID, or a
-        listed file is missing or broken.
+        The manifest does not exist or has no column `wav`, no rows or a duplicate ID,
+        or a listed file is missing or broken.
     """
     path = Path(path)
     root = Path(data_root) if data_root is not None else path.parent
@@ -137,7 +137,7 @@ def read_manifest(
     for number, row in enumerate(rows, start=2):
         where = f"{path}, line {number}"
         if not row.get("wav"):
-            raise CorpusError(f"{where}: nothing in column wav")
+            raise CorpusError(f"{where}: column wav is empty")
         wav = audio_path(row["wav"], root)
         name = row.get("ID") or wav.with_suffix("").name
         if name in seen:
@@ -155,7 +155,7 @@ def read_manifest(
 
 
 def audio_path(text: str, data_root: str | Path) -> Path:
-    """Return the path that an entry of the column `wav` of a manifest refers to.
+    """Return the path to which an entry of the column `wav` refers.
 
     Arguments
     ---------
@@ -195,7 +195,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     Raises
     ------
     CorpusError
-        No such file, not a CSV file, no column `wav` or no rows.
+        The file does not exist, is not a CSV file, or has no column `wav` or no rows.
     """
     path = Path(path)
     if not path.is_file():
@@ -225,19 +225,19 @@ def write_manifest(
     Arguments
     ---------
     path : str | Path
-        The CSV file, written whole or not at all.
+        The CSV file, written atomically.
     utterances : Iterable[Utterance]
-        Its rows. Columns `spk_id` and `label` are empty where unknown.
+        Its rows. Columns `spk_id` and `label` are empty if unknown.
     data_root : str | Path
-        Files below this folder are written as `$data_root/...`, others with
-        their absolute path.
+        Files in this folder are written as `$data_root/...`, others with their absolute
+        path.
     """
     root = Path(data_root).absolute()
     with (
-        whole_file(path) as partial,
+        atomic_file(path) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
-        # Quoted, so that leading spaces of a name are kept.
+        # Quotes preserve leading spaces of names.
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
         writer.writerow(["ID", "duration", "wav", "spk_id", "label"])
         for item in utterances:

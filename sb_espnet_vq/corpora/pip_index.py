@@ -18,12 +18,12 @@ _ATTEMPTS = 5
 
 
 class _Links(HTMLParser):
-    """The targets of a page's links, as absolute URLs."""
+    """Link targets of a page, as absolute URLs."""
 
     def __init__(self, page: str, text: str):
         super().__init__()
         self._base = page
-        self.found: list[str] = []
+        self.targets: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
@@ -32,11 +32,11 @@ class _Links(HTMLParser):
         if href and tag == "base":
             self._base = urljoin(self._base, href)
         elif href and tag == "a":
-            self.found.append(urldefrag(urljoin(self._base, href))[0])
+            self.targets.append(urldefrag(urljoin(self._base, href))[0])
 
 
 def main(package: str, target: Path) -> None:
-    """Download the file with the name of ``target``.
+    """Download the file that has the name of ``target``.
 
     Arguments
     ---------
@@ -125,7 +125,7 @@ def find(session, page: str, file: str) -> str:
     # An index may answer in JSON unless asked for HTML.
     response = session.get(page, headers={"Accept": "text/html"})
     response.raise_for_status()
-    for link in _Links(response.url or page, response.text).found:
+    for link in _Links(response.url or page, response.text).targets:
         if unquote(urlsplit(link).path).rpartition("/")[2] == file:
             return link
     raise LookupError(f"no link to {file}")
@@ -144,25 +144,25 @@ def _download(session, url: str, target: Path) -> None:
 
 
 def _append(session, url: str, target: Path) -> None:
-    have = target.stat().st_size if target.exists() else 0
+    size = target.stat().st_size if target.exists() else 0
     # As pip does: a content encoding would change the bytes.
     headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    if size:
+        headers["Range"] = f"bytes={size}-"
     response = session.get(url, headers=headers, stream=True)
     response.raise_for_status()
-    goes_on = response.status_code == 206
-    have = have if goes_on else 0
-    total = have + int(response.headers.get("Content-Length", 0))
+    resumed = response.status_code == 206
+    size = size if resumed else 0
+    total = size + int(response.headers.get("Content-Length", 0))
     shown = -1
-    with target.open("ab" if goes_on else "wb") as file:
+    with target.open("ab" if resumed else "wb") as file:
         for chunk in response.iter_content(_CHUNK):
-            have += file.write(chunk)
-            if total and have * 10 // total != shown:
-                shown = have * 10 // total
-                print(f"{target.name}: {have} of {total} bytes", flush=True)
-    if have < total:
-        raise OSError(f"{redacted(url)}: the connection ended after {have} bytes")
+            size += file.write(chunk)
+            if total and size * 10 // total != shown:
+                shown = size * 10 // total
+                print(f"{target.name}: {size} of {total} bytes", flush=True)
+    if size < total:
+        raise OSError(f"{redacted(url)}: the connection ended after {size} bytes")
 
 
 def redacted(url: str) -> str:

@@ -44,9 +44,9 @@ class SourceArchive:
     Arguments
     ---------
     package, version : str
-        As in the archive's file name.
+        As in the file name of the archive.
     sha256 : str
-        In hexadecimal digits.
+        Hexadecimal digits.
 
     Example
     -------
@@ -71,7 +71,7 @@ class SourceArchive:
         Arguments
         ---------
         folder : Path
-            Where the archive and helper files are written.
+            Folder for the archive and helper files.
 
         Returns
         -------
@@ -84,8 +84,8 @@ class SourceArchive:
             pip is missing, the download failed, or the SHA-256 differs.
         """
         errors = []
-        for way in (self._pip_download, self._index_download):
-            error = way(folder)
+        for method in (self._pip_download, self._index_download):
+            error = method(folder)
             if error is None:
                 verify_sha256(folder / self.file, self.sha256)
                 return folder / self.file
@@ -129,9 +129,10 @@ class SourceArchive:
         else:
             cause = (
                 f"{what} could not be downloaded from the package index that pip is "
-                "configured for: is there a network? Run the command again to retry"
+                "configured for. Check the network connection, then run the command "
+                "again"
             )
-        return f"{cause}\npip's output ends:\n{output}"
+        return f"{cause}\nThe last lines of pip's output:\n{output}"
 
 
 def verify_sha256(path: Path, expected: str) -> None:
@@ -151,16 +152,16 @@ def verify_sha256(path: Path, expected: str) -> None:
     """
     if not path.is_file():
         raise CorpusError(f"{path.name}: pip reported success, but the file is missing")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != expected:
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    if actual != expected:
         path.unlink()
         raise CorpusError(
-            f"{path.name}: its SHA-256 is {found}, expected {expected}; it is not used"
+            f"{path.name}: its SHA-256 is {actual}, expected {expected}; it is not used"
         )
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> str | None:
-    # Directly to stderr: pip shows its progress bar only on a terminal.
+    # Not captured, since pip shows its progress bar only on a terminal.
     done = subprocess.run(
         command,
         env={**os.environ, **environment},

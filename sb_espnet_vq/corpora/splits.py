@@ -1,4 +1,4 @@
-"""Train, valid and test parts of a corpus, the same ones on every machine."""
+"""Reproducible splits of a corpus into train, valid and test."""
 
 from __future__ import annotations
 
@@ -53,64 +53,64 @@ def prepare_corpus(
     Arguments
     ---------
     output_folder : str | Path
-        Where the three manifests go.
+        Folder for the three manifests.
     data_folder : str | Path, optional
-        A folder of audio, or ESC-50-master. With `manifest`, what `$data_root` stands
-        for.
+        A folder of audio, or ESC-50-master. With `manifest`, the value of
+        `$data_root`.
     manifest : str | Path, optional
         A CSV file that lists the audio. Without it and without `data_folder`
-        the Free Spoken Digit Dataset is fetched.
+        the Free Spoken Digit Dataset is downloaded.
     cache_folder : str | Path, optional
-        Where a fetched corpus is kept; by default in the user's cache folder.
+        Folder for a downloaded corpus; by default in the user's cache folder.
     sample_rate : int
-        The rate the recipe reads audio at, in Hz.
+        The rate at which the recipe reads audio, in Hz.
     held_out : tuple[float, float]
-        Shares of the utterances for valid and for test.
+        Fractions of the utterances for valid and for test.
     seed : int
-        Of the split.
+        Seed of the split.
     subfolders : Mapping[str, Sequence[str]], optional
         For a `data_folder` that is already split: the subfolders of each part.
     folds : Mapping[str, Sequence], optional
-        For a corpus that comes in folds: those of `train` and those of `test`. Then
-        valid is a share of train, and the second share of `held_out` is not used.
+        For a corpus with predefined folds: those of `train` and those of `test`. Valid
+        is then a fraction of train, and the second value of `held_out` is not used.
     esc10_only : bool
-        Of ESC-50, take the clips of ESC-10 alone.
+        Use only the ESC-10 clips of ESC-50.
 
     Raises
     ------
     CorpusError
-        The source is missing, empty, broken or too small to split, or nothing in it
-        can be used.
+        The source is missing, empty, broken or too small to split, or contains no
+        usable audio.
     """
     root = corpus_root(data_folder, manifest, cache_folder, sample_rate)
     problems: list[str] = []
-    found: dict[str, list[Utterance]] = {}
+    by_part: dict[str, list[Utterance]] = {}
     if manifest is not None:
-        found["all"] = read_manifest(manifest, root)
+        by_part["all"] = read_manifest(manifest, root)
     elif data_folder is None:
-        found["all"] = read_manifest(fetch_fsdd(cache_folder, sample_rate))
+        by_part["all"] = read_manifest(fetch_fsdd(cache_folder, sample_rate))
     elif subfolders is not None:
-        found, problems = _scan_parts(root, subfolders)
+        by_part, problems = _scan_parts(root, subfolders)
     elif is_esc50(root):
-        found["all"] = read_esc50(root, esc10_only)
+        by_part["all"] = read_esc50(root, esc10_only)
     else:
-        found["all"], problems = scan_folder(root)
-    total = sum(map(len, found.values())) + len(problems)
-    for name, utterances in found.items():
-        found[name], more = usable(utterances, sample_rate)
+        by_part["all"], problems = scan_folder(root)
+    total = sum(map(len, by_part.values())) + len(problems)
+    for name, utterances in by_part.items():
+        by_part[name], more = usable(utterances, sample_rate)
         problems += more
-        if utterances and not found[name]:
+        if utterances and not by_part[name]:
             raise CorpusError(
                 f"none of {len(utterances)} files ({name}) can be used; the first: "
                 f"{more[0]}"
             )
     leave_out(problems, total, Path(output_folder) / LEFT_OUT)
-    if "all" not in found:
-        parts = found
+    if "all" not in by_part:
+        parts = by_part
     elif folds is None:
-        parts = split_utterances(found["all"], held_out, seed)
+        parts = split_utterances(by_part["all"], held_out, seed)
     else:
-        parts = split_folds(found["all"], folds, held_out[0], seed)
+        parts = split_folds(by_part["all"], folds, held_out[0], seed)
     for name in PARTS:
         write_manifest(Path(output_folder) / f"{name}.csv", parts[name], root)
     _report(parts, sample_rate)
@@ -122,17 +122,17 @@ def corpus_root(
     cache_folder: str | Path | None = None,
     sample_rate: int = 16000,
 ) -> Path:
-    """What `$data_root` stands for in the manifests of `prepare_corpus`.
+    """Return the value of `$data_root` in the manifests of `prepare_corpus`.
 
     Arguments
     ---------
     data_folder, manifest, cache_folder, sample_rate
-        As there.
+        As in `prepare_corpus`.
 
     Returns
     -------
     Path
-        Absolute. Whether it exists is not looked at.
+        Absolute; it need not exist.
     """
     if data_folder is not None:
         return Path(data_folder).absolute()
@@ -146,22 +146,21 @@ def split_utterances(
     held_out: tuple[float, float] = (0.1, 0.1),
     seed: int = 0,
 ) -> dict[str, list[Utterance]]:
-    """Split a corpus, by speaker where all speakers are known.
+    """Split a corpus, by speaker if all speakers are known.
 
-    The result depends on IDs, speakers and the seed, not on the order given.
-    With fewer than three speakers, whole speakers cannot be held out twice;
-    then, as where speakers are unknown, utterances are split. Clips whose IDs say
-    that they were cut from one recording (`source_recording`) stay together.
+    The result depends on IDs, speakers and the seed, not on the order of the
+    utterances. If speakers are unknown or fewer than three, the split is by utterance.
+    Clips cut from one recording (`source_recording`) stay together.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
         At least three.
     held_out : tuple[float, float]
-        Shares of the utterances for valid and for test, each above 0 and
+        Fractions of the utterances for valid and for test, each above 0 and
         together below 1. Every part gets at least one speaker or utterance.
     seed : int
-        Of the random order.
+        Seed of the random order.
 
     Returns
     -------
@@ -171,7 +170,7 @@ def split_utterances(
     Raises
     ------
     CorpusError
-        Fewer than three utterances, or shares that leave nothing.
+        There are fewer than three utterances, or the fractions are out of range.
 
     Example
     -------
@@ -183,18 +182,18 @@ def split_utterances(
     """
     if min(held_out) <= 0 or sum(held_out) >= 1:
         raise CorpusError(
-            "the shares held out for valid and test must be above 0 and together "
-            f"below 1, not {tuple(held_out)}"
+            "the fractions held out for valid and test must be above 0 and together "
+            f"below 1, got {tuple(held_out)}"
         )
     if len(utterances) < len(PARTS):
         raise CorpusError(
-            "at least 3 utterances are needed for train, valid and test; "
+            "train, valid and test need at least 3 utterances in all, "
             f"got {len(utterances)}"
         )
     groups = _groups(utterances, len(PARTS))
     order = _shuffled(groups, seed)
     parts: dict[str, list[Utterance]] = {}
-    # Each part leaves a group for every part after it.
+    # Each part leaves at least one group for each of the parts after it.
     for name, share, later in (("valid", held_out[0], 2), ("test", held_out[1], 1)):
         taken = _take(order, groups, share * len(utterances), later)
         order = [key for key in order if key not in taken]
@@ -209,20 +208,20 @@ def split_folds(
     valid_share: float = 0.1,
     seed: int = 0,
 ) -> dict[str, list[Utterance]]:
-    """Split a corpus by its folds; valid is a share of what there is to train on.
+    """Split a corpus by its folds; valid is a fraction of the folds of train.
 
     As in `split_utterances`, valid shares no speaker and no recording with train.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
-        Those of other folds are left out.
+        Utterances of other folds are ignored.
     folds : Mapping[str, Sequence]
-        The folds of `train` and of `test`, as numbers or texts.
+        The folds of `train` and of `test`, as numbers or strings.
     valid_share : float
-        Share of the utterances in the folds of train, above 0 and below 1.
+        Fraction of the utterances in the folds of train, above 0 and below 1.
     seed : int
-        Of the random order.
+        Seed of the random order.
 
     Returns
     -------
@@ -232,7 +231,7 @@ def split_folds(
     Raises
     ------
     CorpusError
-        A fold that is in both parts or holds nothing, or too little to train on.
+        A fold is in both parts or empty, or too few utterances are left for train.
 
     Example
     -------
@@ -247,27 +246,27 @@ def split_folds(
     """
     if not 0 < valid_share < 1:
         raise CorpusError(
-            f"the share of valid must be above 0 and below 1, not {valid_share}"
+            f"the fraction for valid must be above 0 and below 1, got {valid_share}"
         )
-    wanted = {part: {str(fold) for fold in folds[part]} for part in ("train", "test")}
-    both = sorted(wanted["train"] & wanted["test"])
+    chosen = {part: {str(fold) for fold in folds[part]} for part in ("train", "test")}
+    both = sorted(chosen["train"] & chosen["test"])
     if both:
-        raise CorpusError(f"fold {', '.join(both)} cannot be for training and for test")
+        raise CorpusError(f"fold {', '.join(both)} is both in train and in test")
     known = {item.fold for item in utterances}
-    missing = sorted((wanted["train"] | wanted["test"]) - known)
-    if missing or not all(wanted.values()):
-        there = sorted(str(fold) for fold in known if fold is not None)
+    missing = sorted((chosen["train"] | chosen["test"]) - known)
+    if missing or not all(chosen.values()):
+        existing = sorted(str(fold) for fold in known if fold is not None)
         raise CorpusError(
             f"no utterance is in fold {', '.join(missing) or '(none given)'}; the "
-            f"corpus has {', '.join(there) or 'no column fold'}. Set train_folds and "
-            "test_folds to folds that it has, or to null to split it at random"
+            f"corpus has {', '.join(existing) or 'no column fold'}. Set train_folds "
+            "and test_folds to existing folds, or to null for a random split"
         )
-    test = [item for item in utterances if item.fold in wanted["test"]]
-    groups = _groups([item for item in utterances if item.fold in wanted["train"]], 2)
+    test = [item for item in utterances if item.fold in chosen["test"]]
+    groups = _groups([item for item in utterances if item.fold in chosen["train"]], 2)
     if len(groups) < 2:
         raise CorpusError(
-            f"the folds of train ({', '.join(sorted(wanted['train']))}) hold one "
-            "utterance or recording, of which none can be held out for valid"
+            f"the folds of train ({', '.join(sorted(chosen['train']))}) contain only "
+            "one utterance or recording, so that none can be held out for valid"
         )
     count = sum(map(len, groups.values()))
     valid = _take(_shuffled(groups, seed), groups, valid_share * count, 1)
@@ -288,21 +287,21 @@ def _shuffled(groups: Mapping[str, Sequence[Utterance]], seed: int) -> list[str]
 def _take(
     order: Sequence[str],
     groups: Mapping[str, Sequence[Utterance]],
-    wanted: float,
+    target: float,
     spare: int,
 ) -> set[str]:
-    """Choose groups, in order, that add up to about `wanted` utterances."""
+    """Choose groups, in order, with about `target` utterances in all."""
     taken: set[str] = set()
     for key in reversed(order):
-        # Groups come whole: pass over one that would miss by more than it mends.
-        if wanted >= len(groups[key]) / 2 and len(taken) < len(order) - spare:
+        # Groups are not divided: skip those that would increase the error.
+        if target >= len(groups[key]) / 2 and len(taken) < len(order) - spare:
             taken.add(key)
-            wanted -= len(groups[key])
+            target -= len(groups[key])
     return taken or {min(order, key=lambda key: len(groups[key]))}
 
 
 def _groups(utterances: Sequence[Utterance], parts: int) -> dict[str, list[Utterance]]:
-    """What must stay together: a speaker, or what was cut from one recording."""
+    """Group utterances that must stay together: by speaker, or by recording."""
     if all(item.speaker is not None for item in utterances):
         speakers = _by(lambda item: str(item.speaker), utterances)
         if len(speakers) >= parts:
@@ -332,7 +331,7 @@ def _scan_parts(
     if missing:
         raise CorpusError(
             f"{root}: its subfolders {', '.join(missing)} are missing; set the "
-            "splits to null to have any folder of audio split at random"
+            "splits to null for a random split of any folder of audio"
         )
     parts: dict[str, list[Utterance]] = {part: [] for part in PARTS}
     problems: list[str] = []
@@ -359,6 +358,6 @@ def _report(parts: Mapping[str, Sequence[Utterance]], sample_rate: int) -> None:
         if len(parts[name]) < FEW:
             logger.warning(
                 "%s has %d utterances, too few for reliable metrics: %s. Increase "
-                "held_out, or add speech",
+                "held_out or add speech",
                 *(name, len(parts[name]), _USES[name]),
             )

@@ -41,14 +41,14 @@ def usable(
     utterances : Sequence[Utterance]
         With readable files.
     sample_rate : int
-        The rate the recipe reads audio at, in Hz.
+        The rate at which the recipe reads audio, in Hz.
 
     Returns
     -------
     usable : list[Utterance]
         The usable ones, in the given order.
     problems : list[str]
-        A line for each unusable one: its file and the reason.
+        A line for each unusable one: file and reason.
     """
     kept: list[Utterance] = []
     problems: list[str] = []
@@ -104,7 +104,7 @@ def leave_out(problems: Sequence[str], total: int, listed_in: str | Path) -> Non
     Raises
     ------
     CorpusError
-        Nothing is left.
+        All files were skipped.
     """
     lines = [_printable(problem) for problem in problems]
     if len(lines) == total and lines:
@@ -138,7 +138,7 @@ def _why_unusable_samples(path: str | Path) -> str | None:
                 if not math.isfinite(loudest):
                     return "it has samples that are NaN or infinite"
                 if loudest > LOUDEST:
-                    return f"it has samples of {loudest:.3g}, where 1 is full scale"
+                    return f"it has samples of {loudest:.3g}, but full scale is 1"
                 silent = silent and loudest == 0
                 if not silent and not everything:
                     return None
@@ -151,10 +151,10 @@ def _progress(
     utterances: Sequence[Utterance], clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Utterance]:
     """Iterate, and log progress every 10 seconds."""
-    said = clock()
+    last = clock()
     for number, item in enumerate(utterances):
-        if clock() - said > 10:
-            said = clock()
+        if clock() - last > 10:
+            last = clock()
             logger.info("checked %d of %d audio files", number, len(utterances))
         yield item
 

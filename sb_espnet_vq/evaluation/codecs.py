@@ -1,4 +1,4 @@
-"""How good a codec's audio is, and what its codes cost."""
+"""Audio quality and bitrate of a codec."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Below this amplitude there is nothing to hear (-80 dB of full scale).
+# Smaller amplitudes are inaudible (-80 dB relative to full scale).
 _FLOOR = 1e-4
 
 
 class Quality(NamedTuple):
-    """How near audio is to the recording.
+    """Similarity of decoded audio to the recording.
 
     Arguments
     ---------
     si_sdr : float
-        Scale-invariant signal to distortion ratio (dB), higher is better.
+        Scale-invariant signal-to-distortion ratio (dB), higher is better.
     mel_distance : float
         Mean absolute difference of 80 mel bands (dB), lower is better.
     stoi : float or None
-        Short-time objective intelligibility, up to 1; None for less than 0.4 s of
-        sound.
+        Short-time objective intelligibility, at most 1; None if less than 0.4 s are not
+        silent.
     """
 
     si_sdr: float
@@ -35,18 +35,18 @@ class Quality(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What codes cost, and how well they are used.
+    """Bitrate and usage of codes.
 
     Arguments
     ---------
     bitrate : float
         kbit/s: log2(codebook_size) bits for every code.
     entropy_bitrate : float
-        kbit/s that an entropy coder needs which knows how often each code occurs.
+        kbit/s of an ideal entropy coder that knows the frequency of each code.
     perplexity : float
-        Mean over codebooks; what number of codes, used equally, says as much.
+        exp of the entropy of code usage, mean over codebooks.
     used_codes : float
-        Mean over codebooks.
+        Number of codes used at least once, mean over codebooks.
     """
 
     bitrate: float
@@ -113,16 +113,16 @@ def mean_metrics(
 
 
 def cost(codes: Tensor, codebook_size: int, seconds: float) -> Cost:
-    """Count what codes cost.
+    """Compute the bitrate and usage of codes.
 
     Arguments
     ---------
     codes : torch.Tensor
-        (N, K) int64 of all frames.
+        (N, K) int64, codes of all frames.
     codebook_size : int
-        Codes in each codebook.
+        Number of codes in each codebook.
     seconds : float
-        How much audio they stand for.
+        Duration of the encoded audio.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def cost(codes: Tensor, codebook_size: int, seconds: float) -> Cost:
     Cost(bitrate=2.0, entropy_bitrate=1.0, perplexity=2.0, used_codes=2.0)
     """
     frames, codebooks = codes.shape
-    # Codebooks may have more codes than could be counted one by one.
+    # Codebooks may be too large for a table of counts.
     counts = [column.unique(return_counts=True)[1].double() for column in codes.T]
     bits = [
         float(torch.special.entr(each / frames).sum()) / math.log(2) for each in counts
@@ -172,7 +172,7 @@ def _stoi(estimate: Tensor, target: Tensor, sample_rate: int) -> float | None:
     from pystoi import stoi
 
     with warnings.catch_warnings():
-        # What is left without silence may be too short; it says so, and gives 1e-5.
+        # If too little is left without silence, pystoi warns and returns 1e-5.
         warnings.filterwarnings("error", "Not enough STFT frames")
         try:
             return float(stoi(target.numpy(), estimate.numpy(), sample_rate))

@@ -1,8 +1,9 @@
-"""Figures of explanations that are masks: what a classifier makes of either side.
+"""Metrics of explanations given as masks on the input of a classifier.
 
-Paissan et al. 2024, "Listenable Maps for Audio Classifiers", gathers them; AD and AI
-are of Chattopadhay et al. 2018, "Grad-CAM++", AG of Zhang et al. 2024, "Opti-CAM".
-A classifier hears a clip whole, then what a mask keeps of it, then what it leaves out.
+Paissan et al. 2024, "Listenable Maps for Audio Classifiers", collect these metrics; AD
+and AI are from Chattopadhay et al. 2018, "Grad-CAM++", AG from Zhang et al. 2024,
+"Opti-CAM". They compare a classifier's output for the input, for the part that the mask
+keeps and for the part that it removes.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ from torch import Tensor
 from sb_espnet_vq.errors import ShapeError
 
 
-class ExplanationFigures(NamedTuple):
-    """Means over clips; c is the class that the classifier gives the whole clip.
+class ExplanationMetrics(NamedTuple):
+    """Means over clips; c is the class predicted for the whole clip.
 
     Arguments
     ---------
     input_fidelity : float
-        Share of clips of which what is kept has class c too. Higher is better.
+        Fraction of clips whose kept part is also predicted as c. Higher is better.
     faithfulness : float
-        How much less probable c is in what is left out, in [-1, 1]. Higher is better.
+        Probability of c in the whole clip minus that in the removed part, in [-1, 1].
+        Higher is better.
     average_increase : float
-        AI, percent of clips of which c is more probable in what is kept. Higher is
+        AI, percentage of clips whose kept part has a higher probability of c. Higher is
         better.
     average_drop : float
-        AD, percent of the probability of c that what is kept loses. Lower is better.
+        AD, drop of the probability of c in the kept part, in percent of the probability
+        in the whole clip. Lower is better.
     average_gain : float
-        AG, percent of the probability that c lacked and what is kept has. Higher is
-        better.
+        AG, rise of the probability of c in the kept part, in percent of the largest
+        possible rise. Higher is better.
     """
 
     input_fidelity: float
@@ -43,18 +46,19 @@ class ExplanationFigures(NamedTuple):
 
 def explanation_figures(
     whole: Tensor, kept: Tensor, left: Tensor
-) -> ExplanationFigures:
-    """Compare a classifier's probabilities.
+) -> ExplanationMetrics:
+    """Compute the metrics from a classifier's probabilities.
 
     Arguments
     ---------
     whole, kept, left : torch.Tensor
-        (N, n_classes) float, probabilities for whole clips, for what the mask keeps and
-        for what it leaves out. Use float64: near 1, float32 cannot tell them apart.
+        (N, n_classes) float, probabilities for whole clips, for the part that the mask
+        keeps and for the part that it removes. Use float64, since the resolution of
+        float32 near 1 is too low.
 
     Returns
     -------
-    ExplanationFigures
+    ExplanationMetrics
 
     Raises
     ------
@@ -65,10 +69,10 @@ def explanation_figures(
     -------
     >>> whole = torch.tensor([[0.5, 0.5 - 1e-6], [0.2, 0.8]], dtype=torch.float64)
     >>> kept, left = whole.flip(1), torch.full_like(whole, 0.5)
-    >>> figures = explanation_figures(whole, kept, left)
-    >>> figures.input_fidelity, round(figures.faithfulness, 3)
+    >>> metrics = explanation_figures(whole, kept, left)
+    >>> metrics.input_fidelity, round(metrics.faithfulness, 3)
     (0.0, 0.15)
-    >>> round(figures.average_drop, 1)
+    >>> round(metrics.average_drop, 1)
     37.5
     """
     if (
@@ -82,11 +86,11 @@ def explanation_figures(
         )
     classes = whole.argmax(1, keepdim=True)
     before, after, without = (p.gather(1, classes) for p in (whole, kept, left))
-    lost, won = (before - after).clamp(min=0), (after - before).clamp(min=0)
-    # The clamps guard 0 / 0 alone: where c is certain, there is nothing to win.
+    fall, rise = (before - after).clamp(min=0), (after - before).clamp(min=0)
+    # The clamps only avoid 0 / 0: if the probability of c is 1, it cannot rise.
     tiny = torch.finfo(whole.dtype).tiny
-    drop, gain = lost / before.clamp(min=tiny), won / (1 - before).clamp(min=tiny)
-    return ExplanationFigures(
+    drop, gain = fall / before.clamp(min=tiny), rise / (1 - before).clamp(min=tiny)
+    return ExplanationMetrics(
         float((kept.argmax(1, keepdim=True) == classes).to(whole.dtype).mean()),
         float((before - without).mean()),
         100 * float((after > before).to(whole.dtype).mean()),

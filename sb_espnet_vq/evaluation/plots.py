@@ -1,4 +1,4 @@
-"""Plots of training and of code usage, drawn without a display."""
+"""Plots of training curves and results, which need no display."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sb_espnet_vq.utils.files import whole_file
+from sb_espnet_vq.utils.files import atomic_file
 
-# Colour-blind safe, and different in grey (Okabe and Ito).
+# Safe for colour blindness, and distinct in greyscale (Okabe and Ito).
 TRAIN, HELD_OUT, REFERENCE = "#56B4E9", "#0072B2", "#D55E00"
 
 
 class Curve(NamedTuple):
     """One panel of training curves.
 
-    ylabel : name and unit; train, held_out : one figure per epoch; reference :
-    what a model must beat, and what that is; of : what was heard.
+    ylabel : name and unit; train, held_out : one value per epoch; reference : value and
+    name of a baseline; of : kind of audio.
     """
 
     title: str
@@ -51,7 +51,7 @@ def draw_curve(axes: Any, curve: Curve) -> None:
 
 
 def draw_usage(axes: Any, counts: Sequence[int], perplexity: float) -> None:
-    """Draw how often each code is used, the commonest first.
+    """Draw how often each code is used, the most frequent first.
 
     Arguments
     ---------
@@ -60,7 +60,7 @@ def draw_usage(axes: Any, counts: Sequence[int], perplexity: float) -> None:
     counts : Sequence[int]
         Uses of each code.
     perplexity : float
-        Number of codes that would carry as much information if used equally.
+        exp of the entropy of code usage.
     """
     total = max(1, sum(counts))
     shares = sorted((100 * count / total for count in counts), reverse=True)
@@ -86,7 +86,7 @@ def draw_usage(axes: Any, counts: Sequence[int], perplexity: float) -> None:
     axes.yaxis.set_major_formatter(_plain)
     bottom, top = axes.get_ylim()
     if top < 10 * bottom:
-        # Then there are labels between the powers of ten, else none.
+        # Labels between powers of ten, of which there may be none in this range.
         axes.yaxis.set_minor_formatter(_plain)
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
@@ -102,32 +102,32 @@ def draw_bars(
     ylabel: str,
     title: str,
 ) -> None:
-    """Draw groups of bars, each the mean of several figures that dots show.
+    """Draw groups of bars: each bar is the mean of several values, drawn as dots.
 
     Arguments
     ---------
     axes : matplotlib.axes.Axes
         The panel.
     groups : Mapping[str, Mapping[str, Sequence[float]]]
-        Group to bar to its figures; every group has the same bars.
+        Values of each bar of each group; every group has the same bars.
     ylabel, title : str
-        Texts.
+        Labels of the panel.
     """
     names = list(next(iter(groups.values())))
     colours = [HELD_OUT, TRAIN, REFERENCE, "#999999"]
     width = 0.8 / len(names)
     for number, name in enumerate(names):
         places = [place + (number + 0.5) * width - 0.4 for place in range(len(groups))]
-        figures = [group[name] for group in groups.values()]
-        means = [sum(values) / len(values) for values in figures]
+        samples = [group[name] for group in groups.values()]
+        means = [sum(values) / len(values) for values in samples]
         bars = axes.bar(
             places, means, width * 0.92, color=colours[number % 4], label=name
         )
         axes.bar_label(bars, fmt="%.2f", label_type="center", color="white")
-        for place, values in zip(places, figures, strict=True):
+        for place, values in zip(places, samples, strict=True):
             axes.plot([place] * len(values), values, "k.", ms=4, alpha=0.6)
     axes.set_xticks(range(len(groups)), list(groups))
-    # Room above the bars, so that the legend hides none of them.
+    # Space above the bars for the legend.
     axes.set(ylabel=ylabel, title=title, ylim=(0, 1.18))
     axes.set_yticks([tenth / 5 for tenth in range(6)])
     axes.legend(frameon=False, loc="upper center", ncols=len(names), fontsize="small")
@@ -141,18 +141,18 @@ def draw_rate_distortion(
     trained: Sequence[float],
     untrained: Sequence[float],
 ) -> None:
-    """Draw what a codec makes of each bitrate, against itself untrained.
+    """Draw a metric of a codec against bitrate, trained and untrained.
 
     Arguments
     ---------
     axes : matplotlib.axes.Axes
         The panel.
     ylabel : str
-        Name and unit of the figure, and which way is better.
+        Name and unit of the metric, and which direction is better.
     bitrates : Sequence[float]
         In kbit/s.
     trained, untrained : Sequence[float]
-        One figure per bitrate.
+        One value per bitrate.
     """
     axes.plot(bitrates, trained, "o-", color=HELD_OUT, lw=2, label="trained")
     axes.plot(bitrates, untrained, "s--", color=REFERENCE, label="untrained")
@@ -184,7 +184,7 @@ def draw_spectrogram(axes: Any, signal: Any, sample_rate: int, title: str) -> No
     sample_rate : int
         In Hz.
     title : str
-        Text.
+        Title of the panel.
     """
     window = 1 << (sample_rate // 40).bit_length()
     *_, image = axes.specgram(
@@ -208,7 +208,7 @@ def literal(text: str) -> str:
     Arguments
     ---------
     text : str
-        Such as the name of a file or class.
+        For example the name of a file or class.
 
     Returns
     -------
@@ -223,14 +223,14 @@ def literal(text: str) -> str:
 
 
 def new_figure(panels: int, title: str = "") -> tuple[Any, list[Any]]:
-    """A figure of panels, two in a row.
+    """Return a figure with panels in two columns.
 
     Arguments
     ---------
     panels : int
-        How many.
+        Number of panels.
     title : str
-        Above them all.
+        Title of the figure.
 
     Returns
     -------
@@ -250,14 +250,14 @@ def new_figure(panels: int, title: str = "") -> tuple[Any, list[Any]]:
 
 
 def save_figure(figure: Any, path: str | Path) -> None:
-    """Save a figure, whole or not at all.
+    """Save a figure atomically.
 
     Arguments
     ---------
     figure : matplotlib.figure.Figure
         From `new_figure`.
     path : str | Path
-        Its suffix chooses the format.
+        Its suffix determines the format.
     """
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         figure.savefig(partial, dpi=130)

@@ -1,9 +1,8 @@
-"""Linear probes: what a frozen representation makes easy to tell.
+"""Linear probes of frozen representations.
 
-A probe is multinomial logistic regression on standardised features, fitted to
-its optimum. The strength of its L2 penalty is chosen on a part of the labelled
-examples, so that each representation is judged at its own best setting and none
-sees the test examples.
+A probe is multinomial logistic regression on standardised features, fitted to its
+optimum. Its L2 penalty is chosen by cross-validation on the labelled examples, so that
+each representation is evaluated with its own best penalty, without test examples.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ def probe_accuracy(
     penalties: Sequence[float] = PENALTIES,
     folds: int = 3,
 ) -> float:
-    """Fit a probe on labelled examples and return its accuracy on others.
+    """Fit a probe on labelled examples and return its accuracy on test examples.
 
-    The penalty is chosen by cross-validation over the labelled examples, in
-    their order; then all of them are fitted.
+    The penalty is chosen by cross-validation on contiguous folds of the labelled
+    examples; the final fit uses all of them.
 
     Arguments
     ---------
     train_x : torch.Tensor
         (N, D) features of the labelled examples.
     train_y : torch.Tensor
-        (N,) int64 classes from 0 on.
+        (N,) int64 classes, from 0.
     test_x : torch.Tensor
         (M, D) features.
     test_y : torch.Tensor
@@ -42,17 +41,17 @@ def probe_accuracy(
     penalties : Sequence[float]
         L2 penalties to choose from.
     folds : int
-        Parts for the cross-validation.
+        Number of folds of the cross-validation.
 
     Returns
     -------
     float
-        Share of the test examples whose class is predicted.
+        Fraction of test examples that are classified correctly.
 
     Raises
     ------
     ValueError
-        Shapes that do not fit, or fewer than two examples a fold.
+        Shapes do not match, or a fold has fewer than two examples.
 
     Example
     -------
@@ -65,11 +64,14 @@ def probe_accuracy(
     _check(test_x, test_y, "test")
     if train_x.shape[1] != test_x.shape[1]:
         raise ValueError(
-            f"train features have {train_x.shape[1]} dimensions and test features "
+            f"train features have {train_x.shape[1]} dimensions, but test features "
             f"{test_x.shape[1]}"
         )
     if len(train_x) < 2 * folds:
-        raise ValueError(f"{len(train_x)} labelled examples are too few to probe with")
+        raise ValueError(
+            f"{len(train_x)} labelled examples are too few: a probe with {folds} folds "
+            f"needs at least {2 * folds}"
+        )
     classes = int(max(train_y.max(), test_y.max())) + 1
     train_x, test_x = _standardise(train_x, test_x)
     penalty = _choose_penalty(train_x, train_y, classes, penalties, folds)
@@ -84,10 +86,10 @@ def fit_logistic(
     penalty: float,
     start: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Multinomial logistic regression, fitted by L-BFGS to its optimum.
+    """Fit multinomial logistic regression by L-BFGS to its optimum.
 
-    Minimises mean cross-entropy + penalty / 2 * sum of squared weights; the
-    biases are free.
+    Minimises mean cross-entropy + penalty / 2 * sum of squared weights; biases are not
+    penalised.
 
     Arguments
     ---------
@@ -96,12 +98,12 @@ def fit_logistic(
     y : torch.Tensor
         (N,) int64 classes.
     classes : int
-        Their number.
+        Number of classes.
     penalty : float
         At least 0.
     start : torch.Tensor, optional
-        (D + 1, classes) weights to start from, by default zeros; only the time
-        it takes depends on them.
+        (D + 1, classes) initial weights, by default zeros; they only affect the run
+        time.
 
     Returns
     -------
@@ -126,28 +128,28 @@ def fit_logistic(
         loss.backward()
         return loss
 
-    # A caller that extracts features under no_grad can fit all the same.
+    # The caller may extract features under no_grad.
     with torch.enable_grad():
         optimizer.step(closure)
     return weight.detach()
 
 
 def draw_labelled(labels: torch.Tensor, count: int, seed: int) -> torch.Tensor:
-    """Draw the examples whose labels a probe may see, as evenly as they allow.
+    """Draw labelled examples for a probe, balanced over classes as far as possible.
 
     Arguments
     ---------
     labels : torch.Tensor
         (N,) int64 classes of all candidates.
     count : int
-        How many to draw; with fewer candidates, all.
+        Number of examples; all if there are fewer candidates.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------
     torch.Tensor
-        (count,) int64 indices in random order, classes taking turns.
+        (count,) int64 indices in random order, classes interleaved.
 
     Example
     -------
@@ -165,8 +167,8 @@ def draw_labelled(labels: torch.Tensor, count: int, seed: int) -> torch.Tensor:
 
 def _choose_penalty(x, y, classes, penalties, folds) -> float:
     fold = torch.arange(len(x)) * folds // len(x)
-    # From strong to weak, each fit starts where the one before ended, and of
-    # equally good penalties the strongest is kept.
+    # From the largest penalty down, each fit starts from the previous weights; ties go
+    # to the largest penalty.
     penalties = sorted(penalties, reverse=True)
     scores = dict.fromkeys(penalties, 0.0)
     for number in range(folds):

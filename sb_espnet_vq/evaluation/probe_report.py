@@ -1,4 +1,4 @@
-"""The figures of a linear probe, as a table and as bars."""
+"""Results of a linear probe as a table and as a bar chart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sb_espnet_vq.evaluation.plots import draw_bars
 from sb_espnet_vq.evaluation.tables import text_table
 
-# How each representation that is probed is shown.
+# Name of each representation in tables and plots.
 REPRESENTATIONS = {
     "trained": "encoder, trained",
     "untrained": "encoder, untrained",
@@ -18,12 +18,12 @@ REPRESENTATIONS = {
 
 
 def probe_table(probe: Mapping[str, Any]) -> str:
-    """Show what a linear probe makes of each representation.
+    """Format the accuracy of a linear probe on each representation as a table.
 
     Arguments
     ---------
     probe : dict
-        From `sb_espnet_vq.training.label_probe.probe`, with rows for each of
+        From `sb_espnet_vq.training.label_probe.probe`, with accuracies for each of
         `REPRESENTATIONS`.
 
     Returns
@@ -45,7 +45,7 @@ def probe_table(probe: Mapping[str, Any]) -> str:
 
 
 def draw_probe(axes: Any, probe: Mapping[str, Any]) -> None:
-    """Draw the same into a panel.
+    """Draw the accuracy of a linear probe on each representation as bars.
 
     Arguments
     ---------

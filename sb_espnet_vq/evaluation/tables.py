@@ -1,4 +1,4 @@
-"""Plain-text tables for the end of a run."""
+"""Plain-text tables of results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def text_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
-    """Lay out rows in aligned columns; the first is text, the others figures.
+    """Align rows in columns: the first column to the left, the others to the right.
 
     Arguments
     ---------

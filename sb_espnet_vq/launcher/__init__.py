@@ -1,5 +1,5 @@
-"""What ``python -m sb_espnet_vq.run`` does: plugins first, then the program.
+"""Implementation of ``python -m sb_espnet_vq.run``: install plugins, run a program.
 
-Nothing here imports torch or a toolkit before the program does, save that a ``--swap``
-looks its quantizer up.
+Without ``--swap``, which looks its quantizer up, it imports neither torch nor a toolkit
+before the program does.
 """

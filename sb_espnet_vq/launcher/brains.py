@@ -1,7 +1,7 @@
 """Checks and records of swaps when a SpeechBrain Brain starts.
 
-A Brain refuses to resume checkpoints of other swaps, records its own swaps in the run
-folder, and warns about swaps without effect.
+A Brain refuses to resume from checkpoints of other swaps, records its own swaps in the
+run folder, and warns about swaps without effect.
 """
 
 import functools
@@ -18,7 +18,7 @@ from sb_espnet_vq.utils.import_hooks import AfterImport
 
 logger = logging.getLogger("sb_espnet_vq.run")
 
-# Beside the checkpoints, one line for each swap.
+# File in the folder of the checkpoints, with one line for each swap.
 RECORD = "swaps.txt"
 
 
@@ -30,7 +30,7 @@ def install(hook: AfterImport, swaps: Sequence[Swap]) -> None:
     hook : AfterImport
         Calls back after imports.
     swaps : sequence of Swap
-        Those of this run; may be empty.
+        Swaps of this run; may be empty.
     """
     hook.call("speechbrain.core", lambda core: _watch(core, swaps))
 
@@ -47,7 +47,7 @@ def _checked(method: Any, swaps: Sequence[Swap]) -> Any:
         if brain.checkpointer is not None:
             _refuse_other_swaps(brain.checkpointer, swaps)
         if _is_main_process():
-            _leave_traces(brain, swaps)
+            _record_swaps(brain, swaps)
         return method(brain, *args, **kwargs)
 
     return start
@@ -63,12 +63,12 @@ def _refuse_other_swaps(checkpointer: Any, swaps: Sequence[Swap]) -> None:
     if before != now:
         sys.exit(
             f"sb_espnet_vq.run: the checkpoints in {folder} were trained with "
-            f"{_spoken(before)}, this run has {_spoken(now)}; use the same swaps, "
+            f"{_describe(before)}, this run has {_describe(now)}; use the same swaps "
             "or another output folder"
         )
 
 
-def _leave_traces(brain: Any, swaps: Sequence[Swap]) -> None:
+def _record_swaps(brain: Any, swaps: Sequence[Swap]) -> None:
     for swap in swaps:
         logger.info("--swap %s", swap.canonical)
         if not swap.was_built():
@@ -79,14 +79,14 @@ def _leave_traces(brain: Any, swaps: Sequence[Swap]) -> None:
             )
     if brain.checkpointer is not None:
         record = Path(brain.checkpointer.checkpoints_dir, RECORD)
-        # A run that ended before its first checkpoint may have left another one.
+        # An earlier run without a checkpoint may have written another record.
         if swaps or record.exists():
             record.parent.mkdir(parents=True, exist_ok=True)
             _write(record, "".join(f"{line}\n" for line in _lines(swaps)))
     output = getattr(getattr(brain, "hparams", None), "output_folder", None)
     saved = Path(output, "hyperparams.yaml") if output else None
     if swaps and saved is not None and saved.is_file():
-        _head(saved, "".join(f"# --swap {swap.canonical}\n" for swap in swaps))
+        _prepend(saved, "".join(f"# --swap {swap.canonical}\n" for swap in swaps))
 
 
 def _lines(swaps: Sequence[Swap]) -> list[str]:
@@ -94,11 +94,11 @@ def _lines(swaps: Sequence[Swap]) -> list[str]:
     return sorted(swap.canonical for swap in swaps if not swap.is_original)
 
 
-def _spoken(lines: Sequence[str]) -> str:
+def _describe(lines: Sequence[str]) -> str:
     return " ".join(f"--swap {line}" for line in lines) or "no swap"
 
 
-def _head(path: Path, lines: str) -> None:
+def _prepend(path: Path, lines: str) -> None:
     text = path.read_text(encoding="utf-8")
     if not text.startswith(lines):
         _write(path, lines + text)

@@ -1,4 +1,4 @@
-"""The program that is launched: finding it, and running it as Python would."""
+"""Finding the program to launch, and running it as Python does."""
 
 import builtins
 import importlib.util
@@ -18,19 +18,19 @@ _RUN_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "run.py")
 
 
 class NoSuchModule(ConfigError):
-    """There is no module of that name, or it cannot be run."""
+    """The module does not exist or cannot be run."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that has been found.
+    """A program that is ready to run.
 
     Arguments
     ---------
     code : code
-        What to execute.
+        Its compiled code.
     file : str
-        Where it comes from, as ``__file__`` and in tracebacks.
+        Its file, as in ``__file__`` and in tracebacks.
     package : str or None
         ``__package__``: None for a script.
     loader : Loader
@@ -46,17 +46,17 @@ class Program:
     name: str
 
     def run(self, name: str, namespace: dict[str, Any]) -> None:
-        """Execute the program in the namespace of the launcher's own module.
+        """Execute the program in the namespace of the launcher's module.
 
-        Python runs a program in the module ``__main__``, where pickle looks its
-        classes up and typing its names; so it must be this one and no other.
+        The namespace must be that of ``__main__``, in which pickle and typing look up
+        classes and names of the program.
 
         Arguments
         ---------
         name : str
             ``__name__``: "__main__", or "__mp_main__" in a spawned process.
         namespace : dict
-            That of the module. What the launcher left there goes.
+            Namespace of the module; the launcher's names are removed.
         """
         spec = _LauncherSpec(LAUNCHER, self.loader, origin=self.file)
         spec.package = self.package or ""
@@ -75,17 +75,17 @@ class Program:
 
 
 class _LauncherSpec(ModuleSpec):
-    """The program's spec under the launcher's name.
+    """The spec of the program with the name of the launcher.
 
-    By that name a process spawned by ``multiprocessing`` imports its parent's main
-    module: so it comes to the launcher, and gets the plugins before the program.
+    A process spawned by ``multiprocessing`` imports its parent's main module by this
+    name. It therefore runs the launcher, which installs plugins, before the program.
     """
 
     package = ""
 
     @property
     def parent(self) -> str:
-        # What relative imports of the program start from.
+        # Base of relative imports of the program.
         return self.package
 
 
@@ -104,7 +104,7 @@ def find_module(name: str) -> Program:
     Raises
     ------
     NoSuchModule
-        If there is none, or it has no code that could be run.
+        If the module does not exist or has no code to run.
     """
     spec = _find_spec(name)
     if spec.submodule_search_locations is not None:
@@ -126,7 +126,7 @@ def _find_spec(name: str) -> ModuleSpec:
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
-        # What a parent package failed to import is the parent's own error.
+        # An import error inside a parent package is not ours to report.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         spec = None
@@ -152,9 +152,9 @@ def find_script(path: str) -> Program:
     Raises
     ------
     ConfigError
-        If it is no file that can be read.
+        If the file cannot be read.
     """
-    # As Python 3.9 and later have it, in __file__ and in tracebacks.
+    # Absolute, as in __file__ and tracebacks of Python.
     full = os.path.join(os.getcwd(), path)
     try:
         with io.open_code(full) as file:
@@ -166,7 +166,7 @@ def find_script(path: str) -> Program:
 
 
 def hide_launcher_in_tracebacks() -> None:
-    """Let an uncaught error show the program's own frames alone."""
+    """Remove the launcher's frames from tracebacks of uncaught errors."""
     previous = sys.excepthook
 
     def show(kind, error: BaseException, trace: TracebackType | None) -> None:
@@ -182,5 +182,5 @@ def _is_launcher(trace: TracebackType) -> bool:
     owner = str(trace.tb_frame.f_globals.get("__name__"))
     if owner == "runpy" or owner.startswith("sb_espnet_vq.launcher."):
         return True
-    # The program has taken over the namespace of this one.
+    # In run.py __name__ is the program's, since it uses the same namespace.
     return trace.tb_frame.f_code.co_filename == _RUN_FILE

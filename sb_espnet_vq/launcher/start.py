@@ -1,4 +1,4 @@
-"""Reading the command line, putting the plugins in, starting the program."""
+"""Parsing the command line, installing plugins, starting the program."""
 
 import atexit
 import json
@@ -12,7 +12,7 @@ from sb_espnet_vq.launcher import brains, entry_points, program
 from sb_espnet_vq.launcher.swaps import ADAPTERS, FORM, Swap, read_swap, read_swaps
 from sb_espnet_vq.utils.import_hooks import AfterImport
 
-# Tells spawned processes what runs: they see only the program's own arguments.
+# Passes the request to spawned processes, which see only the program's arguments.
 VARIABLE = "SB_ESPNET_VQ_LAUNCH"
 USAGE = f"python -m {program.LAUNCHER} [--swap SWAP] (-m MODULE | SCRIPT) ARGS..."
 HELP = f"""\
@@ -22,9 +22,9 @@ Run a program as Python would, with the plugins of every installed package: the 
 points of the groups speechbrain.lobes and espnet2.gan_codec.
 
   -m MODULE     run a module, as python -m does
-  SCRIPT        run a file; what follows either goes to the program as it stands
-  --swap SWAP   {FORM}: put a registered
-                quantizer in the place of a toolkit's class; may be repeated
+  SCRIPT        run a file; all arguments after MODULE or SCRIPT go to the program
+  --swap SWAP   {FORM}: replace a toolkit's
+                class with a registered quantizer; may be repeated
   -h, --help    show this text
 
 classes that can be swapped:
@@ -40,18 +40,18 @@ examples:
 
 @dataclass
 class Request:
-    """A command line, read.
+    """A parsed command line.
 
     Arguments
     ---------
     target : str
-        A module's name or a script's path.
+        Name of a module or path of a script.
     is_module : bool
-        Which of both.
+        Whether ``target`` is a module.
     rest : list of str
-        The program's own arguments.
+        Arguments of the program.
     swaps : list of Swap
-        What to replace.
+        Classes to replace.
     """
 
     target: str
@@ -61,17 +61,17 @@ class Request:
 
 
 def as_command(namespace: dict[str, Any]) -> None:
-    """Do what the command line asks for.
+    """Execute the command line.
 
     Arguments
     ---------
     namespace : dict
-        That of the launcher's module, which the program takes over.
+        Namespace of the launcher's module, in which the program runs.
 
     Raises
     ------
     SystemExit
-        With status 2 if the request cannot be met, 1 if there is no such module.
+        With status 2 if the request is invalid, 1 if the module does not exist.
     """
     if sys.argv[1:2] and sys.argv[1] in ("-h", "--help"):
         print(HELP, end="")
@@ -81,43 +81,46 @@ def as_command(namespace: dict[str, Any]) -> None:
         os.environ[VARIABLE] = _pack(request)
         _install(request.swaps)
         _prepare_path(request)
-        found = _find(request)
+        main = _find(request)
     except ConfigError as error:
         print(f"{program.LAUNCHER}: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, program.NoSuchModule) else 2)
-    atexit.register(_tell_unused, request.swaps, request.target)
-    sys.argv[:] = [found.file if request.is_module else request.target, *request.rest]
-    found.run("__main__", namespace)
+    atexit.register(_report_unused, request.swaps, request.target)
+    sys.argv[:] = [
+        main.file if request.is_module else request.target,
+        *request.rest,
+    ]
+    main.run("__main__", namespace)
 
 
 def as_worker(namespace: dict[str, Any]) -> None:
-    """Do what a spawned process needs before its own work.
+    """Prepare a spawned process: install plugins and import the program.
 
-    As without the launcher, the program's file is executed under the name
+    As without the launcher, the file of the program is executed under the name
     ``__mp_main__``, so that its functions can be called.
 
     Arguments
     ---------
     namespace : dict
-        That of the launcher's module, which the program takes over.
+        Namespace of the launcher's module, in which the program runs.
     """
     request = _unpack(os.environ[VARIABLE])
     _install(request.swaps)
-    found = _find(request)
-    if found.name.endswith(".__main__"):
-        # Python does not execute the main module of a package again either.
+    main = _find(request)
+    if main.name.endswith(".__main__"):
+        # Python does not execute the main module of a package again.
         return
-    sys.argv[0] = found.file
-    found.run("__mp_main__", namespace)
+    sys.argv[0] = main.file
+    main.run("__mp_main__", namespace)
 
 
 def read_arguments(arguments: list[str]) -> Request:
-    """Read the command line.
+    """Parse the command line.
 
     Arguments
     ---------
     arguments : list of str
-        Without the program's name.
+        Arguments without the name of the launcher.
 
     Returns
     -------
@@ -126,7 +129,7 @@ def read_arguments(arguments: list[str]) -> Request:
     Raises
     ------
     ConfigError
-        If an option is unknown, a swap cannot be or there is nothing to run.
+        If an option is unknown, a swap is invalid or there is nothing to run.
     """
     rest = list(arguments)
     swaps: list[str] = []
@@ -157,7 +160,7 @@ def _install(swaps: list[Swap]) -> None:
 
 
 def _prepare_path(request: Request) -> None:
-    """Let imports start where they would for the program alone."""
+    """Set ``sys.path[0]`` as Python does for the program."""
     flags = sys.flags
     if not (request.is_module or flags.isolated or getattr(flags, "safe_path", False)):
         sys.path[0] = os.path.dirname(os.path.realpath(request.target))
@@ -169,7 +172,7 @@ def _find(request: Request) -> program.Program:
 
 
 def _pack(request: Request) -> str:
-    # The process may have changed its folder by the time it spawns another.
+    # Absolute, since the program may change its working directory.
     script = os.path.abspath(request.target)
     target = request.target if request.is_module else script
     return json.dumps([target, request.is_module, [s.text for s in request.swaps]])
@@ -180,7 +183,7 @@ def _unpack(text: str) -> Request:
     return Request(target, is_module, [], [read_swap(text) for text in swaps])
 
 
-def _tell_unused(swaps: list[Swap], target: str) -> None:
+def _report_unused(swaps: list[Swap], target: str) -> None:
     for swap in swaps:
         if swap.module not in sys.modules:
             print(

@@ -1,7 +1,7 @@
-"""``--swap UPSTREAM.CLASS.PATH=NAME[,key=value...]``: another quantizer in a place.
+"""``--swap UPSTREAM.CLASS.PATH=NAME[,key=value...]``: replace a quantizer class.
 
-The class of the toolkit is replaced in its module, right after that executed, by the
-adapter of its role with the quantizer bound. Recipes need no edit.
+Right after the import of its module, the toolkit's class is replaced with the adapter
+of the same interface, bound to the given quantizer. Recipes need not be edited.
 """
 
 import copy
@@ -17,7 +17,7 @@ from typing import Any
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.utils.import_hooks import AfterImport
 
-# Upstream's class, and the adapter that keeps its constructor and its interface.
+# Class of the toolkit, and the adapter with its constructor and interface.
 ADAPTERS = {
     "speechbrain.nnet.quantisers.RandomProjectionQuantizer": (
         "sb_espnet_vq.lobes.quantizers:TargetQuantizer"
@@ -35,7 +35,7 @@ ADAPTERS = {
         "sb_espnet_vq.gan_codec.quantizers:CodecQuantizer"
     ),
 }
-# Each class's own quantizer: without options, this swap changes no model.
+# Quantizer that each class implements: swapping it in without options changes no model.
 ORIGINALS = {
     "speechbrain.nnet.quantisers.RandomProjectionQuantizer": "random_projection",
     "speechbrain.nnet.quantisers.GumbelVectorQuantizer": "gumbel",
@@ -45,24 +45,24 @@ ORIGINALS = {
 }
 FORM = "UPSTREAM.CLASS.PATH=NAME[,key=value...]"
 
-# The classes swapped in that this process has built.
+# Paths of the swapped classes that this process has instantiated.
 _built: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Swap:
-    """One ``--swap``, read.
+    """A parsed ``--swap``.
 
     Arguments
     ---------
     text : str
-        As it was given.
+        The argument on the command line.
     path : str
-        Upstream's class, a key of ``ADAPTERS``.
+        Class of the toolkit, a key of ``ADAPTERS``.
     quantizer : str
-        The registered name of the quantizer.
+        Registered name of the quantizer.
     options : dict
-        Its options, as ``quantizer_conf`` takes them.
+        Options of the quantizer, as in ``quantizer_conf``.
     """
 
     text: str
@@ -72,7 +72,7 @@ class Swap:
 
     @property
     def module(self) -> str:
-        """The module that upstream's class lies in."""
+        """Module of the toolkit's class."""
         return self.path.rpartition(".")[0]
 
     @property
@@ -81,8 +81,8 @@ class Swap:
 
         Example
         -------
-        >>> place = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
-        >>> read_swap(place + "=vq, kmeans_init=yes, decay=9e-1").canonical
+        >>> path = "speechbrain.nnet.quantisers.RandomProjectionQuantizer"
+        >>> read_swap(path + "=vq, kmeans_init=yes, decay=9e-1").canonical
         'speechbrain.nnet.quantisers.RandomProjectionQuantizer=vq,decay=0.9,kmeans_init=true'
         """
         pairs = [
@@ -92,24 +92,24 @@ class Swap:
 
     @property
     def is_original(self) -> bool:
-        """Whether the swap is to the class's own quantizer without options."""
+        """Whether it swaps in the quantizer of the class itself, without options."""
         return not self.options and self.quantizer == ORIGINALS.get(self.path)
 
     def was_built(self) -> bool:
-        """Whether the program has built the class that was swapped in."""
+        """Whether the program has instantiated the class."""
         return self.path in _built
 
     def install(self, hook: AfterImport) -> None:
-        """Replace the class once its module has executed."""
+        """Replace the class after its module has been executed."""
         hook.call(self.module, self._replace)
 
     def _replace(self, module: ModuleType) -> None:
         home, _, name = ADAPTERS[self.path].partition(":")
         adapter = getattr(import_module(home), name)
         bound: Any = _bind(adapter, self)
-        # Recorded with a run by the toolkit's side; None: the model is unchanged.
+        # Recorded in a run by our side of the toolkit; None if the model is unchanged.
         bound.swap = None if self.is_original else self.canonical
-        # Pickles name upstream's path, where the process that reads them has it too.
+        # Pickles refer to the toolkit's path, which exists in every process.
         bound.__module__ = module.__name__
         bound.__name__ = bound.__qualname__ = self.path.rpartition(".")[2]
         setattr(module, bound.__name__, bound)
@@ -118,7 +118,7 @@ class Swap:
 def _bind(adapter: type, swap: Swap) -> type:
     @functools.wraps(inspect.getattr_static(adapter, "__init__"))
     def init(self, *args, **kwargs):
-        # A copy for each instance, so that none changes the options of the next.
+        # A copy, so that no instance modifies the options of the next.
         options = copy.deepcopy(swap.options)
         own = {"quantizer": swap.quantizer, "quantizer_conf": options}
         _built.add(swap.path)
@@ -129,7 +129,7 @@ def _bind(adapter: type, swap: Swap) -> type:
 
 
 def read_swaps(texts: list[str]) -> list[Swap]:
-    """Read the arguments of ``--swap`` and look the quantizers up.
+    """Parse the arguments of ``--swap`` and look the quantizers up.
 
     Arguments
     ---------
@@ -143,8 +143,8 @@ def read_swaps(texts: list[str]) -> list[Swap]:
     Raises
     ------
     ConfigError
-        If one is malformed, names a class that cannot be swapped, an unknown
-        quantizer or an option that it does not have, or if two name one class.
+        If a swap is malformed, has a class that cannot be swapped, an unknown quantizer
+        or an unknown option, or if a class is swapped twice.
     """
     swaps: list[Swap] = []
     for text in texts:
@@ -160,7 +160,7 @@ def read_swaps(texts: list[str]) -> list[Swap]:
 
 
 def read_swap(text: str) -> Swap:
-    """Read one argument of ``--swap``; the quantizer is not looked up.
+    """Parse one argument of ``--swap``; the quantizer is not looked up.
 
     Arguments
     ---------
@@ -174,12 +174,12 @@ def read_swap(text: str) -> Swap:
     Raises
     ------
     ConfigError
-        If it is malformed or names a class that cannot be swapped.
+        If it is malformed or has a class that cannot be swapped.
 
     Example
     -------
-    >>> place = "speechbrain.nnet.quantisers.GumbelVectorQuantizer"
-    >>> read_swap(place + "=gumbel,temperature=[2,0.5,0.999]").options
+    >>> path = "speechbrain.nnet.quantisers.GumbelVectorQuantizer"
+    >>> read_swap(path + "=gumbel,temperature=[2,0.5,0.999]").options
     {'temperature': [2, 0.5, 0.999]}
     """
     path, equals, rest = text.partition("=")
@@ -188,7 +188,7 @@ def read_swap(text: str) -> Swap:
         raise ConfigError(f"expected {FORM}")
     if path not in ADAPTERS:
         known = ", ".join(ADAPTERS)
-        raise ConfigError(f"{path} is no class that can be swapped; those are {known}")
+        raise ConfigError(f"{path} cannot be swapped; classes that can are {known}")
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -201,7 +201,7 @@ def read_swap(text: str) -> Swap:
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas that stand outside brackets and quotes."""
+    """Split at commas outside brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for char in text:
         if quote or char in "'\"":
@@ -216,11 +216,11 @@ def _split(text: str) -> list[str]:
 
 
 def _value(key: str, text: str) -> Any:
-    # Of hyperpyyaml's requirements, and only needed here.
+    # A requirement of hyperpyyaml, only needed here.
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML 1.1, in which 1e-3 would be a string, with that as a number."""
+        """YAML 1.1 with numbers such as 1e-3, which it would read as strings."""
 
     exponent = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver(
@@ -229,11 +229,11 @@ def _value(key: str, text: str) -> Any:
     try:
         return yaml.load(text, Loader=Loader)
     except yaml.YAMLError:
-        raise ConfigError(f"the value of {key} is no YAML: {text!r}") from None
+        raise ConfigError(f"the value of {key} is not valid YAML: {text!r}") from None
 
 
 def _check(swap: Swap) -> None:
-    # Imports torch, which a launch without a swap does not need.
+    # Imports torch, which is not needed without a swap.
     from sb_espnet_vq.registry import quantizer_options
 
     known = quantizer_options(swap.quantizer)

@@ -1,5 +1,5 @@
-"""Pure functions on tensors; `reference` holds the slow, obvious form of each.
+"""Pure functions on tensors; `testing.reference` has a slow reference of each.
 
-Letters used for axes: N frames, D feature dims, V codes in a codebook,
-K codebooks, B utterances.
+Axes: N frames, D feature dimensions, V codes in a codebook, K codebooks,
+B utterances.
 """

@@ -1,4 +1,4 @@
-"""How many codebooks a bandwidth in kbit/s pays for."""
+"""Number of codebooks that fit into a bandwidth in kbit/s."""
 
 import math
 import warnings
@@ -8,14 +8,14 @@ from sb_espnet_vq.errors import ConfigError
 
 
 def bandwidth_per_codebook(codebook_size: int, frame_rate: float) -> float:
-    """Return the rate of one codebook.
+    """Return the bitrate of one codebook.
 
     Arguments
     ---------
     codebook_size : int
-        Codes in it.
+        Number of codes.
     frame_rate : float
-        Frames a second (Hz), not audio samples.
+        Frames per second (Hz), not audio samples.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Sums, gathers and broadcasts over the ranks of the default process group.
 
-Every function is the identity (or a one-row gather) without a process group,
-so callers need no special case. None of them waits for the device.
+Without a process group every function is the identity (or a gather of one row), so
+callers need no special case. None of them synchronizes with the device.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Return the number of ranks; 1 where no process group was made.
+    """Return the number of ranks; 1 without a process group.
 
     Example
     -------
@@ -28,7 +28,7 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     Arguments
     ---------
     x : torch.Tensor
-        Any shape, the same on every rank. Not changed.
+        Any shape, the same on every rank. It is not modified.
 
     Returns
     -------
@@ -63,8 +63,8 @@ class _SumOverRanks(torch.autograd.Function):
 def sum_over_ranks_with_grad(x: Tensor) -> Tensor:
     """Return the sum of ``x`` over all ranks, with gradient to this rank's part.
 
-    What follows must be the same function on every rank. After DDP has averaged
-    the gradients, they equal those of one process that held all parts.
+    Every rank must compute the same function of the result. The gradients, averaged by
+    DDP, then equal those of one process with all parts.
 
     Arguments
     ---------
@@ -99,14 +99,14 @@ def gather_from_ranks(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x[None]
-    # One sum, since torch.compile takes no gathering of scalars into one graph.
+    # A sum, since torch.compile cannot include a gather of scalars in one graph.
     rows = x.new_zeros(world_size(), *x.shape)
     rows[dist.get_rank()] = x
     return sum_over_ranks(rows)
 
 
 def copy_from_first_rank_(x: Tensor) -> Tensor:
-    """Overwrite ``x`` with what rank 0 holds, and return it.
+    """Overwrite ``x`` with the values of rank 0 and return it.
 
     Arguments
     ---------
@@ -119,7 +119,7 @@ def copy_from_first_rank_(x: Tensor) -> Tensor:
         ``x`` itself.
     """
     if world_size() > 1:
-        # A sum with zeros, since torch.compile takes no broadcast into its graph.
+        # A sum with zeros, since torch.compile cannot include a broadcast in its graph.
         mine = x if dist.get_rank() == 0 else torch.zeros_like(x)
         x.copy_(sum_over_ranks(mine))
     return x

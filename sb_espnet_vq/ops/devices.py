@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def tracing() -> bool:
-    """Tell whether torch.compile, torch.export or torch.jit.trace is recording.
+    """Whether torch.compile, torch.export or torch.jit.trace is recording.
 
-    Decisions by the shape or values of one input would become constants of the graph.
+    Branches on the shape or values of an input would become constants of the graph.
 
     Returns
     -------
@@ -24,9 +24,9 @@ def tracing() -> bool:
 
 
 def eager_on_cpu(x: Tensor) -> bool:
-    """Tell whether values of ``x`` can be read at no cost.
+    """Whether values of ``x`` can be read without cost.
 
-    On a GPU the host would wait for the device; while tracing there are no values.
+    On a GPU reading synchronizes with the device; while tracing there are no values.
 
     Arguments
     ---------
@@ -42,15 +42,15 @@ def eager_on_cpu(x: Tensor) -> bool:
     >>> eager_on_cpu(torch.zeros(1))
     True
     """
-    # A subclass, a fake tensor say, may have no values either.
+    # A subclass, such as a fake tensor, may have no values either.
     plain = type(x) in (Tensor, torch.nn.Parameter)
     return plain and x.device.type == "cpu" and not tracing()
 
 
 class TensorVersion:
-    """Recognizes a tensor that was neither replaced nor written to since.
+    """Detects whether a tensor has been replaced or written to in place.
 
-    Writes in place count, but for those through ``x.data``.
+    Writes through ``x.data`` are not detected.
 
     Arguments
     ---------
@@ -75,7 +75,7 @@ class TensorVersion:
         return TensorVersion, (torch.empty(0),)
 
     def is_of(self, x: Tensor) -> bool:
-        """Tell whether ``x`` is that tensor with unchanged values."""
+        """Whether ``x`` is that tensor with unchanged values."""
         return (
             self._version is not None
             and self._tensor() is x

@@ -1,4 +1,4 @@
-"""How far frames are from their entries."""
+"""Distances of frames from their codebook vectors."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from torch import Tensor
 class _MeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(away: Tensor) -> Tensor:
-        # Not by a norm, which would write no squares: its graph is wrong at D = 1 in
-        # torch.compile (torch 2.12).
+        # A norm would not store the squares, but torch.compile (torch 2.12) computes a
+        # wrong norm for D = 1.
         return away.square().mean(-1)
 
     @staticmethod
@@ -26,13 +26,13 @@ class _MeanSquare(torch.autograd.Function):
 def mean_square(away: Tensor) -> Tensor:
     """Return the mean square over the last axis.
 
-    Its gradient takes one pass over ``away``, where that of separate operations takes
-    five.
+    Its backward pass reads ``away`` once; that of separate operations reads it five
+    times.
 
     Arguments
     ---------
     away : torch.Tensor
-        (..., D) frames minus their entries.
+        (..., D) frames minus their codebook vectors.
 
     Returns
     -------
@@ -45,6 +45,6 @@ def mean_square(away: Tensor) -> Tensor:
     tensor([2.])
     """
     if torch.jit.is_tracing():
-        # A custom autograd function cannot be saved.
+        # torch.jit.trace cannot save a custom autograd function.
         return away.square().mean(-1)
     return _MeanSquare.apply(away)

@@ -1,4 +1,4 @@
-"""Codebooks that follow an exponential moving average of their frames.
+"""Codebooks updated by exponential moving averages of their frames.
 
 van den Oord et al. 2017, "Neural Discrete Representation Learning", appendix A.1.
 """
@@ -23,7 +23,7 @@ def code_sums(
     codes : torch.Tensor
         (N,) int64 in [0, size).
     valid : torch.Tensor
-        (N,) bool, True for frames that count.
+        (N,) bool, False for frames to ignore.
     size : int
         Number of codes.
 
@@ -42,8 +42,8 @@ def code_sums(
     (tensor([2., 0.]), tensor([[3.],
             [0.]]))
     """
-    # Frames that do not count go to a row of their own, which is cheaper than a
-    # product of all frames with their weights.
+    # Invalid frames are added to an extra row, which is cheaper than multiplying all
+    # frames by their weights.
     row = torch.where(valid, codes, size)
     counts = x.new_zeros(size + 1).index_add_(0, row, torch.ones_like(x[:, 0]))
     sums = x.new_zeros(size + 1, x.shape[1]).index_add_(0, row, x)
@@ -62,8 +62,8 @@ def ema_update_(average: Tensor, new: Tensor, decay: float, update: Tensor) -> N
     decay : float
         In [0, 1].
     update : torch.Tensor
-        () bool; where False nothing changes. A tensor, so that no value has to
-        be read back from a device.
+        () bool; if False nothing changes. A tensor, so that the host need not
+        synchronize with the device.
 
     Example
     -------
@@ -78,7 +78,7 @@ def ema_update_(average: Tensor, new: Tensor, decay: float, update: Tensor) -> N
 
 
 def smoothed_means(
-    sums: Tensor, counts: Tensor, entries: Tensor, epsilon: float = 1e-5
+    sums: Tensor, counts: Tensor, vectors: Tensor, epsilon: float = 1e-5
 ) -> Tensor:
     """Divide sums by counts after Laplace smoothing of the counts.
 
@@ -93,8 +93,8 @@ def smoothed_means(
         (V, D).
     counts : torch.Tensor
         (V,), not negative.
-    entries : torch.Tensor
-        (V, D) present codebook vectors.
+    vectors : torch.Tensor
+        (V, D) current codebook vectors.
     epsilon : float
         Added to each count.
 
@@ -105,10 +105,10 @@ def smoothed_means(
 
     Example
     -------
-    >>> entries = torch.tensor([[9.0], [9.0], [9.0]])
+    >>> vectors = torch.tensor([[9.0], [9.0], [9.0]])
     >>> sums = torch.tensor([[2.0], [6.0], [0.0]])
     >>> counts = torch.tensor([1.0, 3.0, 0.0])
-    >>> smoothed_means(sums, counts, entries)
+    >>> smoothed_means(sums, counts, vectors)
     tensor([[2.0000],
             [2.0000],
             [9.0000]])
@@ -119,4 +119,4 @@ def smoothed_means(
     unused = (counts < _FEW) & (counts > _VANISHED)
     means = sums / torch.where(unused, counts, smoothed)[:, None]
     vanished = (counts <= _VANISHED) & (sums.abs().amax(1) <= _VANISHED_SUM)
-    return torch.where(vanished[:, None], entries, means)
+    return torch.where(vanished[:, None], vectors, means)

@@ -1,4 +1,4 @@
-"""Gradients through a discrete choice."""
+"""Gradient estimators for discrete codes."""
 
 import torch
 from torch import Tensor
@@ -20,9 +20,9 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
-    """Return ``value`` bit for bit, with the gradient going to ``x`` as well.
+    """Return ``value`` bit for bit and pass its gradient to ``x`` as well.
 
-    Bengio et al. 2013, section 4. ``value`` keeps whatever graph it has.
+    Bengio et al. 2013, section 4. ``value`` keeps its own graph, if any.
 
     Arguments
     ---------
@@ -34,8 +34,7 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor
-        ``value``, in its own dtype and memory of its own: what comes out may be
-        changed in place, what came in may be in use.
+        A copy of ``value`` in its dtype, which may be modified in place.
 
     Example
     -------
@@ -46,8 +45,8 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     (1.0, 1.0)
     """
     if torch.jit.is_tracing():
-        # The example input does not show whether later calls need a gradient, and a
-        # custom autograd function cannot be saved. The added term is 0.
+        # Later calls may need a gradient even if the example input does not, and
+        # torch.jit.trace cannot save a custom autograd function. The added term is 0.
         return value + (x - x.detach()).to(value.dtype)
     if not (torch.is_grad_enabled() and x.requires_grad):
         return value.clone()
@@ -69,7 +68,7 @@ class _AttachGradient(torch.autograd.Function):
         (grad,) = grads
         x, slope, curve = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # Somebody wants the derivative of this, which is that of the slope.
+            # For a second derivative, the slope needs a graph.
             slope = slope + (x - x.detach()) * curve
         return slope * grad, grad, None, None
 
@@ -77,17 +76,17 @@ class _AttachGradient(torch.autograd.Function):
 def attach_gradient(x: Tensor, value: Tensor, slope: Tensor, curve: Tensor) -> Tensor:
     """Return a scalar ``value`` whose gradient with respect to ``x`` is ``slope``.
 
-    For a value computed without a graph, whose gradient is known in closed form.
+    For a value computed without a graph whose gradient is known in closed form.
 
     Arguments
     ---------
     x, slope : torch.Tensor
-        Of one shape.
+        Tensors of equal shape.
     value : torch.Tensor
         Scalar.
     curve : torch.Tensor
-        By how much an element of ``slope`` grows with its element of ``x``;
-        broadcasts to the shape of ``x``.
+        Derivative of each element of ``slope`` with respect to the same element of
+        ``x``; broadcasts to the shape of ``x``.
 
     Returns
     -------
@@ -125,14 +124,14 @@ class _KeepInGraph(torch.autograd.Function):
 
 
 def keep_in_graph(value: Tensor, others: list[Tensor]) -> Tensor:
-    """Return a scalar that depends on ``others`` too, with gradients of zero.
+    """Return a scalar that also depends on ``others``, with zero gradients.
 
     Arguments
     ---------
     value : torch.Tensor
         Scalar.
     others : list of torch.Tensor
-        Parameters that get a gradient even if unused.
+        Parameters that must receive a gradient even if unused.
 
     Returns
     -------
@@ -163,11 +162,11 @@ class _AttachLoss(torch.autograd.Function):
 
 
 def attach_loss(value: Tensor, loss: Tensor) -> Tensor:
-    """Return ``value`` bit for bit; a backward pass through it adds that of ``loss``.
+    """Return ``value`` bit for bit; its backward pass also backpropagates ``loss``.
 
-    For a place that has no use for a second loss: whatever is made of the value, the
-    gradient is that of its own loss plus ``loss``. If the trainer scales its own loss,
-    for example by a gradient scaler, the caller must scale ``loss`` alike.
+    For trainers that ignore the loss of a quantizer: any loss computed from the value
+    has the gradient of that loss plus ``loss``. If the trainer scales its own loss, for
+    example by a gradient scaler, the caller must scale ``loss`` equally.
 
     Arguments
     ---------
@@ -217,7 +216,7 @@ class _SampleEntries(torch.autograd.Function):
 
 
 def gather_entries(tables: Tensor, codes: Tensor) -> Tensor:
-    """Look up one entry in each of K tables.
+    """Look up one codebook vector in each of K codebooks.
 
     Arguments
     ---------
@@ -241,21 +240,21 @@ def gather_entries(tables: Tensor, codes: Tensor) -> Tensor:
 
 
 def sample_entries(probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
-    """Return the chosen entries, with the gradient of the expected entry to probs.
+    """Return the sampled codebook vectors, with the gradient of their expectation.
 
-    The value is that of one-hot(codes) times the tables, and so is the gradient to
-    the tables. The gradient to ``probs`` is that of probs times the tables (Jang
-    et al. 2017, straight-through Gumbel-softmax, section 2.2). Neither product is
-    formed: the value is a gather, the tables' gradient an index_add.
+    The value and the gradient to the codebooks are those of one-hot(codes) times the
+    codebooks. The gradient to ``probs`` is that of probs times the codebooks (Jang et
+    al. 2017, straight-through Gumbel-softmax, section 2.2). Neither product is
+    computed: the value is a gather, the gradient to the codebooks an index_add.
 
     Arguments
     ---------
     probs : torch.Tensor
-        (N, K, V) probabilities over each table.
+        (N, K, V) probabilities over each codebook.
     tables : torch.Tensor
-        (K, V, D).
+        (K, V, D) codebooks.
     codes : torch.Tensor
-        (N, K) int64, the choice.
+        (N, K) int64, the sampled codes.
 
     Returns
     -------
@@ -272,7 +271,7 @@ def sample_entries(probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
     (3.0, tensor([[[1., 3.]]]))
     """
     if torch.jit.is_tracing():
-        # A custom autograd function cannot be saved. The added term is 0.
+        # torch.jit.trace cannot save a custom autograd function. The added term is 0.
         moved = torch.einsum("nkv,kvd->nkd", probs - probs.detach(), tables.detach())
         return gather_entries(tables, codes) + moved
     return _SampleEntries.apply(probs, tables, codes)
@@ -284,9 +283,9 @@ def gumbel_noise(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     Arguments
     ---------
     x : torch.Tensor
-        Tensor whose shape, dtype and device are taken.
+        Tensor with the shape, dtype and device of the result.
     generator : torch.Generator, optional
-        Default: torch's generator of the device.
+        Default: torch's default generator of the device.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The real, finite frames of a batch, here and over all ranks."""
+"""Valid frames of a batch (finite and not padding), on one rank or over all ranks."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from sb_espnet_vq.ops.distance import mean_square
 
 
 class Frames(NamedTuple):
-    """A flat view of a batch in which only valid frames carry numbers.
+    """A flattened batch in which all invalid frames are zero.
 
     Arguments
     ---------
@@ -25,16 +25,16 @@ class Frames(NamedTuple):
         (N, D) float32 or float64; rows that are not valid are zero and carry no
         gradient.
     valid : torch.Tensor
-        (N,) bool, True where a frame is real and finite.
+        (N,) bool, True where a frame is not padding and finite.
     weight : torch.Tensor
-        (N,) ``valid`` as numbers, in the dtype of ``x``.
+        (N,) ``valid`` as 0 and 1, in the dtype of ``x``.
     n_valid : torch.Tensor
         () int64, the number of valid frames (over all ranks if ``shared``).
     offset : torch.Tensor
-        () int64, how many valid frames come before this rank's first.
+        () int64, number of valid frames on lower ranks.
     shared : bool
-        True when other ranks hold further parts of the batch and take part in
-        the same collectives.
+        True if other ranks hold further parts of the batch and call the same
+        collectives.
     labels : torch.Tensor, optional
         (B,) int64 with N a multiple of B.
     n_codebooks : int, optional
@@ -42,8 +42,8 @@ class Frames(NamedTuple):
     n_utterances : int
         Utterances, of equally many rows each.
     all_valid : bool
-        True where every row is known to be valid, so that nothing need be cleared;
-        False also where to look would cost time (a device, tracing).
+        True if every row is known to be valid, so that none has to be set to zero;
+        False if some are not, or if checking would synchronize with a device.
     """
 
     x: Tensor
@@ -63,7 +63,7 @@ class Frames(NamedTuple):
 
     # Not a property: torch before 2.11 cannot trace properties of named tuples.
     def share(self) -> Tensor:
-        """What a frame counts for in `mean`: number of ranks / number of frames."""
+        """Weight of a frame in `mean`: number of ranks / number of valid frames."""
         ranks = world_size() if self.shared else 1
         return ranks / self.n_valid.clamp(min=1).to(self.weight.dtype)
 
@@ -71,8 +71,8 @@ class Frames(NamedTuple):
         """Return the mean over the valid frames of all ranks, as DDP needs it.
 
         Each rank contributes its own frames times the number of ranks, so that
-        DDP's average over ranks is the mean over all frames. Zero, with a graph,
-        where there is no valid frame.
+        DDP's average over ranks is the mean over all frames. Zero, with a graph, if
+        there is no valid frame.
 
         Arguments
         ---------
@@ -102,10 +102,10 @@ class Frames(NamedTuple):
         return self.mean(mean_square(x - y))
 
     def mean_of_sum(self, summed: Tensor) -> Tensor:
-        """Divide a sum over this rank's frames, such that all ranks get the mean.
+        """Turn sums over each rank's valid frames into the mean over all ranks.
 
-        The gradient, averaged over ranks by DDP, is that of one process. What
-        follows must be the same function on every rank.
+        The gradient, averaged over ranks by DDP, is that of one process. Every rank
+        must compute the same function of the result.
 
         Arguments
         ---------
@@ -115,7 +115,7 @@ class Frames(NamedTuple):
         Returns
         -------
         torch.Tensor
-            The mean over the valid frames of all ranks; 0 where there is none.
+            The mean over the valid frames of all ranks; 0 if there is none.
         """
         if self.shared:
             summed = sum_over_ranks_with_grad(summed)
@@ -124,22 +124,22 @@ class Frames(NamedTuple):
 
 def flat_frames(
     x: Tensor,
-    real: Tensor | None = None,
+    mask: Tensor | None = None,
     labels: Tensor | None = None,
     shared: bool = False,
 ) -> Frames:
-    """Flatten a batch to frames and clear the rows that are not valid.
+    """Flatten a batch to frames and set invalid rows to zero.
 
     Arguments
     ---------
     x : torch.Tensor
         (..., D) float.
-    real : torch.Tensor, optional
+    mask : torch.Tensor, optional
         (...) bool, False at padding.
     labels : torch.Tensor, optional
         (B,) int64.
     shared : bool
-        Count over all ranks. Every rank has to call then.
+        Count over all ranks, each of which must call this function.
 
     Returns
     -------
@@ -158,8 +158,8 @@ def flat_frames(
     if flat.dtype != torch.float64:
         flat = flat.float()
     valid = finite_rows(flat)
-    if real is not None:
-        valid = valid & real.reshape(-1)
+    if mask is not None:
+        valid = valid & mask.reshape(-1)
     all_valid = eager_on_cpu(valid) and bool(valid.all())
     if not all_valid:
         flat = torch.where(valid[:, None], flat, 0)
@@ -174,7 +174,7 @@ def flat_frames(
 
 
 def finite_rows(x: Tensor) -> Tensor:
-    """Tell which rows hold neither an infinity nor NaN.
+    """Return which rows contain neither infinity nor NaN.
 
     Arguments
     ---------
@@ -192,19 +192,19 @@ def finite_rows(x: Tensor) -> Tensor:
     tensor([ True, False])
     """
     x = x.detach()
-    # Both extremes are NaN where a value is; neither needs a copy of x.
+    # Maximum and minimum are NaN if any value is; neither needs a copy of x.
     return x.amax(-1).isfinite() & x.amin(-1).isfinite()
 
 
 def take_frames(frames: Frames, index: Tensor) -> Tensor:
-    """Return valid frames by their number in the whole batch, on every rank.
+    """Return valid frames by their index in the whole batch, on every rank.
 
     Arguments
     ---------
     frames : Frames
         This rank's part.
     index : torch.Tensor
-        (M,) int64 in [0, n_valid), numbers over the valid frames of all ranks in
+        (M,) int64 in [0, n_valid), indices into the valid frames of all ranks in
         rank order; the same on every rank.
 
     Returns
@@ -232,18 +232,18 @@ def take_frames(frames: Frames, index: Tensor) -> Tensor:
 
 
 def draw_numbers(frames: Frames, size: int) -> Tensor:
-    """Draw numbers of frames evenly spread over the whole batch, in random order.
+    """Draw frame indices spread evenly over the whole batch, in random order.
 
-    The valid frames are cut into ``size`` equal stretches and one frame is drawn
-    from each, so that frames hardly repeat and the draw needs no count on the
-    host. Rank 0 draws for all.
+    The valid frames are divided into ``size`` equal segments and one frame is drawn
+    from each (stratified sampling). Frames hardly repeat, and the host need not know
+    their number. Rank 0 draws for all ranks.
 
     Arguments
     ---------
     frames : Frames
-        At least one valid frame over all ranks, else zeros come back.
+        At least one valid frame over all ranks; otherwise the result is zeros.
     size : int
-        How many to draw.
+        Number of indices.
 
     Returns
     -------
@@ -257,8 +257,8 @@ def draw_numbers(frames: Frames, size: int) -> Tensor:
     tensor([0, 1, 2, 3, 4])
     """
     device = frames.x.device
-    stretch = torch.randperm(size, device=device)
-    place = torch.rand(size, device=device, dtype=torch.float64)
-    index = ((stretch + place) * (frames.n_valid / size)).long()
+    segment = torch.randperm(size, device=device)
+    position = torch.rand(size, device=device, dtype=torch.float64)
+    index = ((segment + position) * (frames.n_valid / size)).long()
     index = torch.minimum(index, (frames.n_valid - 1).clamp(min=0))
     return copy_from_first_rank_(index) if frames.shared else index

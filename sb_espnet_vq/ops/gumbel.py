@@ -1,8 +1,8 @@
-"""Gumbel-softmax sampling of codebook vectors, tiled for many scores.
+"""Gumbel-softmax sampling of codebook vectors, in tiles over frames.
 
 Scores, noise and probabilities of all frames dominate the memory of a training step.
-Above a limit only one tile is held: the backward pass recomputes the scores and redraws
-the same noise from the saved state of the generator.
+Above a limit only one tile is kept in memory: the backward pass recomputes the scores
+and redraws the same noise from the saved state of the generator.
 """
 
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_ent
 from sb_espnet_vq.ops.nearest import tile_rows, tiles
 from sb_espnet_vq.ops.scores import scores
 
-# Up to this number of scores, keeping them is cheaper: 16 MiB per table.
+# Up to this number of scores it is cheaper to keep them: 16 MiB for each tensor.
 _KEPT_SCORES = 2**22
-# Shorter tiles would accumulate the gradient of the weights too often.
+# With fewer rows, accumulating the gradient of the weights would dominate the time.
 _FEWEST_ROWS = 64
 
 
@@ -27,9 +27,9 @@ class Drawn(NamedTuple):
     Arguments
     ---------
     entries : torch.Tensor
-        (N, K, D) drawn entries.
+        (N, K, D) sampled codebook vectors.
     codes : torch.Tensor
-        (N, K) int64, their numbers.
+        (N, K) int64, their codes.
     likeliest : torch.Tensor, optional
         (N, K) int64, the codes without noise.
     probs : torch.Tensor, optional
@@ -49,11 +49,11 @@ def draw_entries(
     temperature: Tensor | float,
     frame_weight: Tensor | None = None,
 ) -> Drawn:
-    """Draw an entry of each table from a linear layer's scores of each frame.
+    """Sample a vector of each codebook by the scores that a linear layer gives a frame.
 
-    The gradient to the scores is that of the expected entry (Jang et al. 2017,
-    straight-through Gumbel-softmax, section 2.2); the tables get the gradient of the
-    drawn entries only. Noise is drawn in the order of the frames.
+    The gradient to the scores is that of the expected vector (Jang et al. 2017,
+    straight-through Gumbel-softmax, section 2.2); the codebooks get the gradient of the
+    sampled vectors only. Noise is drawn in the order of the frames.
 
     Arguments
     ---------
@@ -62,16 +62,16 @@ def draw_entries(
     linear : tuple of torch.Tensor
         Weight (K * V, D') and bias (K * V,) in the dtype of ``x``.
     tables : torch.Tensor
-        (K, V, D).
+        (K, V, D) codebooks.
     temperature : torch.Tensor or float
         Positive scalar without gradient.
     frame_weight : torch.Tensor, optional
-        (N,) weight of each frame in ``probs``; no gradient goes to it.
+        (N,) weight of each frame in ``probs``; it gets no gradient.
 
     Returns
     -------
     Drawn
-        With ``likeliest`` and ``probs`` where there is a ``frame_weight``.
+        With ``likeliest`` and ``probs`` if ``frame_weight`` is given.
 
     Example
     -------
@@ -166,7 +166,7 @@ class _DrawEntries(torch.autograd.Function):
 
 
 def _through_softmax(logits: Tensor, slope: Tensor) -> Tensor:
-    """Return the gradient to logits, given that to their softmax."""
+    """Return the gradient to logits, given the gradient to their softmax."""
     probs = logits.softmax(-1)
     return probs * (slope - (probs * slope).sum(-1, keepdim=True))
 
@@ -176,7 +176,7 @@ def _tiles(x: Tensor, weight: Tensor) -> list[slice]:
 
 
 def _generator_state(device: torch.device) -> Tensor:
-    # No synchronization: the state of a GPU's generator is on the host.
+    # The state of a GPU's generator is on the host, so this does not synchronize.
     if device.type == "cpu":
         return torch.get_rng_state()
     return torch.cuda.get_rng_state(device)

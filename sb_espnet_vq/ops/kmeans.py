@@ -1,4 +1,4 @@
-"""k-means over the frames of all ranks, to start a codebook."""
+"""k-means over the frames of all ranks, to initialize a codebook."""
 
 import torch
 from torch import Tensor
@@ -10,27 +10,27 @@ from sb_espnet_vq.ops.nearest import nearest_code
 
 
 def kmeans(frames: Frames, size: int, iterations: int) -> tuple[Tensor, Tensor]:
-    """Run Lloyd's algorithm from randomly drawn frames.
+    """Run Lloyd's algorithm, initialized with random frames.
 
-    All ranks end with the same centres, those of one process with all frames.
-    A centre that loses its frames stays where it is. Reads the number of frames
-    on the host.
+    All ranks end with the same centres, which equal those of one process with all
+    frames. A centre without frames does not move. The number of frames is read on the
+    host, which synchronizes with the device.
 
     Arguments
     ---------
     frames : Frames
         At least one valid frame over all ranks.
     size : int
-        Number of centres. With fewer frames than that, frames repeat.
+        Number of centres. If there are fewer frames, some are used more than once.
     iterations : int
-        Rounds of assignment and averaging.
+        Number of assignment and averaging steps.
 
     Returns
     -------
     centres : torch.Tensor
         (size, D).
     counts : torch.Tensor
-        (size,) frames of each centre in the last assignment.
+        (size,) number of frames of each centre in the last assignment.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""The nearest entry of a codebook, by products and an argmax over tiles."""
+"""Nearest codebook vectors, by matrix products and an argmax over tiles."""
 
 import torch
 from torch import Tensor
@@ -6,18 +6,18 @@ from torch import Tensor
 from sb_espnet_vq.ops.devices import tracing
 from sb_espnet_vq.ops.scores import first_argmax, scores
 
-# Scores held at once. On a CPU a tile should stay in the last-level cache while
-# the argmax reads it; on a GPU it should be large enough to fill the device.
+# Scores in a tile. On a CPU a tile should fit into the last-level cache, so that the
+# argmax reads it from there; on a GPU it should be large enough to use all cores.
 _TILE_SCORES = {"cpu": 2**20, "default": 2**26}
 
 
 def tile_rows(x: Tensor, width: int) -> int:
-    """Return how many rows of ``width`` scores to hold at once on x's device.
+    """Return the number of rows of a tile with ``width`` scores in a row.
 
     Arguments
     ---------
     x : torch.Tensor
-        Tensor whose device counts.
+        Its device determines the size of a tile.
     width : int
         Scores in a row.
 
@@ -31,7 +31,7 @@ def tile_rows(x: Tensor, width: int) -> int:
 
 
 def tiles(x: Tensor, width: int, fewest: int = 1) -> list[slice]:
-    """Cut the rows of ``x`` into tiles; a single tile while tracing.
+    """Divide the rows of ``x`` into tiles; a single tile while tracing.
 
     Arguments
     ---------
@@ -40,7 +40,7 @@ def tiles(x: Tensor, width: int, fewest: int = 1) -> list[slice]:
     width : int
         Scores in a row.
     fewest : int
-        Minimum number of rows of a tile.
+        Smallest number of rows of a tile.
 
     Returns
     -------
@@ -58,12 +58,12 @@ def tiles(x: Tensor, width: int, fewest: int = 1) -> list[slice]:
 
 
 def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
-    """Find for each row the codebook entry at the smallest Euclidean distance.
+    """Return for each row the code at the smallest Euclidean distance.
 
     The distance ||x||^2 - 2 x.c + ||c||^2 is smallest where x.c - ||c||^2 / 2 is
-    largest, since ||x||^2 is the same for all entries. Among bitwise-equal scores
-    the lowest index wins. Memory beside the result is one tile of scores; while
-    tracing, one product over all rows.
+    largest, since ||x||^2 is the same for all codebook vectors. Ties go to the lowest
+    index. Memory besides the result is one tile of scores; while tracing, the scores of
+    all rows.
 
     Arguments
     ---------
@@ -89,14 +89,14 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
 
 
 def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Find for each row the entry with the largest ``x . entry + bias``.
+    """Return for each row the code with the largest ``x . vector + bias``.
 
     Arguments
     ---------
     x : torch.Tensor
-        (N, D) finite float, no gradient is kept.
+        (N, D) finite float; no gradient is computed.
     table : torch.Tensor
-        (V, D) in the dtype of ``x``.
+        (V, D) codebook vectors in the dtype of ``x``.
     bias : torch.Tensor, optional
         (V,) in the dtype of ``x``.
 
@@ -123,24 +123,24 @@ def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
 def nearest_allowed_code(
     x: Tensor, codebook: Tensor, first: Tensor, last: Tensor, width: int, shared: int
 ) -> Tensor:
-    """Find the nearest among the keys that each row's utterance may use.
+    """Return the nearest of the codes that each utterance may use.
 
-    Utterance b may use keys first[b] .. last[b] - 1 and the ``shared`` keys at
-    the end of the codebook. Only those are gathered and scored, in tiles over
+    Utterance b may use the codes first[b] .. last[b] - 1 and the last ``shared`` codes
+    of the codebook. Only their vectors are gathered and scored, in tiles over
     utterances and frames.
 
     Arguments
     ---------
     x : torch.Tensor
-        (B, M, D) finite float, M rows of each utterance, in any memory layout.
+        (B, M, D) finite float, M frames of each utterance, in any memory layout.
     codebook : torch.Tensor
         (V, D) in the dtype of ``x``.
     first, last : torch.Tensor
-        (B,) int64, each utterance's own keys, ``last`` exclusive.
+        (B,) int64, range of codes of each utterance, ``last`` exclusive.
     width : int
         The largest last - first.
     shared : int
-        How many keys at the end of the codebook serve everyone.
+        Number of codes at the end of the codebook that all utterances may use.
 
     Returns
     -------
@@ -156,23 +156,25 @@ def nearest_allowed_code(
             [2]])
     """
     x, codebook = x.detach(), codebook.detach()
-    keys, allowed = _keys_of(first, last, width, len(codebook), shared)
+    candidates, allowed = _candidates(first, last, width, len(codebook), shared)
     if tracing():
-        return keys.gather(1, _best_key(x, codebook[keys], allowed))
+        return candidates.gather(1, _best_candidate(x, codebook[candidates], allowed))
     codes = x.new_empty(x.shape[:2], dtype=torch.int64)
-    items = tile_rows(x, keys.shape[1] * x.shape[2])
+    items = tile_rows(x, candidates.shape[1] * x.shape[2])
     for item in range(0, x.shape[0], items):
         some = slice(item, item + items)
-        entries, open_ = codebook[keys[some]], allowed[some]
-        rows = tile_rows(x, open_.numel())
+        own, usable = candidates[some], allowed[some]
+        vectors = codebook[own]
+        rows = tile_rows(x, usable.numel())
         for start in range(0, x.shape[1], rows):
             tile = some, slice(start, start + rows)
-            codes[tile] = keys[some].gather(1, _best_key(x[tile], entries, open_))
+            best = _best_candidate(x[tile], vectors, usable)
+            codes[tile] = own.gather(1, best)
     return codes
 
 
-def _keys_of(first: Tensor, last: Tensor, width: int, size: int, shared: int):
-    """Return keys (B, width + shared), and which of them each utterance may use."""
+def _candidates(first: Tensor, last: Tensor, width: int, size: int, shared: int):
+    """Return codes (B, width + shared), and which of them each utterance may use."""
     own = first[:, None] + torch.arange(width, device=first.device)
     common = torch.arange(size - shared, size, device=first.device)
     common = common.expand(first.shape[0], -1)
@@ -180,10 +182,10 @@ def _keys_of(first: Tensor, last: Tensor, width: int, size: int, shared: int):
     return torch.cat([own.clamp(max=size - 1), common], 1), allowed
 
 
-def _best_key(x: Tensor, entries: Tensor, allowed: Tensor) -> Tensor:
-    """Return the nearest (B, M) of an utterance's entries (B, W, D)."""
-    bias = entries.square().sum(-1) * -0.5
+def _best_candidate(x: Tensor, vectors: Tensor, allowed: Tensor) -> Tensor:
+    """Return the index (B, M) of the nearest of an utterance's vectors (B, W, D)."""
+    bias = vectors.square().sum(-1) * -0.5
     bias = bias.masked_fill(~allowed, -torch.inf)[..., None]
-    # Frames along the last axis: on a CPU the maximum over the axis before it is the
-    # faster one, and vectors that lie channels first need no copy.
-    return torch.baddbmm(bias, entries, x.transpose(1, 2)).max(1).indices
+    # Frames are the last axis: on a CPU a maximum over the axis before the last is
+    # faster, and channels-first input needs no copy.
+    return torch.baddbmm(bias, vectors, x.transpose(1, 2)).max(1).indices

@@ -1,4 +1,4 @@
-"""Products of frames with a table, and the best of each row of them."""
+"""Scores of frames against codebook vectors, and the best code of each frame."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ from torch import Tensor
 
 from sb_espnet_vq.ops.devices import eager_on_cpu
 
-# Scores looked at together by `first_argmax`, and the fewest rows worth it.
+# Block size of `first_argmax`, and the number of blocks from which it pays off.
 _BLOCK = 64
 _MIN_BLOCKS = 8
-# oneDNN rounds the last entries of a table differently unless its length is a multiple
-# of this (on processors with AVX2 but without AVX-512).
+# oneDNN rounds the scores of the last vectors differently unless their number is a
+# multiple of this (on processors with AVX2 but without AVX-512).
 _ENTRIES = 16
 
 
 class _OneDNNScores(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
-        # Equal entries must have equal scores, so that argmax returns the first.
+        # Equal vectors must have equal scores, so that argmax returns the first.
         size = len(table)
         if more := -size % _ENTRIES:
             table = F.pad(table, (0, 0, 0, more))
             bias = bias if bias is None else F.pad(bias, (0, more))
-        # What Inductor calls for a linear layer; no public function leads there.
+        # Inductor calls this for a linear layer; there is no public function.
         out = torch.ops.mkldnn._linear_pointwise(x, table, bias, "none", [], "")
         return out[:, :size].contiguous() if more else out
 
@@ -46,25 +46,25 @@ class _OneDNNScores(torch.autograd.Function):
 
 
 def scores(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x . entry + bias`` for every row of ``x`` and every entry.
+    """Return ``x . vector + bias`` for every row of ``x`` and every codebook vector.
 
-    On a CPU float32 goes through oneDNN. torch's own choice there, MKL, uses narrow
-    vector instructions on processors of other makers than its own and then takes
-    more than twice as long; and it copies the bias into the result first.
+    On a CPU, float32 products use oneDNN. MKL, torch's default, uses narrow vector
+    instructions on processors not made by Intel, which takes more than twice as long,
+    and copies the bias into the result first.
 
     Arguments
     ---------
     x : torch.Tensor
         (N, D) float.
     table : torch.Tensor
-        (V, D) in the dtype of ``x``.
+        (V, D) codebook vectors in the dtype of ``x``.
     bias : torch.Tensor, optional
         (V,) in the dtype of ``x``.
 
     Returns
     -------
     torch.Tensor
-        (N, V), with gradient to all three.
+        (N, V), with gradients to all three arguments.
 
     Example
     -------
@@ -87,10 +87,10 @@ def _onednn_serves(x: Tensor) -> bool:
 
 
 def first_argmax(scores: Tensor) -> Tensor:
-    """Return the index of the largest score of each row, the first among equals.
+    """Return the index of the largest score of each row; ties go to the first.
 
-    On a CPU in two passes: the maximum of each block of scores, then the index
-    within the best block. A maximum alone is ten times as fast as one with its index.
+    On a CPU it takes two passes: the maximum of each block of scores, then the index
+    within the best block. A maximum without its index is ten times as fast.
 
     Arguments
     ---------

@@ -1,8 +1,8 @@
 """Probabilities of all patterns of independent signs.
 
-Signs are independent within a frame, so a pattern's probability is that of its first
-half times that of its second. The sum over frames is then one product of two tables
-of width 2^(D/2), where a direct sum would build 2^D for each frame.
+Signs are independent within a frame, so the probability of a pattern is the product of
+those of its two halves. The sum over frames is then one product of two matrices of
+width 2^(D/2), whereas a direct sum needs 2^D values for each frame.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ def sign_pattern_probs(positive: Tensor, negative: Tensor) -> Tensor:
     Arguments
     ---------
     positive, negative : torch.Tensor
-        (D, N) probabilities of each sign; D may be 0. Frames run along the last axis
-        here, since patterns double at each step, and a short last axis would leave
-        vector instructions idle.
+        (D, N) probabilities of each sign; D may be 0. Frames are the last axis, since
+        the first axis of the result doubles at each step and vector instructions need a
+        long last axis.
 
     Returns
     -------
@@ -62,7 +62,7 @@ class _SummedPatternProbs(torch.autograd.Function):
         logits, weight = ctx.saved_tensors
         slope = grads[0].view(_widths(logits))
         grad = torch.empty_like(logits)
-        # The tables are made again: cheaper than to keep them for every frame.
+        # Recomputing the probabilities is cheaper than keeping them for every frame.
         for tile in _tiles(logits):
             first, second = _halves(logits[tile])
             weighted = first.probs * weight[tile]
@@ -75,14 +75,14 @@ class _SummedPatternProbs(torch.autograd.Function):
 def summed_pattern_probs(logits: Tensor, weight: Tensor) -> Tensor:
     """Sum the probabilities of all 2^D sign patterns over frames, exactly.
 
-    Memory is that of the result and of one tile of frames.
+    It needs memory for the result and for one tile of frames.
 
     Arguments
     ---------
     logits : torch.Tensor
         (N, D) log-odds of each sign being positive.
     weight : torch.Tensor
-        (N,) weight of each frame; no gradient goes to it.
+        (N,) weight of each frame; it gets no gradient.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def pattern_product(logits: Tensor, weight: Tensor) -> Tensor:
     """Compute `summed_pattern_probs` without a custom autograd function.
 
     For torch.jit.script and torch.jit.trace, which cannot save custom autograd
-    functions. It keeps the tables of all frames for the backward pass.
+    functions. It keeps the probabilities of all frames for the backward pass.
 
     Arguments
     ---------
@@ -128,7 +128,7 @@ def pattern_product(logits: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Half:
-    """The table of half of the signs, for some frames."""
+    """Probabilities of the patterns of half of the signs, for some frames."""
 
     def __init__(self, logits: Tensor):
         logits = logits.t().contiguous()
@@ -138,8 +138,8 @@ class _Half:
     def slope(self, moved: Tensor) -> Tensor:
         """Return the gradient (D, N) to logits, given that to log probs (2^D, N).
 
-        The slope of log p is the probability of a negative sign where the sign is
-        positive, and minus that of a positive one where it is negative.
+        The derivative of log p with respect to a logit is the probability of a negative
+        sign if the sign is positive, and minus that of a positive sign otherwise.
         """
         signs = len(self.positive)
         pattern = torch.arange(len(moved), device=moved.device)

@@ -1,7 +1,7 @@
 """Soft assignments of frames to codebook vectors, summed over frames in tiles.
 
-Neither the sum nor its gradient needs a table of all frames and vectors: the backward
-pass recomputes the assignments tile by tile.
+Neither the sum nor its gradient needs the full matrix of frames and vectors: the
+backward pass recomputes the assignments tile by tile.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from sb_espnet_vq.ops.nearest import tiles
 from sb_espnet_vq.ops.scores import first_argmax, scores
 
-# Shorter tiles would accumulate the gradient of the entries too often.
+# With fewer rows, accumulating the gradient of the codebook would dominate the time.
 _FEWEST_ROWS = 64
 
 
@@ -25,9 +25,9 @@ class _Assign(torch.autograd.Function):
         total = x.new_zeros(len(table))
         bias = _half_norms(table)
         for tile in _tiles(x, table):
-            found = scores(x[tile], table, bias)
-            codes[tile] = first_argmax(found)
-            total += weight[tile] @ found.mul_(scale).softmax(1)
+            logits = scores(x[tile], table, bias)
+            codes[tile] = first_argmax(logits)
+            total += weight[tile] @ logits.mul_(scale).softmax(1)
         return codes, total
 
     @staticmethod
@@ -52,7 +52,7 @@ class _Assign(torch.autograd.Function):
             if of_table:
                 grad_table += scores(moved.t(), (x[tile] * factor[tile]).t())
                 grad_bias += factor[tile, 0] @ moved
-        # The bias is minus half of the squared norm.
+        # The bias is minus half the squared norm.
         grad_table -= table * grad_bias[:, None]
         return grad_x, grad_table if of_table else None, None, None
 
@@ -60,7 +60,7 @@ class _Assign(torch.autograd.Function):
 def assign(
     x: Tensor, table: Tensor, weight: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Find the nearest entries, and sum soft assignments over frames.
+    """Return the nearest codes, and the sum of soft assignments over frames.
 
     The soft assignment of a frame is softmax(-||x - c||^2 / temperature). Memory
     besides results and gradients is one tile of scores.
@@ -70,16 +70,16 @@ def assign(
     x : torch.Tensor
         (N, D) finite float.
     table : torch.Tensor
-        (V, D) entries in the dtype of ``x``.
+        (V, D) codebook vectors in the dtype of ``x``.
     weight : torch.Tensor
-        (N,) weight of each frame in the sum; no gradient goes to it.
+        (N,) weight of each frame in the sum; it gets no gradient.
     temperature : float
         Positive.
 
     Returns
     -------
     codes : torch.Tensor
-        (N,) int64, the nearest entry as `nearest_code` finds it.
+        (N,) int64, the nearest codes, equal to those of `nearest_code`.
     total : torch.Tensor
         (V,) with gradient to ``x`` and ``table``.
 
@@ -89,12 +89,12 @@ def assign(
     >>> assign(x, table, torch.ones(2), temperature=1.0)
     (tensor([0, 1]), tensor([1., 1.]))
     """
-    # ||x||^2 is the same for all entries and affects neither argmax nor softmax.
+    # ||x||^2 is the same for all vectors and affects neither argmax nor softmax.
     scale = 2 / temperature
     if torch.jit.is_tracing():
-        # A custom autograd function cannot be saved.
-        found = scores(x, table, _half_norms(table))
-        return found.argmax(1), weight @ (found * scale).softmax(1)
+        # torch.jit.trace cannot save a custom autograd function.
+        logits = scores(x, table, _half_norms(table))
+        return logits.argmax(1), weight @ (logits * scale).softmax(1)
     return _Assign.apply(x, table, weight, scale)
 
 

@@ -1,4 +1,4 @@
-"""How evenly codes are used."""
+"""Statistics of code usage."""
 
 import torch
 from torch import Tensor
@@ -12,11 +12,11 @@ def code_counts(codes: Tensor, weight: Tensor, size: int) -> Tensor:
     Arguments
     ---------
     codes : torch.Tensor
-        (N, K) int64 in [0, size); rows of weight 0 may hold anything in range.
+        (N, K) int64 in [0, size), also where the weight is 0.
     weight : torch.Tensor
-        (N,) or (N, K), 1 for codes that count, else 0.
+        (N,) or (N, K), 1 for valid codes, else 0.
     size : int
-        Codes in a codebook.
+        Number of codes in a codebook.
 
     Returns
     -------
@@ -81,10 +81,10 @@ def usage_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     perplexity : torch.Tensor
-        Scalar, exp of the entropy of use: 1 where one code serves all, V where
-        all serve equally, 0 where nothing was counted.
+        Scalar, exp of the entropy of usage: 1 if only one code is used, V if all are
+        used equally, 0 if nothing was counted.
     used : torch.Tensor
-        Scalar, codes used at least once.
+        Scalar, number of codes used at least once.
 
     Example
     -------
@@ -99,9 +99,9 @@ def usage_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def usage_of_codes(codes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the same figures for codebooks too large to count entry by entry.
+    """Return the same statistics for codebooks too large for a table of counts.
 
-    Each frame's code is counted among the sorted codes; the entropy of use is the
+    Each frame's code is counted among the sorted codes; the entropy of usage is the
     mean over frames of -log(count / frames).
 
     Arguments

@@ -1,4 +1,4 @@
-"""How alike a prediction is to the right target and to wrong ones."""
+"""Similarities of predictions to the positive target and to negatives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from sb_espnet_vq.ssl.negatives import Negatives
 
-# Equal codes give equal targets, but for the rounding of what projects them.
+# Equal codes give equal targets up to the rounding of the projection.
 ROUNDING = 1e-5
 
 
@@ -18,29 +18,27 @@ def contrastive_logits(
     negatives: Negatives,
     temperature: float,
 ) -> torch.Tensor:
-    """Cosine similarities, over a temperature, to the right target and to others.
+    """Return cosine similarities to the positive and the negatives, over temperature.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation 3.
-    A negative that is the right target itself (another frame with the same codes) is
-    no negative.
+    Negatives equal to the positive (other frames with the same codes) are excluded.
 
     Arguments
     ---------
     predictions, targets : torch.Tensor
-        (B, T, C) float; only what is masked counts.
+        (B, T, C) float; only masked frames are used.
     mask : torch.Tensor
-        (B, T) bool, True at the N frames to predict.
+        (B, T) bool span mask, True at the N frames to predict.
     negatives : Negatives
-        For those frames, n each.
+        n negatives for each of these frames.
     temperature : float
         Above 0; 0.1 in the paper.
 
     Returns
     -------
     torch.Tensor
-        (N, 1 + n) float32, frames in the order of the rows: first the right target,
-        then the negatives, minus infinity where there is none. In float32 under any
-        autocast.
+        (N, 1 + n) float32 (under any autocast), frames in row order: first the
+        positive, then the negatives, minus infinity for a missing negative.
 
     Example
     -------
@@ -57,21 +55,23 @@ def contrastive_logits(
     with torch.autocast(predictions.device.type, enabled=False):
         targets = targets.float()
         directions = F.normalize(targets, dim=-1)
-        alike = F.normalize(predictions.float(), dim=-1) @ directions.transpose(1, 2)
-        right = alike.diagonal(dim1=1, dim2=2)[mask]
-        wrong = alike.gather(2, negatives.frames)[mask]
-        there = negatives.real[mask] & ~_same(targets.detach(), mask, negatives.frames)
-        wrong = wrong.masked_fill(~there, -torch.inf)
-        return torch.cat([right[:, None], wrong], 1) / temperature
+        cosine = F.normalize(predictions.float(), dim=-1) @ directions.transpose(1, 2)
+        positive = cosine.diagonal(dim1=1, dim2=2)[mask]
+        negative = cosine.gather(2, negatives.frames)[mask]
+        valid = negatives.valid[mask] & ~_same(targets.detach(), mask, negatives.frames)
+        negative = negative.masked_fill(~valid, -torch.inf)
+        return torch.cat([positive[:, None], negative], 1) / temperature
 
 
 def _same(
     targets: torch.Tensor, mask: torch.Tensor, index: torch.Tensor
 ) -> torch.Tensor:
-    """Which negatives are the right target itself: (N, n) bool."""
+    """Return which negatives equal the positive: (N, n) bool."""
     rows = mask.nonzero()[:, 0]
-    right = targets[mask]
-    limit = ROUNDING * right.abs().amax(1)
-    # One negative at a time: all at once would take n times the memory of targets.
-    apart = [(targets[rows, frames] - right).abs().amax(1) for frames in index[mask].T]
-    return torch.stack(apart, 1) <= limit[:, None]
+    positive = targets[mask]
+    limit = ROUNDING * positive.abs().amax(1)
+    # One negative at a time: all together need n times the memory of the targets.
+    distances = [
+        (targets[rows, frames] - positive).abs().amax(1) for frames in index[mask].T
+    ]
+    return torch.stack(distances, 1) <= limit[:, None]

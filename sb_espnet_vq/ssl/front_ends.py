@@ -1,4 +1,4 @@
-"""From signals to the latent frames that a contrastive model masks and quantizes."""
+"""Front ends: latent frames of signals, which a model masks and quantizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.ssl.normalization import CorpusNormalization
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
-# Enough speech for the mean and deviation of each channel.
+# Enough speech to estimate the mean and deviation of each channel.
 START_BATCHES = 4
 
 
@@ -32,7 +32,7 @@ class StackFrames(nn.Module):
     Raises
     ------
     ConfigError
-        If ``stack`` is no integer of at least 1.
+        If ``stack`` is not an integer of at least 1.
 
     Example
     -------
@@ -46,23 +46,23 @@ class StackFrames(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Stack (B, T, D) frames: (B, ceil(T / stack), stack, D)."""
-        whole = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
-        return whole.unflatten(1, (-1, self.stack))
+        padded = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
+        return padded.unflatten(1, (-1, self.stack))
 
 
 class LogMelFrontEnd(nn.Module):
-    """Log-mel frames, normalised over the corpus and stacked.
+    """Log-mel frames, normalized over the corpus and stacked.
 
     Arguments
     ---------
     compute_features : callable
-        Turns (B, samples) signals into (B, T, n_mels), one frame every ``hop``.
+        Computes (B, T, n_mels) features of (B, samples) signals, one frame per ``hop``.
     n_mels : int
-        Features of a frame.
+        Number of mel bands.
     hop : int
-        In samples.
+        Hop size in samples.
     stack : int
-        Frames side by side in one latent frame.
+        Number of frames concatenated to one latent frame.
 
     Example
     -------
@@ -87,59 +87,63 @@ class LogMelFrontEnd(nn.Module):
         self.stack_frames = StackFrames(stack)
 
     def lengths(self, samples: torch.Tensor) -> torch.Tensor:
-        """Latent frames that are wholly real: (B,) of (B,) samples, both int64."""
+        """Return the number of latent frames without padding: (B,) int64.
+
+        ``samples`` is (B,) int64, the number of valid samples.
+        """
         return (samples // self.hop + 1) // self.stack_frames.stack
 
     def forward(self, signals: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-        """Turn signals into latent frames.
+        """Compute latent frames of signals.
 
         Arguments
         ---------
         signals : torch.Tensor
             (B, samples) float, padded at the end.
         samples : torch.Tensor
-            (B,) int64, how many of them are real.
+            (B,) int64, number of valid samples.
 
         Returns
         -------
         torch.Tensor
-            (B, T, n_mels * stack); what is beyond `lengths` means nothing.
+            (B, T, n_mels * stack); frames beyond `lengths` are undefined.
         """
         frames = self.normalize(self.compute_features(signals))
         return self.stack_frames(frames).flatten(2)
 
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
-        """Take the statistics for the normalisation from a corpus, if not done yet.
+        """Compute the statistics for the normalization, unless done before.
 
         Arguments
         ---------
         batches : Iterable[SpeechBatch]
-            The training speech.
+            The training set.
         """
         if self.normalize.count == 0:
-            self.normalize.gather(map(self._real_frames, batches))
+            self.normalize.gather(map(self._valid_frames, batches))
 
-    def _real_frames(self, batch: SpeechBatch) -> torch.Tensor:
+    def _valid_frames(self, batch: SpeechBatch) -> torch.Tensor:
         device = self.normalize.mean.device
         frames = self.compute_features(batch.signals.to(device))
-        real = batch.samples.to(device) // self.hop + 1
-        return frames[torch.arange(frames.shape[1], device=device) < real[:, None]]
+        count = batch.samples.to(device) // self.hop + 1
+        return frames[torch.arange(frames.shape[1], device=device) < count[:, None]]
 
 
 class WaveformFrontEnd(nn.Module):
     """A convolutional extractor on the waveform, as in the wav2vec 2.0 paper.
 
-    Every signal is brought to mean 0 and deviation 1 over its own real samples.
+    Every signal is normalized to mean 0 and standard deviation 1 over its valid
+    samples.
 
     Arguments
     ---------
     extractor : torch.nn.Module
-        SpeechBrain's ``W2VLatentExtractor``, or one with its methods.
+        SpeechBrain's ``W2VLatentExtractor``, or a module with the same methods.
     start_from_data : bool
-        Set the affine layer at the extractor's end so that training begins with
-        latent frames of mean 0 and deviation 1 (Salimans and Kingma 2016,
-        https://arxiv.org/abs/1602.07868, section 3). Without it, all frames of an
-        extractor that has learnt nothing are much alike, and get the same few codes.
+        Initialize the affine layer at the end of the extractor from data, so that the
+        first latent frames have mean 0 and standard deviation 1 (Salimans and Kingma
+        2016, https://arxiv.org/abs/1602.07868, section 3). Without it, the frames of an
+        untrained extractor are so similar that they share a few codes.
 
     Example
     -------
@@ -154,7 +158,7 @@ class WaveformFrontEnd(nn.Module):
     def __init__(self, extractor: Any, start_from_data: bool = False):
         super().__init__()
         self.extractor = extractor
-        # Not saved: the state is the extractor's, and loading it sets this to True.
+        # Not saved: loading the extractor's state sets it to True.
         self.started = not start_from_data
         self.fewest = 1
         layers = zip(extractor.kernel_sizes, extractor.strides, strict=True)
@@ -162,48 +166,51 @@ class WaveformFrontEnd(nn.Module):
             self.fewest = (self.fewest - 1) * stride + kernel
 
     def lengths(self, samples: torch.Tensor) -> torch.Tensor:
-        """Latent frames of only real samples: (B,) of (B,) samples, both int64."""
+        """Return the number of latent frames without padding: (B,) int64.
+
+        ``samples`` is (B,) int64, the number of valid samples.
+        """
         return self.extractor.get_output_lengths(samples).clamp(min=0)
 
     def forward(self, signals: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-        """Turn signals into latent frames.
+        """Compute latent frames of signals.
 
         Arguments
         ---------
         signals : torch.Tensor
             (B, samples) float, padded at the end.
         samples : torch.Tensor
-            (B,) int64, how many of them are real.
+            (B,) int64, number of valid samples.
 
         Returns
         -------
         torch.Tensor
-            (B, T, C), at least one frame; what is beyond `lengths` means nothing.
+            (B, T, C), at least one frame; frames beyond `lengths` are undefined.
         """
-        real = torch.arange(signals.shape[1], device=signals.device) < samples[:, None]
+        valid = torch.arange(signals.shape[1], device=signals.device) < samples[:, None]
         count = samples.clamp(min=1)[:, None]
-        mean = (signals * real).sum(1, keepdim=True) / count
-        centred = (signals - mean) * real
+        mean = (signals * valid).sum(1, keepdim=True) / count
+        centred = (signals - mean) * valid
         variance = centred.square().sum(1, keepdim=True) / count
-        normal = centred / (variance + 1e-5).sqrt()
-        # A convolution over less than its kernel is an error.
-        normal = F.pad(normal, (0, max(0, self.fewest - signals.shape[1])))
-        return self.extractor(normal, normalize_signal=False)
+        normalized = centred / (variance + 1e-5).sqrt()
+        # A convolution fails if its input is shorter than its kernel.
+        normalized = F.pad(normalized, (0, max(0, self.fewest - signals.shape[1])))
+        return self.extractor(normalized, normalize_signal=False)
 
     @torch.no_grad()
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
-        """Start from data, where that is asked for and not done yet.
+        """Initialize the affine layer from data, if requested and not done before.
 
         Arguments
         ---------
         batches : Iterable[SpeechBatch]
-            The training speech, of which the first `START_BATCHES` are used.
+            The training set, of which the first `START_BATCHES` batches are used.
         """
         if self.started:
             return
         norm = self.extractor.norm
         normalize = CorpusNormalization(len(norm.weight)).to(norm.weight.device)
-        normalize.gather(map(self._real_frames, islice(batches, START_BATCHES)))
+        normalize.gather(map(self._valid_frames, islice(batches, START_BATCHES)))
         norm.weight.div_(normalize.std)
         norm.bias.sub_(normalize.mean).div_(normalize.std)
         self.started = True
@@ -212,7 +219,7 @@ class WaveformFrontEnd(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.started |= any(key.startswith(prefix) for key in state_dict)
 
-    def _real_frames(self, batch: SpeechBatch) -> torch.Tensor:
+    def _valid_frames(self, batch: SpeechBatch) -> torch.Tensor:
         device = self.extractor.norm.weight.device
         samples = batch.samples.to(device)
         frames = self(batch.signals.to(device), samples)

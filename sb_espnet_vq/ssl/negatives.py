@@ -1,4 +1,4 @@
-"""Which frames a contrastive model must tell the right one from."""
+"""Sampling of negatives for a contrastive loss."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from sb_espnet_vq.utils.seeds import seed_of
 
 
 class Negatives(NamedTuple):
-    """For each masked frame, others of its utterance.
+    """For each masked frame, other masked frames of its utterance.
 
-    frames : (B, T, n) int64, numbers of frames in the same row; real : (B, T, n) bool,
-    False where there was no other frame left to draw.
+    frames : (B, T, n) int64, indices of frames in the same row; valid : (B, T, n) bool,
+    False where the utterance has fewer than n other masked frames.
     """
 
     frames: torch.Tensor
-    real: torch.Tensor
+    valid: torch.Tensor
 
 
 def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Negatives:
     """Draw negatives among the other masked frames of the same utterance.
 
-    No frame is drawn twice for the same positive; where an utterance has fewer than
-    ``count`` other masked frames, all of them are drawn. What an utterance's frames
-    get depends on its own key and mask alone: not on the batch, on padding or on the
-    process, so that a resumed run draws the same.
+    Frames are drawn without replacement; if an utterance has fewer than ``count`` other
+    masked frames, all of them are drawn. The negatives of an utterance depend only on
+    its key and mask, not on the batch, padding or process, so that a resumed run draws
+    the same.
 
     Arguments
     ---------
     mask : torch.Tensor
-        (B, T) bool, True where masked.
+        (B, T) bool span mask, True at masked frames.
     keys : Sequence[str]
-        One per utterance, for instance seed, epoch and ID joined.
+        One per utterance, for example seed, epoch and ID joined.
     count : int
-        Negatives of a frame, at least 1.
+        Number of negatives of a frame, at least 1.
 
     Returns
     -------
     Negatives
-        On the mask's device, n = ``count``.
+        On the device of the mask, with n = ``count``.
 
     Raises
     ------
     ValueError
-        ``mask`` has another shape or type, or ``count`` is less than 1.
+        ``mask`` has a wrong shape or dtype, or ``count`` is less than 1.
 
     Example
     -------
     >>> mask = torch.tensor([[True, False, True, True], [False, True, False, False]])
     >>> negatives = sample_negatives(mask, ["a", "b"], count=5)
-    >>> negatives.real.sum(-1)
+    >>> negatives.valid.sum(-1)
     tensor([[2, 0, 2, 2],
             [0, 0, 0, 0]])
     >>> sorted(negatives.frames[0, 0, :2].tolist())
@@ -64,23 +64,23 @@ def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Neg
             f"{mask.dtype}"
         )
     if count < 1:
-        raise ValueError(f"count must be at least 1 negative, not {count}")
-    # Drawn on the CPU, so that every device gets the same.
+        raise ValueError(f"count must be at least 1 negative, got {count}")
+    # Drawn on the CPU, so that results do not depend on the device.
     rows = mask.cpu()
     index = torch.zeros(*rows.shape, count, dtype=torch.int64)
-    real = torch.zeros(*rows.shape, count, dtype=torch.bool)
-    for row, key, indices, drawn in zip(rows, keys, index, real, strict=True):
+    valid = torch.zeros(*rows.shape, count, dtype=torch.bool)
+    for row, key, indices, drawn in zip(rows, keys, index, valid, strict=True):
         frames = row.nonzero()[:, 0]
         others = _draw_others(len(frames), count, seed_of(key))
         indices[frames, : others.shape[1]] = frames[others]
         drawn[frames, : others.shape[1]] = True
-    return Negatives(index.to(mask.device), real.to(mask.device))
+    return Negatives(index.to(mask.device), valid.to(mask.device))
 
 
 def _draw_others(frames: int, count: int, seed: int) -> torch.Tensor:
-    """For each of some frames, others of them: (frames, at most count) int64."""
+    """Draw for each of some frames others of them: (frames, at most count) int64."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(frames, frames, generator=generator)
-    # Above every draw: the frame itself would come last, and is never reached.
+    # Greater than every draw, so that a frame is never its own negative.
     order.fill_diagonal_(2.0)
     return order.topk(max(0, min(count, frames - 1)), largest=False).indices

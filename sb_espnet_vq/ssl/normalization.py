@@ -1,4 +1,4 @@
-"""Features with the same mean and deviation over a corpus."""
+"""Normalization of features to mean 0 and standard deviation 1 over a corpus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class CorpusNormalization(nn.Module):
-    """Gives every feature mean 0 and deviation 1 over a corpus.
+    """Normalizes every feature to mean 0 and standard deviation 1 over a corpus.
 
     Arguments
     ---------
@@ -18,7 +18,7 @@ class CorpusNormalization(nn.Module):
 
     Buffers
     -------
-    mean, std : (width,); count : () int64, frames they were gathered from.
+    mean, std : (width,); count : () int64, number of frames in these statistics.
 
     Example
     -------
@@ -40,12 +40,12 @@ class CorpusNormalization(nn.Module):
 
     @torch.no_grad()
     def gather(self, parts: Iterable[torch.Tensor]) -> None:
-        """Take the statistics of a corpus.
+        """Compute the statistics of a corpus.
 
         Arguments
         ---------
         parts : Iterable[torch.Tensor]
-            (N, width) real frames each.
+            (N, width) valid frames each.
         """
         count = 0
         total, squares = self.mean.new_zeros(2, len(self.mean), dtype=torch.float64)
@@ -62,5 +62,5 @@ class CorpusNormalization(nn.Module):
         self.count.fill_(count)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (..., width) features."""
+        """Normalize (..., width) features."""
         return (x - self.mean) / self.std

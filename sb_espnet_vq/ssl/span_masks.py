@@ -1,4 +1,4 @@
-"""Which frames a masked-prediction model must guess."""
+"""Span masks: the frames that a masked-prediction model must predict."""
 
 from __future__ import annotations
 
@@ -16,33 +16,32 @@ def span_masks(
     span: int,
     total: int | None = None,
 ) -> torch.Tensor:
-    """Draw spans to mask in each utterance, inside its own real length.
+    """Draw a span mask for each utterance, within its valid frames.
 
-    Every frame starts a span with probability `start_prob`; spans may overlap
-    and end with the utterance. An utterance of two frames or more has at least
-    one masked frame and one that is not; a shorter one has nothing to learn
-    from and stays unmasked.
+    Every frame starts a span with probability `start_prob`; spans may overlap and end
+    with the utterance. An utterance of two frames or more has at least one masked and
+    one unmasked frame; a shorter one stays unmasked.
 
-    An utterance's mask depends on its own key and length alone: not on the
-    batch, on padding or on the process, so that a resumed run draws the same.
+    The mask of an utterance depends only on its key and length, not on the batch,
+    padding or process, so that a resumed run draws the same.
 
     Arguments
     ---------
     lengths : Sequence[int]
-        Real frames of each utterance; 0 is allowed.
+        Number of valid frames of each utterance, at least 0.
     keys : Sequence[str]
-        One per utterance, for instance seed, epoch and ID joined.
+        One per utterance, for example seed, epoch and ID joined.
     start_prob : float
         In [0, 1].
     span : int
         Frames in a span, at least 1.
     total : int, optional
-        Frames of the padded batch, by default the longest length.
+        Frames of the padded batch, by default the largest length.
 
     Returns
     -------
     torch.Tensor
-        (utterances, total) bool, True where masked.
+        (utterances, total) bool, True at masked frames.
 
     Raises
     ------
@@ -56,9 +55,9 @@ def span_masks(
     (torch.Size([3, 8]), False, 0)
     """
     if not 0 <= start_prob <= 1:
-        raise ValueError(f"start_prob must be in [0, 1], not {start_prob}")
+        raise ValueError(f"start_prob must be in [0, 1], got {start_prob}")
     if span < 1:
-        raise ValueError(f"span must be at least 1 frame, not {span}")
+        raise ValueError(f"span must be at least 1 frame, got {span}")
     total = max(lengths, default=0) if total is None else total
     masks = torch.zeros(len(lengths), total, dtype=torch.bool)
     for row, length, key in zip(masks, lengths, keys, strict=True):
@@ -70,12 +69,12 @@ def span_masks(
 def _one_mask(length: int, start_prob: float, span: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     starts = torch.rand(length, generator=generator) < start_prob
-    fallback, kept = torch.randint(length, (2,), generator=generator).tolist()
+    fallback, unmasked = torch.randint(length, (2,), generator=generator).tolist()
     if not starts.any():
         starts[fallback] = True
     mask = starts.clone()
     for offset in range(1, min(span, length - 1)):
         mask[offset:] |= starts[:-offset]
     if mask.all():
-        mask[kept] = False
+        mask[unmasked] = False
     return mask

@@ -1,6 +1,6 @@
-"""The contract of quantizers as checks that anyone can run on a registered quantizer.
+"""Contract checks for registered quantizers of any package.
 
-With pytest, from another package::
+With pytest::
 
     import pytest
     from sb_espnet_vq import testing
@@ -13,11 +13,11 @@ With pytest, from another package::
 
 or on the command line: ``sbvq check my_quantizer``.
 
-A quantizer is built with ``dim=8, codebook_size=16``, or with what its class offers
-as ``contract_options`` (a dict, or a classmethod that returns one). Where training
-draws codes at random it says so by ``draws_codes = True``, and is then not asked
-for the same codes twice. What it cannot keep it lists in ``contract_exceptions``, a
-dict of check names to reasons.
+A quantizer is built with ``dim=8, codebook_size=16`` and with the options in its class
+attribute ``contract_options`` (a dict, or a classmethod that returns one). A quantizer
+that samples codes in training sets ``draws_codes = True``; checks then do not expect
+equal codes. Checks that it cannot pass are listed in ``contract_exceptions``, a dict of
+check names to reasons.
 """
 
 from sb_espnet_vq.testing import (
@@ -58,7 +58,7 @@ _MODULES = (
 
 
 def list_checks() -> list[Check]:
-    """Return all checks, the quick ones first.
+    """Return all checks, quick ones first.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Checks that a frame's codes depend on that frame alone."""
+"""Checks that the codes of a frame depend only on this frame."""
 
 import torch
 
@@ -13,7 +13,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check
 def codes_ignore_neighbours(name, options):
-    """A frame's codes do not depend on batch shape, chunks or other frames."""
+    """The codes of a frame do not depend on batch shape, chunks or other frames."""
     q = make_started(name, options).eval()
     x = frames(q, 4, 30)
     whole = q.encode(x)
@@ -33,7 +33,7 @@ def codes_ignore_neighbours(name, options):
 
 @contract_check
 def chunks_with_labels(name, options):
-    """The same where codes depend on labels: each utterance follows its own."""
+    """The same with labels: the codes of an utterance depend only on its own label."""
     q = make_started(name, options).eval()
     x, labels = frames(q, 4, 30), labels_for(q, 4)
     if labels is None:
@@ -50,7 +50,7 @@ def chunks_with_labels(name, options):
 
 @contract_check
 def equal_frames_equal_codes(name, options):
-    """Equal frames get equal codes wherever they stand in a batch."""
+    """Equal frames have equal codes at any position of a batch."""
     q = make_started(name, options).eval()
     codes = q.encode(frames(q, 1, 1).expand(3, 50, -1))
     same(codes, codes[:1, :1].expand_as(codes), "codes of one frame repeated")

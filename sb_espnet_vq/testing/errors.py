@@ -1,4 +1,4 @@
-"""Checks that wrong input is refused, by name, before anything changes."""
+"""Checks that invalid input is refused before any state changes."""
 
 import torch
 
@@ -19,7 +19,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check
 def refuses_wrong_options(name, options):
-    """An unknown option, or a size that is no positive integer, is a ConfigError."""
+    """An unknown option, or a size that is not a positive integer, is a ConfigError."""
     small = {**contract_options(name), **options}
     refused(lambda: sb_espnet_vq.build(name, **small, no_such=1), "no_such")
     for option in ("dim", "codebook_size"):
@@ -31,7 +31,7 @@ def refuses_wrong_options(name, options):
 
 @contract_check
 def refuses_wrong_input(name, options):
-    """A wrong last dimension or dtype is named in a ShapeError; nothing has changed."""
+    """A wrong last dimension or dtype raises a ShapeError and changes no state."""
     q = make(name, options)
     narrow = torch.zeros(2, 5, q.dim + 1)
     cases = [
@@ -41,13 +41,13 @@ def refuses_wrong_input(name, options):
         (torch.zeros(2, 5, q.dim, dtype=torch.complex64), "torch.complex64", "float"),
         ([[0.0] * q.dim], "list", "float"),
     ]
-    for x, came, expected in cases:
-        _forward_and_encode_refuse(q, (came, expected), x)
+    for x, got, expected in cases:
+        _forward_and_encode_refuse(q, (got, expected), x)
 
 
 @contract_check
 def refuses_wrong_mask(name, options):
-    """A mask of the wrong shape or dtype is named in a ShapeError."""
+    """A mask of the wrong shape or dtype raises a ShapeError."""
     q = make(name, options)
     x = frames(q, 2, 5)
     cases = [
@@ -58,13 +58,13 @@ def refuses_wrong_mask(name, options):
         (torch.ones(2, 5, dtype=torch.int64), "torch.int64"),
         ([[True] * 5] * 2, "list"),
     ]
-    for mask, came in cases:
-        _forward_and_encode_refuse(q, (came, "(2, 5)"), x, mask=mask)
+    for mask, got in cases:
+        _forward_and_encode_refuse(q, (got, "(2, 5)"), x, mask=mask)
 
 
 @contract_check
 def refuses_wrong_labels(name, options):
-    """Labels of the wrong shape or dtype are named in a ShapeError, used or not."""
+    """Labels of the wrong shape or dtype raise a ShapeError, even if not used."""
     q = make(name, options)
     x = frames(q, 2, 5)
     cases = [
@@ -75,16 +75,16 @@ def refuses_wrong_labels(name, options):
         (torch.zeros(2, dtype=torch.int32), "torch.int32"),
         ([0, 0], "list"),
     ]
-    for labels, came in cases:
-        _forward_and_encode_refuse(q, (came, "(2,)"), x, labels=labels)
-    # A bare frame belongs to no utterance that a label could name.
+    for labels, got in cases:
+        _forward_and_encode_refuse(q, (got, "(2,)"), x, labels=labels)
+    # A single frame without batch axis has no utterance to label.
     labels = torch.zeros(1, dtype=torch.int64)
     _forward_and_encode_refuse(q, ("labels",), x[0, 0], labels=labels)
 
 
 @contract_check
 def refuses_labels_out_of_range(name, options):
-    """A label that names no class raises; quantizers without classes ignore labels."""
+    """A label out of range raises; quantizers without classes ignore labels."""
     q = make(name, options)
     x, far = frames(q, 2, 5), torch.tensor([0, 10**6])
     if q.num_classes is None:
@@ -98,7 +98,7 @@ def refuses_labels_out_of_range(name, options):
 
 @contract_check
 def refuses_wrong_codes(name, options):
-    """Codes of a wrong shape, dtype or range are named in an error."""
+    """Codes of a wrong shape, dtype or range raise an error."""
     q = make_started(name, options).eval()
     k = q.n_codebooks
     wide = torch.zeros(2, 5, k + 1, dtype=torch.int64)
@@ -126,7 +126,7 @@ def refuses_wrong_codes(name, options):
 
 @contract_check
 def refuses_wrong_placement(name, options):
-    """Sparse or nested tensors, and those on another device, are refused by name."""
+    """Sparse and nested tensors, and tensors on another device, are refused."""
     q = make(name, options)
     x, labels = frames(q, 2, 5), labels_for(q, 2)
     mask = torch.ones(2, 5, dtype=torch.bool)
@@ -150,15 +150,15 @@ def refuses_wrong_placement(name, options):
 
 @contract_check
 def written_exceptions(name, options):
-    """Each declared exception has a reason and names a check that exists."""
+    """Each declared exception has a reason and names an existing check."""
     from sb_espnet_vq import testing
     from sb_espnet_vq.registry import find_quantizer
 
     known = [check.name for check in testing.list_checks()]
     for check_name in getattr(find_quantizer(name), "contract_exceptions", {}):
         assert check_name in known, (
-            f"contract_exceptions names {check_name!r}, which is no check; "
-            f"checks are {', '.join(known)}"
+            f"contract_exceptions names an unknown check {check_name!r}; "
+            f"known are {', '.join(known)}"
         )
         testing.known_exception(name, check_name)
 

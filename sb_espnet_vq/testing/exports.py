@@ -22,7 +22,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check(slow=True)
 def exports(name, options):
-    """torch.export takes encode and decode with any batch size and length."""
+    """torch.export supports encode and decode with any batch size and length."""
     q = make_started(name, options).eval()
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
     x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
@@ -79,7 +79,7 @@ _LEADS = ((3, 40), (5, 17), (1, 1), (2, 300))
 
 
 def _batch(q, *lead):
-    """Return what the modules below take: frames, mask and, if used, labels."""
+    """Return the input of the modules below: frames, mask and, if used, labels."""
     labels = labels_for(q, lead[0])
     batch = frames(q, *lead), some_mask(*lead)
     return batch if labels is None else (*batch, labels)
@@ -143,7 +143,7 @@ def _jit_traced(module, args):
 
 
 def _onnx(module, args):
-    """Return the module as onnxruntime runs it."""
+    """Return a function that runs the exported module in onnxruntime."""
     import onnxruntime
 
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")

@@ -1,4 +1,4 @@
-"""Small modules, small batches, and comparisons that say what differs."""
+"""Small modules and batches, and comparisons with readable errors."""
 
 import torch
 from torch import Tensor
@@ -20,14 +20,14 @@ INTEGERS = (
 
 
 def contract_options(name: str) -> dict:
-    """Return the small options that a quantizer wants to be checked with."""
+    """Return the options with which a quantizer is checked."""
     offered = getattr(find_quantizer(name), "contract_options", {})
     offered = offered() if callable(offered) else offered
     return {"dim": 8, "codebook_size": 16, **offered}
 
 
 def make(name: str, options: dict, seed: int = 0) -> Quantizer:
-    """Build a quantizer from a seed."""
+    """Build a quantizer with a seed."""
     torch.manual_seed(seed)
     return build(name, **{**contract_options(name), **options})
 
@@ -41,13 +41,13 @@ def make_started(name: str, options: dict, seed: int = 0) -> Quantizer:
 
 
 def frames(q: Quantizer, *lead: int, seed: int = 1) -> Tensor:
-    """Return normal frames (*lead, dim)."""
+    """Return normally distributed frames (*lead, dim)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*lead, q.dim, generator=generator)
 
 
 def some_mask(batch: int, time: int) -> Tensor:
-    """Return a mask (batch, time) with padding at ends and holes in between."""
+    """Return a mask (batch, time) with padding at the ends and in between."""
     lengths = torch.arange(batch) * time // (2 * batch) + time // 2
     mask = torch.arange(time) < lengths[:, None]
     mask[:, 2::7] = False
@@ -61,48 +61,48 @@ def labels_for(q: Quantizer, batch: int) -> Tensor | None:
 
 
 def train(q: Quantizer, x: Tensor, seed: int = 2, **given) -> QuantizerOutput:
-    """Run one training forward from a seed."""
+    """Run one training forward with a seed."""
     q.train()
     torch.manual_seed(seed)
     return q(x, **given)
 
 
 def run(q: Quantizer, training: bool, x: Tensor, **given) -> QuantizerOutput:
-    """Run one forward, in training from a seed."""
+    """Run one forward, with a seed if in training."""
     return train(q, x, **given) if training else q.eval()(x, **given)
 
 
 def state_of(q: Quantizer) -> dict[str, Tensor]:
-    """Return copies of all parameters and buffers, those not saved too."""
+    """Return copies of all parameters and buffers, including those not saved."""
     named = [*q.named_parameters(), *q.named_buffers()]
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
 def compiled(call, backend="aot_eager"):
-    """Return a call as torch.compile traces it, in one graph."""
+    """Compile a function to a single graph."""
     torch._dynamo.reset()
-    # The default backend stops before code generation and needs no compiler; every
-    # other backend gets the same graph.
+    # The default backend generates no code and needs no compiler, but gets the same
+    # graph as any other backend.
     return torch.compile(call, fullgraph=True, backend=backend)
 
 
 def gradients(q: Quantizer, x: Tensor, out: QuantizerOutput) -> dict[str, Tensor]:
-    """Return the gradients of a loss that looks at quantized values and loss."""
+    """Return the gradients of a scalar that depends on quantized values and loss."""
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(out.quantized.shape, generator=generator)
     total = out.loss + (out.quantized.float() * weight).sum()
-    wanted: dict[str, Tensor] = {
+    inputs: dict[str, Tensor] = {
         n: p for n, p in q.named_parameters() if p.requires_grad
     }
-    wanted["x"] = x
-    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
+    inputs["x"] = x
+    grads = torch.autograd.grad(total, list(inputs.values()), allow_unused=True)
     return {
-        name: grad for name, grad in zip(wanted, found, strict=True) if grad is not None
+        name: grad for name, grad in zip(inputs, grads, strict=True) if grad is not None
     }
 
 
 def same(got: Tensor, expected: Tensor, what: str) -> None:
-    """Assert equality bit for bit, NaN being equal to NaN."""
+    """Assert equality bit for bit; NaN equals NaN."""
     _same_kind(got, expected, what)
     agree = (got == expected) | ((got != got) & (expected != expected))
     _report(agree, got, expected, what)
@@ -111,14 +111,14 @@ def same(got: Tensor, expected: Tensor, what: str) -> None:
 def close(
     got: Tensor, expected: Tensor, what: str, rtol: float = 1e-4, atol: float = 1e-5
 ) -> None:
-    """Assert equality to rounding."""
+    """Assert equality up to rounding."""
     _same_kind(got, expected, what)
     agree = torch.isclose(got, expected, rtol=rtol, atol=atol, equal_nan=True)
     _report(agree, got, expected, what)
 
 
 def same_output(got: QuantizerOutput, expected: QuantizerOutput, what: str) -> None:
-    """Assert that two outputs agree bit for bit, statistics included."""
+    """Assert that two outputs including statistics are equal bit for bit."""
     same(got.codes, expected.codes, f"{what}, codes")
     same(got.quantized, expected.quantized, f"{what}, quantized")
     same(got.loss, expected.loss, f"{what}, loss")
@@ -126,7 +126,7 @@ def same_output(got: QuantizerOutput, expected: QuantizerOutput, what: str) -> N
 
 
 def same_tensors(got: dict, expected: dict, what: str) -> None:
-    """Assert that two dicts of tensors agree bit for bit."""
+    """Assert that two dicts of tensors are equal bit for bit."""
     assert got.keys() == expected.keys(), (
         f"{what}: got {sorted(got)}, expected {sorted(expected)}"
     )
@@ -135,7 +135,7 @@ def same_tensors(got: dict, expected: dict, what: str) -> None:
 
 
 def same_state(q: Quantizer, expected: dict[str, Tensor], what: str) -> None:
-    """Assert that parameters and buffers are as in a copy taken before."""
+    """Assert that parameters and buffers equal an earlier copy."""
     same_tensors(state_of(q), expected, f"{what}, state")
 
 

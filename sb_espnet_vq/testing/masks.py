@@ -23,7 +23,7 @@ _GARBAGE = (1.0, 3e38, float("nan"), float("inf"), -float("inf"))
 
 @contract_check
 def padding_changes_nothing(name, options):
-    """What lies under the mask changes no output, loss, buffer or gradient."""
+    """Values of padding change no output, loss, buffer or gradient."""
     mask = some_mask(3, 40)
     for training in (True, False):
         for fresh in (True, False):
@@ -43,7 +43,7 @@ def padding_changes_nothing(name, options):
 
 @contract_check
 def masked_frames(name, options):
-    """Where masked, quantized is 0 without gradient, and codes are -1."""
+    """At padding, quantized is 0 without gradient, and codes are -1."""
     mask = some_mask(3, 40)
     q = make_started(name, options)
     for training in (True, False):
@@ -53,7 +53,7 @@ def masked_frames(name, options):
         same(out.quantized[hidden], torch.zeros_like(x[hidden]), "masked quantized")
         same(out.codes[hidden], torch.full_like(out.codes[hidden], -1), "masked codes")
         first = out.codes[mask][:, 0]
-        assert bool((first >= 0).all()), "a real frame has a first code of -1"
+        assert bool((first >= 0).all()), "a valid frame has a first code of -1"
         grad = gradients(q, x, out).get("x", torch.zeros_like(x))
         same(grad[hidden], torch.zeros_like(grad[hidden]), "gradient where masked")
         codes = q.encode(x, mask=mask)
@@ -62,7 +62,7 @@ def masked_frames(name, options):
 
 @contract_check
 def all_true_mask(name, options):
-    """A mask that is True throughout gives what no mask gives, bit for bit."""
+    """A mask of True everywhere gives the same results as no mask, bit for bit."""
     mask = torch.ones(3, 40, dtype=torch.bool)
     for training in (True, False):
         results = []
@@ -79,12 +79,12 @@ def all_true_mask(name, options):
 
 @contract_check
 def padding_is_no_frame(name, options):
-    """A padded batch has the loss and statistics of its real frames alone."""
+    """A padded batch has the loss and statistics of its valid frames."""
     mask = some_mask(3, 40)
     q = make_started(name, options).eval()
     x = frames(q, 3, 40)
     padded, alone = q(x, mask=mask), q(x[mask])
-    same(padded.codes[mask], alone.codes, "codes of real frames")
+    same(padded.codes[mask], alone.codes, "codes of valid frames")
     for key in alone.stats:
         _near(padded.stats[key], alone.stats[key], f"stats[{key!r}] with padding")
     _near(padded.loss, alone.loss, "loss with padding")
@@ -92,7 +92,7 @@ def padding_is_no_frame(name, options):
 
 @contract_check
 def not_finite_frames(name, options):
-    """A frame that is not finite gives NaN, code -1 and a NaN loss, and no more."""
+    """A non-finite frame gives NaN, code -1 and a NaN loss; all else is unaffected."""
     for training in (True, False):
         for value in (float("nan"), float("inf"), -float("inf")):
             what = f"a frame with {value}, training={training}"
@@ -113,7 +113,7 @@ def not_finite_frames(name, options):
 
 @contract_check
 def not_finite_first_batch(name, options):
-    """A frame that is not finite in the very first batch does not spoil the start."""
+    """A non-finite frame in the first batch does not affect the initialization."""
     bad, hidden = make(name, options), make(name, options)
     x = frames(bad, 3, 40)
     x[0, 0] = float("nan")
@@ -126,7 +126,7 @@ def not_finite_first_batch(name, options):
 
 @contract_check
 def only_not_finite_frames(name, options):
-    """A batch without one finite frame gives NaN loss and touches no buffer."""
+    """A batch without finite frames gives a NaN loss and changes no buffer."""
     for q in (make(name, options), make_started(name, options)):
         before = state_of(q)
         out = run(q, True, torch.full((2, 5, q.dim), float("nan")))
@@ -137,7 +137,7 @@ def only_not_finite_frames(name, options):
 
 @contract_check
 def nothing_to_quantize(name, options):
-    """Zero frames, or none that is real: valid, zero loss, no buffer touched."""
+    """Batches without valid frames have zero loss and change no buffer."""
     for fresh in (True, False):
         q = make(name, options) if fresh else make_started(name, options)
         before = state_of(q)

@@ -1,4 +1,4 @@
-"""Checks of what comes out: shapes, decoding, losses, gradients."""
+"""Checks of outputs: shapes, decoding, losses, gradients."""
 
 import math
 
@@ -33,7 +33,7 @@ def output_shapes(name, options):
 
 @contract_check
 def leading_shapes(name, options):
-    """Any leading shape is taken and gives what its frames give in a row."""
+    """Input of any leading shape gives the results of its frames in a flat batch."""
     q = make_started(name, options).eval()
     x = frames(q, 2, 3, 4)
     flat = q(x.reshape(24, q.dim))
@@ -45,7 +45,7 @@ def leading_shapes(name, options):
         same(q.decode(out.codes), out.quantized, f"decoded codes of shape {lead}")
     single = q(x[0, 0, 0])
     _check_output(q, single, ())
-    same(single.codes, flat.codes[0], "codes of one bare frame")
+    same(single.codes, flat.codes[0], "codes of a single frame")
     shapes = [(6, 4), (24,), ()]
     for lead in shapes:
         out = train(q, x.flatten(0, 2)[: math.prod(lead)].reshape(*lead, q.dim))
@@ -54,7 +54,7 @@ def leading_shapes(name, options):
 
 @contract_check
 def strided_input(name, options):
-    """A transposed view gives what its copy gives."""
+    """A transposed view gives the same results as a contiguous copy."""
     q = make_started(name, options).eval()
     x = frames(q, 2, 20).transpose(1, 2).contiguous().transpose(1, 2)
     same_output(q(x), q(x.contiguous()), "a strided view")
@@ -62,9 +62,9 @@ def strided_input(name, options):
 
 @contract_check
 def decode_equals_quantized(name, options):
-    """decode(encode(x)) equals quantized in eval, bit for bit, mask or not."""
+    """decode(encode(x)) equals quantized in eval, bit for bit, also with a mask."""
     q = make_started(name, options).eval()
-    # With a gradient wanted, since that is when an estimator might round.
+    # x requires a gradient, since a gradient estimator might round.
     x, mask = frames(q, 3, 40).requires_grad_(), some_mask(3, 40)
     for labels in (None, labels_for(q, 3)):
         for given in (None, mask):
@@ -76,7 +76,7 @@ def decode_equals_quantized(name, options):
 
 @contract_check
 def decode_before_training(name, options):
-    """A module that never trained has a codebook too: decode(encode(x)) holds."""
+    """In an untrained module decode(encode(x)) equals quantized as well."""
     q = make(name, options).eval()
     out = q(frames(q, 2, 30))
     same(q.decode(q.encode(frames(q, 2, 30))), out.quantized, "decode(encode(x))")
@@ -86,7 +86,7 @@ def decode_before_training(name, options):
 
 @contract_check
 def fewer_codebooks(name, options):
-    """The first k codebooks decode alone, as if the others were missing."""
+    """The codes of the first k codebooks decode as if the other codes were -1."""
     q = make_started(name, options).eval()
     codes = q.encode(frames(q, 2, 20))
     for k in range(1, q.n_codebooks + 1):
@@ -103,15 +103,15 @@ def missing_codes(name, options):
     whole = q.decode(codes)
     codes[0, 3] = -1
     part = q.decode(codes)
-    same(part[0, 3], torch.zeros(q.dim), "the value of a frame of -1")
+    same(part[0, 3], torch.zeros(q.dim), "the decoded value of a frame of -1")
     same(part[1], whole[1], "other frames")
     none = q.decode(torch.full_like(codes, -1))
-    same(none, torch.zeros(2, 20, q.dim), "the value of codes that are all -1")
+    same(none, torch.zeros(2, 20, q.dim), "the decoded value of codes that are all -1")
 
 
 @contract_check
 def integer_codes(name, options):
-    """decode takes codes of any integer dtype that can hold them, and unsigned -1."""
+    """decode accepts codes of any integer dtype with sufficient range, unsigned too."""
     q = make_started(name, options).eval()
     codes = q.encode(frames(q, 2, 20))
     codes[0, :3] = -1
@@ -123,7 +123,7 @@ def integer_codes(name, options):
 
 @contract_check
 def loss_and_stats(name, options):
-    """The loss is finite and keeps a graph; each term stands in stats, detached."""
+    """The loss is finite and has a graph; stats contain each of its terms, detached."""
     q = make(name, options)
     for training in (True, False):
         x = frames(q, 3, 40).requires_grad_()
@@ -150,7 +150,7 @@ def loss_and_stats(name, options):
 
 @contract_check
 def usage_is_that_of_the_codes(name, options):
-    """perplexity and used_codes are those of the returned codes, over real frames."""
+    """perplexity and used_codes are those of the returned codes of valid frames."""
     q = make_started(name, options)
     x, mask = frames(q, 3, 40), some_mask(3, 40)
     for training in (True, False):
@@ -162,15 +162,15 @@ def usage_is_that_of_the_codes(name, options):
             perplexities.append(probs.pow(-probs).prod().item() if len(probs) else 0.0)
             used.append(len(counts))
         for key, values in (("perplexity", perplexities), ("used_codes", used)):
-            expected, came = sum(values) / len(values), out.stats[key].item()
-            assert math.isclose(came, expected, rel_tol=1e-4), (
-                f"{key} is {came}, that of the codes is {expected}"
+            expected, got = sum(values) / len(values), out.stats[key].item()
+            assert math.isclose(got, expected, rel_tol=1e-4), (
+                f"{key} is {got}, that of the codes is {expected}"
             )
 
 
 @contract_check
 def gradient_reaches_input(name, options):
-    """Every real frame gets a finite gradient from its quantized value."""
+    """Every valid frame gets a finite gradient from its quantized value."""
     q = make_started(name, options)
     for training in (True, False):
         x = frames(q, 3, 40).requires_grad_()
@@ -178,7 +178,7 @@ def gradient_reaches_input(name, options):
         grad = gradients(q, x, out)
         for key, value in grad.items():
             assert bool(value.isfinite().all()), f"the gradient of {key} is not finite"
-        # What draws codes may have no gradient to give where it draws none.
+        # A quantizer that samples codes may have no gradient in eval.
         if training or not q.draws_codes:
             assert "x" in grad, "no gradient reaches x"
             dead = int((grad["x"] == 0).all(-1).sum())
@@ -187,7 +187,7 @@ def gradient_reaches_input(name, options):
 
 @contract_check
 def updates_after_lookup(name, options):
-    """Training looks up before it updates: the codebook of before gives the value."""
+    """Training looks codes up before the update: the previous codebook decodes them."""
     q = make_started(name, options)
     before = make(name, options, 5)
     before.load_state_dict(q.state_dict())
@@ -198,7 +198,7 @@ def updates_after_lookup(name, options):
 
 @contract_check
 def training_codes(name, options):
-    """Unless it draws codes, training finds the codes that encode finds."""
+    """Unless codes are sampled, training returns the same codes as encode."""
     q = make_started(name, options)
     if q.draws_codes:
         return
@@ -219,8 +219,8 @@ def _check_output(q, out, lead):
     )
     for field, kind in expected.items():
         value = getattr(out, field)
-        came = (value.dtype, tuple(value.shape))
-        assert came == kind, f"{field} is {came}, expected {kind}"
+        got = (value.dtype, tuple(value.shape))
+        assert got == kind, f"{field} is {got}, expected {kind}"
     low, high = int(out.codes.min()), int(out.codes.max())
     lowest = -1 if q.training and q.draws_codes else 0
     assert lowest <= low and high < q.codebook_size, (

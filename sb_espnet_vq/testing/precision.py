@@ -21,7 +21,7 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @contract_check
 def input_dtypes(name, options):
-    """Any float dtype goes in; quantized has it, decode gives the same in float32."""
+    """quantized has the float dtype of the input; decode returns it in float32."""
     for training in (True, False):
         for dtype in _DTYPES:
             q = make_started(name, options)
@@ -40,7 +40,7 @@ def input_dtypes(name, options):
 
 @contract_check
 def module_dtypes(name, options):
-    """A module cast to another dtype still encodes, decodes and trains."""
+    """A module cast to another dtype encodes, decodes and trains."""
     for dtype in _DTYPES:
         q = make_started(name, options).to(dtype).eval()
         x = frames(q, 3, 40).to(dtype)
@@ -79,7 +79,7 @@ def autocast(name, options):
         results = []
         for enabled in (True, False):
             q = make_started(name, options)
-            # Enough frames that rounding to bfloat16 flips some codes.
+            # Enough frames for rounding to bfloat16 to change some codes.
             x = frames(q, 8, 250).requires_grad_()
             with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
                 out = run(q, training, x)

@@ -1,4 +1,4 @@
-"""Checks that several ranks learn what one process learns from the whole batch."""
+"""Checks that several ranks train like one process with the whole batch."""
 
 import os
 import tempfile
@@ -24,7 +24,7 @@ from sb_espnet_vq.testing.helpers import (
 from sb_espnet_vq.testing.registry import contract_check
 
 _BATCH, _TIME, _STEPS = 4, 30, 3
-# How many of the four utterances rank 0 gets, or which rank has only padding.
+# Number of the four utterances on rank 0 in each scenario.
 _PARTS = {
     "equal parts": 2,
     "unequal parts": 3,
@@ -45,7 +45,7 @@ Cases = list[tuple[str, dict]]
 
 @contract_check(slow=True)
 def ranks_equal_one_process(name, options):
-    """Two ranks on parts of a batch end as one process does on the whole of it."""
+    """Two ranks on parts of a batch end in the state of one process on all of it."""
     compare_ranks([(name, options)])
 
 
@@ -84,11 +84,11 @@ def _compare(where, first, second, expected, q: Quantizer) -> None:
 
 
 def _train_part(name, options, scenario, rank, ranks, q=None) -> dict:
-    """Train on a rank's part of each batch; return all there is to compare."""
+    """Train on a rank's part of each batch; return the results to compare."""
     if q is None:
         q = _make_on_rank(name, options, rank)
     if ranks > 1:
-        # As DDP does when it wraps a module; buffers are the module's own concern.
+        # As DDP does when it wraps a module; the module synchronizes its own buffers.
         for parameter in q.parameters():
             dist.broadcast(parameter.data, 0)
     steps, call = [], q.train()
@@ -101,9 +101,9 @@ def _train_part(name, options, scenario, rank, ranks, q=None) -> dict:
 
 
 def _make_on_rank(name: str, options: dict, rank: int) -> Quantizer:
-    # No user has to seed ranks alike: rank 0's module is the one that counts.
-    # In float64, since sums in another order may tip a near-tie in float32, after
-    # which k-means and the levels of a residual quantizer go other ways.
+    # Ranks need not have the same seed, since rank 0's module is copied. In float64,
+    # since the order of sums can change codes in float32, after which k-means and the
+    # levels of a residual quantizer diverge.
     return make(name, options, seed=1000 * rank).double()
 
 
@@ -124,7 +124,7 @@ def _step(
     x.requires_grad_()
     torch.manual_seed(70 + step + 1000 * rank)
     out = call(x, mask=mask, labels=labels)
-    # A sum over the whole batch, in the form whose mean over ranks it is.
+    # Scaled so that the mean over ranks is the sum over the whole batch.
     (out.loss + ranks * (out.quantized * weight).sum()).backward()
     grads = {}
     for key, parameter in q.named_parameters():
@@ -160,7 +160,7 @@ def _rank_main(rank: int, cases: Cases, folder: Path) -> None:
 
 
 def _eval_alone(name: str, options: dict, rank: int) -> str:
-    # On one rank only: a collective in eval would wait for the other for ever.
+    # On one rank only, so that a collective in eval would hang.
     if rank == 1:
         q = make(name, options).eval()
         q.decode(q(frames(q, 2, 9)).codes)
@@ -188,7 +188,7 @@ def spawn_ranks(main: Callable, cases: Cases, folder: Path) -> None:
 
 
 def join_ranks(rank: int, folder: Path) -> None:
-    """Make the process group of the two processes, with one thread each."""
+    """Create the process group of the two processes, with one thread each."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -200,7 +200,7 @@ def join_ranks(rank: int, folder: Path) -> None:
 
 
 class _no_inherited_ranks:
-    """Hide the variables by which a launcher would tell the children their rank."""
+    """Hide the environment variables by which launchers assign ranks."""
 
     def __enter__(self):
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

@@ -1,7 +1,7 @@
-"""The slow, obvious form of every op, for tests to hold the fast one to.
+"""A slow reference implementation of every operation in `ops`, for tests.
 
-One frame at a time, in Python; the arguments and results are those of the op of the
-same name. Where an op draws at random, the form here takes what was drawn.
+References process one frame at a time in Python. Arguments and results are those of the
+operation with the same name; random samples are passed as arguments.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
-    """Measure the distance of each frame to each entry; the first smallest wins."""
+    """Compute all distances; ties go to the first vector."""
     codes = []
     for frame in x:
         distances = [((frame - entry) ** 2).sum().item() for entry in codebook]
@@ -22,7 +22,7 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
 
 
 def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Score each frame with each entry; the first largest wins."""
+    """Compute all scores; ties go to the first vector."""
     codes = []
     for frame in x:
         scores = [(frame * entry).sum().item() for entry in table]
@@ -33,20 +33,20 @@ def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def scores(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Multiply and add each frame and entry; add the entry's bias."""
+    """Compute each product of a frame and a vector, and add the bias."""
     rows = [torch.stack([(frame * entry).sum() for entry in table]) for frame in x]
     products = torch.stack(rows) if rows else x.new_zeros(0, len(table))
     return products if bias is None else products + bias
 
 
 def first_argmax(scores: Tensor) -> Tensor:
-    """Look through each row for its largest value."""
+    """Search each row for its largest value."""
     best = [row.index(max(row)) for row in scores.tolist()]
     return torch.tensor(best, dtype=torch.int64)
 
 
 def mean_square(away: Tensor) -> Tensor:
-    """Add up the squares of each row, divide by their number."""
+    """Sum the squares of each row and divide by their number."""
     total = away.new_zeros(away.shape[:-1])
     for column in away.unbind(-1):
         total = total + column * column
@@ -54,7 +54,7 @@ def mean_square(away: Tensor) -> Tensor:
 
 
 def finite_rows(x: Tensor) -> Tensor:
-    """Look at each number of a row."""
+    """Check each value of a row."""
     rows = x.reshape(-1, x.shape[-1]).tolist()
     finite = [all(math.isfinite(value) for value in row) for row in rows]
     return torch.tensor(finite, dtype=torch.bool).view(x.shape[:-1])
@@ -63,7 +63,7 @@ def finite_rows(x: Tensor) -> Tensor:
 def nearest_allowed_code(
     x: Tensor, codebook: Tensor, first: Tensor, last: Tensor, width: int, shared: int
 ) -> Tensor:
-    """Measure the distance to each key that the utterance may use."""
+    """Compute the distances to all vectors that the utterance may use."""
     size = len(codebook)
     codes = torch.zeros(x.shape[:2], dtype=torch.int64)
     for b, utterance in enumerate(x):
@@ -87,20 +87,20 @@ def code_sums(
 
 
 def ema_update(average: Tensor, new: Tensor, decay: float, update: bool) -> Tensor:
-    """Return what `ema_update_` leaves in ``average``."""
+    """Return the value of ``average`` after `ema_update_`."""
     return decay * average + (1 - decay) * new if update else average.clone()
 
 
 def smoothed_means(
-    sums: Tensor, counts: Tensor, entries: Tensor, epsilon: float = 1e-5
+    sums: Tensor, counts: Tensor, vectors: Tensor, epsilon: float = 1e-5
 ) -> Tensor:
-    """Add epsilon to the count of each used code, rescale to the total, divide."""
+    """Add epsilon to the count of each used code, rescale to the total and divide."""
     total = sum(count.item() for count in counts)
     scale = total / (total + len(counts) * epsilon) if total else 1.0
     rows = []
-    for row, count, entry in zip(sums, counts.tolist(), entries, strict=True):
+    for row, count, vector in zip(sums, counts.tolist(), vectors, strict=True):
         if count < 1e-30 and row.abs().max() < 1e-20:
-            rows.append(entry)
+            rows.append(vector)
         elif 0 < count < 5e-3:
             rows.append(row / count)
         else:
@@ -109,7 +109,7 @@ def smoothed_means(
 
 
 def entropy(probs: Tensor, epsilon: float = 1e-10) -> Tensor:
-    """Add up -p log(p + epsilon)."""
+    """Sum -p log(p + epsilon)."""
     total = probs.new_zeros(probs.shape[:-1])
     for p in probs.unbind(-1):
         total = total - p * torch.log(p + epsilon)
@@ -117,7 +117,7 @@ def entropy(probs: Tensor, epsilon: float = 1e-10) -> Tensor:
 
 
 def sign_entropy(logits: Tensor) -> Tensor:
-    """Add up the entropy of a coin for each logit."""
+    """Sum the entropy of a Bernoulli variable for each logit."""
     total = logits.new_zeros(logits.shape[:-1])
     for logit in logits.unbind(-1):
         p = 1 / (1 + torch.exp(-logit))
@@ -137,18 +137,18 @@ def sign_pattern_probs(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def summed_pattern_probs(logits: Tensor, weight: Tensor) -> Tensor:
-    """Add up the weighted pattern probabilities of the frames."""
+    """Sum the weighted pattern probabilities of the frames."""
     positive = 1 / (1 + torch.exp(-logits.t()))
     return (sign_pattern_probs(positive, 1 - positive) * weight).sum(1)
 
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
-    """Add to the frame its (fixed) distance to the value."""
+    """Add the detached difference of value and frame to the frame."""
     return x + (value - x).detach() + (value - value.detach())
 
 
 def gather_entries(tables: Tensor, codes: Tensor) -> Tensor:
-    """Look up each code in its table."""
+    """Look up each code in its codebook."""
     rows = [
         torch.stack([table[code] for table, code in zip(tables, frame, strict=True)])
         for frame in codes
@@ -158,7 +158,7 @@ def gather_entries(tables: Tensor, codes: Tensor) -> Tensor:
 
 
 def sample_entries(probs: Tensor, tables: Tensor, codes: Tensor) -> Tensor:
-    """Multiply one-hot choices, with the gradient of the probabilities, by tables."""
+    """Multiply one-hot codes, with the gradient of the probabilities, by codebooks."""
     hard = torch.zeros_like(probs)
     for n, frame in enumerate(codes):
         for k, code in enumerate(frame):
@@ -190,39 +190,39 @@ def usage_of_counts(counts: Tensor) -> tuple[float, float]:
 
 def usage_of_codes(codes: Tensor, valid: Tensor) -> tuple[float, float]:
     """Count each distinct code of the valid frames, then as `usage_of_counts`."""
-    figures = []
+    per_codebook = []
     for column in codes[valid].t():
         distinct = sorted(set(column.tolist()))
         counts = [column.tolist().count(code) for code in distinct]
-        figures.append(usage_of_counts(torch.tensor([counts])))
-    perplexities, used = zip(*figures, strict=True)
-    return sum(perplexities) / len(figures), sum(used) / len(figures)
+        per_codebook.append(usage_of_counts(torch.tensor([counts])))
+    perplexities, used = zip(*per_codebook, strict=True)
+    return sum(perplexities) / len(per_codebook), sum(used) / len(per_codebook)
 
 
 def mean(per_frame: Tensor, valid: Tensor) -> Tensor:
     """Average over valid frames, as `Frames.mean` does in one process."""
-    kept = [value for value, real in zip(per_frame, valid, strict=True) if real]
+    kept = [value for value, keep in zip(per_frame, valid, strict=True) if keep]
     return sum(kept) / len(kept) if kept else per_frame.sum() * 0
 
 
-def valid_frames(x: Tensor, real: Tensor | None = None) -> Tensor:
-    """Tell which frames of (..., D) are real and finite, in a row."""
+def valid_frames(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return which frames of (..., D) are not padding and finite, as (N,)."""
     flat = x.reshape(-1, x.shape[-1])
-    wanted = [True] * len(flat) if real is None else real.reshape(-1).tolist()
+    unmasked = [True] * len(flat) if mask is None else mask.reshape(-1).tolist()
     finite = [all(math.isfinite(v) for v in frame.tolist()) for frame in flat]
     return torch.tensor(
-        [w and f for w, f in zip(wanted, finite, strict=True)], dtype=torch.bool
+        [u and f for u, f in zip(unmasked, finite, strict=True)], dtype=torch.bool
     )
 
 
 def take_frames(x: Tensor, valid: Tensor, index: Sequence[int]) -> Tensor:
-    """Return valid frames by their number among the valid ones."""
-    kept = [frame for frame, real in zip(x, valid, strict=True) if real]
+    """Return valid frames by their index among the valid ones."""
+    kept = [frame for frame, keep in zip(x, valid, strict=True) if keep]
     return torch.stack([kept[i] for i in index])
 
 
 def kmeans(x: Tensor, centres: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Run Lloyd's algorithm on valid frames from given first centres."""
+    """Run Lloyd's algorithm on valid frames from given initial centres."""
     centres, counts = centres.clone(), x.new_zeros(len(centres))
     for _ in range(iterations):
         codes = nearest_code(x, centres)

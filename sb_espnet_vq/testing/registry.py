@@ -1,4 +1,4 @@
-"""What a check is, and which exceptions a quantizer declares."""
+"""The class of checks, and the exceptions that a quantizer declares."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -15,20 +15,20 @@ from sb_espnet_vq.registry import find_quantizer
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of the contract, to be called with the name of a quantizer.
+    """A check of one rule of the contract, called with the name of a quantizer.
 
     Arguments
     ---------
     name : str
         Short name, as in ``contract_exceptions``.
     doc : str
-        The promise in one line.
+        The rule in one line.
     run : callable
-        Takes the quantizer's name and options.
+        Function of the quantizer's name and options.
     slow : bool
-        Starts processes or compiles: seconds rather than milliseconds.
+        Whether it starts processes or compiles, and takes seconds.
     needs : tuple of str
-        Packages that it requires.
+        Required packages.
     """
 
     name: str
@@ -38,19 +38,19 @@ class Check:
     needs: tuple[str, ...] = ()
 
     def __call__(self, name: str, **options) -> None:
-        """Put a registered quantizer through the check.
+        """Run the check on a registered quantizer.
 
         Arguments
         ---------
         name : str
             A name of ``list_quantizers()``.
         **options
-            Replace or add to the options that the quantizer is built with.
+            Options of the quantizer, in addition to or instead of the default ones.
 
         Raises
         ------
         AssertionError
-            If the promise is broken; says what came and what was expected.
+            If the rule is violated; the message has the actual and the expected result.
         unittest.SkipTest
             If a required package is not installed. pytest reports a skipped test.
         """
@@ -72,8 +72,8 @@ class Check:
 
 @contextmanager
 def _one_thread():
-    # Tensors this small gain nothing from threads, which wait long for each other
-    # on a busy machine.
+    # Small tensors gain nothing from threads, which wait long for each other on a busy
+    # machine.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -96,13 +96,13 @@ def contract_check(
 
 
 def all_checks(modules: tuple[ModuleType, ...]) -> list[Check]:
-    """Return the checks that modules define, quick ones first."""
-    found = [c for m in modules for c in vars(m).values() if isinstance(c, Check)]
-    return sorted(found, key=lambda check: check.slow)
+    """Return the checks defined in modules, quick ones first."""
+    checks = [c for m in modules for c in vars(m).values() if isinstance(c, Check)]
+    return sorted(checks, key=lambda check: check.slow)
 
 
 def known_exception(name: str, check_name: str) -> str | None:
-    """Return the written reason for not keeping a promise, if it has one.
+    """Return the reason why a quantizer is exempt from a check, None if it is not.
 
     Arguments
     ---------

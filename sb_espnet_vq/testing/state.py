@@ -22,7 +22,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check
 def eval_changes_nothing(name, options):
-    """Eval, and encode and decode in training too, change no buffer."""
+    """Forward in eval, encode and decode change no buffer."""
     for q in (make(name, options), make_started(name, options)):
         before = state_of(q)
         x, mask = frames(q, 3, 40), some_mask(3, 40)
@@ -44,7 +44,7 @@ def training_repeats(name, options):
 
 @contract_check
 def state_dict_round_trip(name, options):
-    """A saved state loads strictly into a fresh module, which then goes on alike."""
+    """A saved state loads strictly into a new module, which then behaves the same."""
     q, other = make_started(name, options), make(name, options, seed=9)
     file = io.BytesIO()
     torch.save(q.state_dict(), file)
@@ -55,7 +55,7 @@ def state_dict_round_trip(name, options):
 
 @contract_check
 def fresh_state_dict(name, options):
-    """A state saved before any training starts as the saved module would have."""
+    """A module that loads the state of an untrained one initializes like it."""
     q, other = make(name, options), make_started(name, options, seed=9)
     other.load_state_dict(q.state_dict(), strict=True)
     _same_module(other, q, "a module with the state of a fresh one")
@@ -63,7 +63,7 @@ def fresh_state_dict(name, options):
 
 @contract_check
 def built_without_storage(name, options):
-    """A module built on the meta device takes over a state by assignment."""
+    """A module built on the meta device loads a state by assignment."""
     q = make_started(name, options)
     with torch.device("meta"):
         other = make(name, options)
@@ -73,16 +73,16 @@ def built_without_storage(name, options):
 
 @contract_check
 def pickle_round_trip(name, options):
-    """A pickled module comes back the same."""
+    """An unpickled module behaves like the original."""
     for q in (make(name, options), make_started(name, options)):
-        # Of our own making a line above, hence safe to read.
+        # Pickled in the same line, hence safe to load.
         other = pickle.loads(pickle.dumps(q))  # noqa: S301
         _same_module(other, q, "an unpickled module")
 
 
 @contract_check
 def deepcopy_is_independent(name, options):
-    """A deep copy is the same and shares nothing."""
+    """A deep copy behaves like the original and shares no tensor with it."""
     q = make_started(name, options)
     other = copy.deepcopy(q)
     before = state_of(q)

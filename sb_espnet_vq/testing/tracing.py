@@ -19,7 +19,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check(slow=True)
 def compiles_in_eval(name, options):
-    """torch.compile takes eval's forward, encode and decode as one graph each."""
+    """torch.compile makes forward in eval, encode and decode one graph each."""
     for q in (make(name, options).eval(), make_started(name, options).eval()):
         x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
         out = compiled(q)(x, mask=mask, labels=labels)
@@ -34,7 +34,7 @@ def compiles_in_eval(name, options):
 
 @contract_check(slow=True)
 def traced_values_out_of_range(name, options):
-    """While tracing, a code or label out of range turns its frames to NaN."""
+    """While tracing, a code or label out of range sets its frames to NaN."""
     q = make_started(name, options).eval()
     codes = q.encode(frames(q, 2, 20))
     expected = q.decode(codes)
@@ -52,14 +52,14 @@ def traced_values_out_of_range(name, options):
 
 @contract_check(slow=True)
 def compiles_in_training(name, options):
-    """torch.compile takes a training step as one graph, from the first batch on."""
+    """torch.compile makes a training step one graph, also for the first batch."""
     for make_one in (make, make_started):
         _compiled_steps(make_one(name, options), make_one(name, options))
 
 
 @contract_check(slow=True)
 def compiles_once_for_all_lengths(name, options):
-    """Other lengths make torch.compile trace a training step at most once more."""
+    """For other lengths, torch.compile traces a training step at most once more."""
     q = make_started(name, options).train()
     graphs = _Graphs()
     step = compiled(q, graphs)
@@ -71,7 +71,7 @@ def compiles_once_for_all_lengths(name, options):
 
 @contract_check(slow=True)
 def start_stays_out_of_the_graph(name, options):
-    """The graph of a first training step is about as small as that of later ones."""
+    """The graph of the first training step is about as small as that of later ones."""
     sizes = []
     for make_one in (make, make_started):
         q, graphs = make_one(name, options).train(), _Graphs()
@@ -84,7 +84,7 @@ def start_stays_out_of_the_graph(name, options):
 
 
 class _Graphs:
-    """A backend that counts the graphs it gets and the operations of the last."""
+    """A backend that counts graphs, and the operations of the last one."""
 
     def __init__(self):
         self.count = self.operations = 0

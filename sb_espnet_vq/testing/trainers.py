@@ -46,8 +46,8 @@ def several_forwards_checkpointed(name, options):
         q = make_started(name, options).train()
         losses, inputs = [], []
         for number in range(10):
-            # Odd ones hold the frames of the one before in another order, the last
-            # holds the same.
+            # Odd batches have the frames of the previous one in reverse order, the last
+            # in the same order.
             x = frames(q, 3, 40, seed=20 + number // 2)
             x = (x.flip(1) if number % 2 and number < 9 else x).requires_grad_()
             torch.manual_seed(number)
@@ -91,7 +91,7 @@ def accumulated_gradients(name, options):
 
 @contract_check
 def buffers_written_in_place(name, options):
-    """A module whose tensors were overwritten in place behaves like their source."""
+    """A module whose tensors are overwritten in place behaves like their source."""
     q, other = make_started(name, options), make(name, options, seed=9)
     other.train()
     with torch.no_grad():
@@ -123,7 +123,7 @@ def functional_step(name, options):
     """functional_call changes the given tensors and not the module's own."""
     for fresh in (True, False):
         q = make(name, options) if fresh else make_started(name, options)
-        # A module in another state, whose own tensors must not matter.
+        # A module with another state, which must not affect the result.
         shell = make_started(name, options, seed=9) if fresh else make(name, options)
         before, given = state_of(shell), state_of(q)
         x = frames(q, 3, 40)
@@ -138,7 +138,7 @@ def functional_step(name, options):
 
 @contract_check
 def half_precision_module(name, options):
-    """A half-precision module learns as a float32 one with the same parameters."""
+    """A half-precision module trains like a float32 one with the same parameters."""
     for dtype in (torch.bfloat16, torch.float16):
         for fresh in (True, False):
             make_one = make if fresh else make_started
@@ -160,7 +160,7 @@ def half_precision_module(name, options):
 
 @contract_check
 def frozen(name, options):
-    """Frozen, or in eval in a training parent, it does not learn; x gets gradients."""
+    """A frozen quantizer, or one in eval, does not change; x gets gradients."""
     for fresh in (True, False):
         q = make(name, options) if fresh else make_started(name, options)
         parent = torch.nn.ModuleList([q]).train()

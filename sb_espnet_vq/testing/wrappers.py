@@ -30,10 +30,10 @@ _WRAPPERS = ("ddp", "ddp static_graph", "ddp no_sync", "ddp checkpointed", "fsdp
 
 @contract_check(slow=True)
 def trains_in_wrappers_on_ranks(name, options):
-    """DDP without find_unused_parameters, and FSDP, train as one process does.
+    """DDP without find_unused_parameters, and FSDP, train like one process.
 
-    DDP with static_graph, with no_sync accumulation and around activation
-    checkpointing too; each step uses another number of codebooks.
+    Also DDP with static_graph, with accumulation by no_sync and with activation
+    checkpointing. Each step uses another number of codebooks.
     """
     compare_wrappers([(name, options)])
 
@@ -55,7 +55,7 @@ def compare_wrappers(cases: Cases) -> None:
 
 
 class _Model(nn.Module):
-    """A linear layer and a quantizer, so that there always are parameters."""
+    """A linear layer and a quantizer, so that the model always has parameters."""
 
     def __init__(self, quantizer, checkpointed):
         super().__init__()

@@ -1,1 +1,1 @@
-"""Helpers that every part may use: files, locks, seeds, import hooks, batches."""
+"""Helpers for all other packages: files, locks, seeds, import hooks, batches."""

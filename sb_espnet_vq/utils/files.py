@@ -10,27 +10,27 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it takes the name `path`.
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to `path` on success.
 
-    Whatever goes wrong inside the block (a full disk, a kill), a reader finds
-    either the old file or the complete new one.
+    If the block fails (a full disk, a kill), the old file remains; readers never see an
+    incomplete file.
 
     Arguments
     ---------
     path : str | Path
-        Where the file shall be. Missing parent folders are made.
+        The file to write. Missing parent folders are created.
 
     Yields
     ------
     Path
-        Where to write it; it has the same suffix as `path`.
+        The temporary path, with the same suffix as `path`.
 
     Example
     -------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> with whole_file(folder / "a.txt") as partial:
+    >>> with atomic_file(folder / "a.txt") as partial:
     ...     _ = partial.write_text("all of it")
     >>> (folder / "a.txt").read_text(), len(list(folder.iterdir()))
     ('all of it', 1)
@@ -44,8 +44,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        # mkstemp makes a private file; the result shall be as readable as any
-        # other file of this user.
+        # mkstemp creates a private file; the result gets the user's default mode.
         partial.chmod(0o666 & ~_umask())
         os.replace(partial, path)
     finally:
@@ -53,16 +52,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path`, whole or not at all.
+    """Write `text` (UTF-8) to `path` atomically.
 
     Arguments
     ---------
     path : str | Path
-        Where the file shall be.
+        The file to write. Missing parent folders are created.
     text : str
         Its content.
     """
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

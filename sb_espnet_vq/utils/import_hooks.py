@@ -1,4 +1,4 @@
-"""Calling a function as soon as a named module has been imported."""
+"""Callbacks after the import of a named module."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,10 +8,10 @@ from types import ModuleType
 
 
 class AfterImport(MetaPathFinder):
-    """Calls functions on modules right after these have executed.
+    """Calls functions on modules right after their execution.
 
-    The module's importer sees what the functions did, whichever form of import it
-    used. A module that is never imported costs nothing.
+    The importing module sees the changes, whichever import statement it uses. Modules
+    that are never imported have no cost.
 
     Example
     -------
@@ -29,11 +29,11 @@ class AfterImport(MetaPathFinder):
         self._callbacks: dict[str, list[Callable[[ModuleType], None]]] = {}
 
     def call(self, name: str, callback: Callable[[ModuleType], None]) -> None:
-        """Call a function on the module of that full name once it is imported."""
+        """Call a function on the module with this full name once it is imported."""
         self._callbacks.setdefault(name, []).append(callback)
 
     def install(self) -> None:
-        """Watch imports from now on; modules that are here already come at once."""
+        """Start watching imports; modules already imported are handled at once."""
         sys.meta_path.insert(0, self)
         for name in self._callbacks:
             if name in sys.modules:
@@ -45,7 +45,7 @@ class AfterImport(MetaPathFinder):
         path: Sequence[str] | None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Find a watched module where Python would, and wrap its loader."""
+        """Find a watched module with the other finders and wrap its loader."""
         if fullname not in self._callbacks:
             return None
         spec = find_elsewhere(self, fullname, path, target)
@@ -64,9 +64,9 @@ def find_elsewhere(
     path: Sequence[str] | None,
     target: ModuleType | None = None,
 ) -> ModuleSpec | None:
-    """Find a module with the finders that come after this one.
+    """Find a module with the finders after this one in ``sys.meta_path``.
 
-    Earlier finders have been called already, or are calling now.
+    Earlier finders have already been called, or are calling this one.
     """
     finders = list(sys.meta_path)
     for other in finders[finders.index(finder) + 1 :]:
@@ -78,7 +78,7 @@ def find_elsewhere(
 
 
 class _ThenCall(Loader):
-    """A loader that hands the executed module to a function."""
+    """A loader that passes the executed module to a function."""
 
     def __init__(self, loader: Loader, then: Callable[[ModuleType], None]):
         self._loader = loader
@@ -88,7 +88,7 @@ class _ThenCall(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # The module must look as if it had been imported without us.
+        # The module must look as if imported without this hook.
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
@@ -96,5 +96,5 @@ class _ThenCall(Loader):
         self._then(module)
 
     def __getattr__(self, name: str):
-        # runpy, inspect and importlib.resources ask a loader for more.
+        # runpy, inspect and importlib.resources use further methods of loaders.
         return getattr(self._loader, name)

@@ -1,4 +1,4 @@
-"""One run at a time in an output folder, by a lock of the operating system.
+"""Output folders locked to one run at a time, by a lock of the operating system.
 
 The kernel releases the lock when the process that holds it ends for any reason, so that
 a killed run does not block later ones. A shell takes the lock with
@@ -46,7 +46,7 @@ def lock_folder(folder: str | Path, name: str = LOCK) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A link that somebody put here is not followed and written to.
+        # Symbolic links are not followed, so that no other file is overwritten.
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         file = open(os.open(path, flags, 0o666), "a+", encoding="utf-8")
     except OSError as error:
@@ -61,15 +61,15 @@ def lock_folder(folder: str | Path, name: str = LOCK) -> None:
 
 
 def take_lock(descriptor: int, folder: str, pid: int, shared: bool = False) -> None:
-    """Lock an open file and write the holder into it.
+    """Lock an open file and write the lock's holder into it.
 
     Arguments
     ---------
     descriptor : int
-        Of a file that is open for writing. It stays locked while this process, or one
-        that inherited the descriptor, keeps it open.
+        Descriptor of a file open for writing. The file stays locked while this process,
+        or one that inherited the descriptor, keeps it open.
     folder : str
-        For the message.
+        Name of the folder in error messages.
     pid : int
         Process to name in the file.
     shared : bool
@@ -89,9 +89,9 @@ def take_lock(descriptor: int, folder: str, pid: int, shared: bool = False) -> N
     except BlockingIOError:
         holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip()
         raise ConfigError(
-            f"{folder}: another run is using this folder: {holder or 'not known'} (or "
-            "a child process that still runs). Wait for it to end, or choose another "
-            "folder"
+            f"{folder}: another run is using this folder: {holder or 'unknown'} (or "
+            "a child process that is still running). Wait until it ends, or choose "
+            "another folder"
         ) from None
     except (ImportError, OSError) as error:
         # On Windows and some network file systems.
@@ -114,8 +114,8 @@ if hasattr(os, "register_at_fork"):
 
 
 if __name__ == "__main__":
-    number, place, *more = sys.argv[1:]
+    number, folder, *more = sys.argv[1:]
     try:
-        take_lock(int(number), place, os.getppid(), shared=more == ["shared"])
+        take_lock(int(number), folder, os.getppid(), shared=more == ["shared"])
     except ConfigError as in_use:
         sys.exit(f"error: {in_use}")

@@ -1,17 +1,17 @@
-"""Seeds for random generators from text."""
+"""Seeds of random generators, derived from strings."""
 
 import hashlib
 
 
 def seed_of(key: str) -> int:
-    """A seed for a random generator, the same in every process.
+    """Return a seed for a random generator that is the same in every process.
 
-    Python's own `hash` of a text differs from process to process.
+    Python's `hash` of a string differs between processes.
 
     Arguments
     ---------
     key : str
-        Any text.
+        Any string.
 
     Returns
     -------

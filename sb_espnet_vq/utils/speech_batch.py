@@ -6,10 +6,10 @@ import torch
 
 
 class SpeechBatch(NamedTuple):
-    """Signals side by side, padded with zeros at the end.
+    """Signals padded with zeros at the end.
 
-    ids : name of each row, that of its first utterance; signals : (B, samples)
-    float32; samples : (B,) int64, the real length of each row.
+    ids : ID of the first utterance of each row; signals : (B, samples) float32;
+    samples : (B,) int64, number of valid samples of each row.
     """
 
     ids: list[str]

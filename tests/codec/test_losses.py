@@ -51,7 +51,7 @@ def test_a_sine_of_amplitude_1_has_magnitude_1_and_silence_has_gradients():
     silence = torch.zeros(1, 6400, requires_grad=True)
     sum(loss(silence, sine)).backward()
     assert silence.grad.isfinite().all()
-    with pytest.raises(ShapeError, match="one shape"):
+    with pytest.raises(ShapeError, match="the same shape"):
         loss(sine, sine[:, 1:])
-    with pytest.raises(ConfigError, match="a number for each of the 2 windows"):
+    with pytest.raises(ConfigError, match="one value for each of the 2 windows"):
         SpectralLoss(8000, windows=(64, 128), n_mels=(6,))

@@ -1,4 +1,4 @@
-"""Audio files of every kind that users have: fit, unfit, and broken."""
+"""Reading of valid, unusual and broken audio files."""
 
 import numpy
 import pytest
@@ -16,7 +16,7 @@ def tone(rate, seconds=0.5, hertz=440.0):
     return 0.5 * numpy.sin(2 * numpy.pi * hertz * time)
 
 
-def test_a_mono_file_of_the_wanted_rate_is_read_as_it_is(tmp_path):
+def test_a_mono_file_at_the_target_rate_is_read_unchanged(tmp_path):
     signal = (tone(16000) * 32767).astype("int16")
     soundfile.write(tmp_path / "a.wav", signal, 16000)
     read = read_audio(tmp_path / "a.wav", 16000)
@@ -30,12 +30,12 @@ def test_stereo_at_8_khz_becomes_mono_at_16_khz(tmp_path):
     read = read_audio(tmp_path / "a.flac", 16000)
     wanted = tone(16000) / 2
     assert read.shape == wanted.shape
-    # The ends are left out: there the filter sees silence beyond the file.
+    # Without the ends, where the filter covers the silence outside the file.
     inner = slice(400, -400)
     assert numpy.abs(read.numpy() - wanted)[inner].max() < 0.01
 
 
-def test_the_header_tells_length_rate_and_channels(tmp_path):
+def test_inspection_returns_duration_rate_and_channels(tmp_path):
     soundfile.write(tmp_path / "a.wav", numpy.zeros((4000, 2)), 8000)
     assert inspect_audio(tmp_path / "a.wav") == AudioInfo(0.5, 8000, 2)
 
@@ -55,12 +55,12 @@ def broken_files(folder):
         "empty.wav": "empty file",
         "text.wav": "not readable as audio",
         "silent.wav": "without samples",
-        "cut.flac": "not readable as audio|cut short",
+        "cut.flac": "not readable as audio|truncated",
         "folder.wav": "not a file",
     }
 
 
-def test_every_broken_file_is_refused_with_its_name_and_the_reason(tmp_path):
+def test_broken_files_are_refused_with_name_and_reason(tmp_path):
     for name, reason in broken_files(tmp_path).items():
         with pytest.raises(CorpusError, match=rf"{name}.*({reason})"):
             inspect_audio(tmp_path / name)
@@ -69,7 +69,7 @@ def test_every_broken_file_is_refused_with_its_name_and_the_reason(tmp_path):
                 read_audio(tmp_path / name, 16000)
 
 
-def test_conversions_are_said_once_for_all_files():
+def test_conversions_are_reported_once_for_all_files():
     mono, stereo = AudioInfo(1.0, 16000, 1), AudioInfo(1.0, 8000, 2)
     assert conversion_notes([mono, mono], 16000) == []
     notes = conversion_notes([mono, stereo, stereo], 16000)

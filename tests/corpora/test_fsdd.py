@@ -1,4 +1,4 @@
-"""Fetching the default corpus; all but the last test work without a network."""
+"""Download of the default corpus; only the last test needs a network."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ def archive_of(arrays):
 
 @pytest.fixture
 def registry(monkeypatch):
-    """A registry with a tiny corpus of three recordings; returns its settings."""
+    """A package index with a corpus of three recordings; returns its settings."""
     arrays = {
         "sequences": numpy.linspace(-0.5, 0.5, 900, dtype="float32"),
         "lengths": numpy.array([200, 300, 400]),
@@ -53,7 +53,7 @@ def registry(monkeypatch):
     return settings
 
 
-def test_it_is_fetched_once_and_then_reused(tmp_path, registry):
+def test_the_corpus_is_downloaded_once_and_then_reused(tmp_path, registry):
     manifest = fetch_fsdd(tmp_path, sample_rate=16000)
     utterances = read_manifest(manifest)
     assert [item.label for item in utterances] == ["7", "0", "7"]
@@ -64,7 +64,7 @@ def test_it_is_fetched_once_and_then_reused(tmp_path, registry):
     assert registry["calls"] == 1
 
 
-def test_an_incomplete_copy_is_fetched_again(tmp_path, registry):
+def test_an_incomplete_corpus_is_downloaded_again(tmp_path, registry):
     manifest = fetch_fsdd(tmp_path)
     utterances = read_manifest(manifest)
     utterances[1].wav.unlink()
@@ -76,7 +76,7 @@ def left_behind(folder):
     return list(folder.iterdir())
 
 
-def test_an_archive_with_another_hash_is_not_used(tmp_path, registry):
+def test_an_archive_with_another_hash_is_refused(tmp_path, registry):
     registry["archive"] += b"x"
     with pytest.raises(CorpusError, match="SHA-256 is .*, expected .* not used"):
         fetch_fsdd(tmp_path)
@@ -86,7 +86,7 @@ def test_an_archive_with_another_hash_is_not_used(tmp_path, registry):
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("ERROR: Could not find a version", "is there a network"),
+        ("ERROR: Could not find a version", "Check the network"),
         (
             "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES",
             "not have the expected SHA-256",
@@ -94,9 +94,7 @@ def test_an_archive_with_another_hash_is_not_used(tmp_path, registry):
         ("python: No module named pip", "does not have"),
     ],
 )
-def test_a_failing_pip_is_explained_with_its_own_words(
-    tmp_path, registry, output, reason
-):
+def test_an_error_of_pip_is_explained_and_quoted(tmp_path, registry, output, reason):
     registry.update(status=1, output=output)
     with pytest.raises(CorpusError) as error:
         fetch_fsdd(tmp_path)
@@ -106,7 +104,7 @@ def test_a_failing_pip_is_explained_with_its_own_words(
     assert left_behind(tmp_path) == []
 
 
-def test_a_kill_while_unpacking_leaves_no_corpus(tmp_path, registry, monkeypatch):
+def test_an_interrupted_extraction_leaves_no_corpus(tmp_path, registry, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -116,14 +114,14 @@ def test_a_kill_while_unpacking_leaves_no_corpus(tmp_path, registry, monkeypatch
     assert left_behind(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, registry):
+def test_a_folder_that_is_not_writable_is_named(tmp_path, registry):
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match="--cache_folder"):
         fetch_fsdd(tmp_path / "file")
 
 
 @pytest.mark.network
-def test_the_real_corpus_is_complete(tmp_path):
+def test_the_downloaded_corpus_is_complete(tmp_path):
     utterances = read_manifest(fetch_fsdd(tmp_path))
     assert len(utterances) == 3000
     minutes = sum(item.info.duration for item in utterances) / 60

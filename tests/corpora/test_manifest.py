@@ -1,4 +1,4 @@
-"""Folders and manifests become lists of utterances, or a clear error."""
+"""Lists of utterances from folders and manifests, and errors in them."""
 
 import numpy
 import pytest
@@ -14,7 +14,7 @@ def write_wav(path, samples=1600, rate=16000):
     soundfile.write(path, numpy.full(samples, 0.1), rate)
 
 
-def test_a_folder_is_searched_to_its_bottom_and_sorted(tmp_path):
+def test_a_folder_is_searched_recursively_and_sorted(tmp_path):
     for name in ("b.wav", "deep/er/a.flac", "deep/c.WAV"):
         write_wav(tmp_path / name)
     (tmp_path / "notes.txt").write_text("not audio")
@@ -24,14 +24,14 @@ def test_a_folder_is_searched_to_its_bottom_and_sorted(tmp_path):
     assert problems == []
 
 
-def test_two_files_that_differ_in_extension_get_two_ids(tmp_path):
+def test_files_that_differ_in_extension_have_different_ids(tmp_path):
     write_wav(tmp_path / "a.wav")
     write_wav(tmp_path / "a.flac")
     utterances, _ = scan_folder(tmp_path)
     assert [item.id for item in utterances] == ["a.flac", "a.wav"]
 
 
-def test_broken_files_in_a_folder_are_left_out_and_reported(tmp_path):
+def test_broken_files_in_a_folder_are_skipped_and_reported(tmp_path):
     write_wav(tmp_path / "good.wav")
     (tmp_path / "bad.wav").touch()
     utterances, problems = scan_folder(tmp_path)
@@ -49,7 +49,7 @@ def test_a_folder_without_usable_audio_is_an_error(tmp_path):
         scan_folder(tmp_path)
 
 
-def test_what_is_written_is_what_is_read(tmp_path):
+def test_a_manifest_round_trips(tmp_path):
     write_wav(tmp_path / "data/a.wav")
     write_wav(tmp_path / "elsewhere/b, with comma.wav", 800)
     utterances, _ = scan_folder(tmp_path)
@@ -60,7 +60,7 @@ def test_what_is_written_is_what_is_read(tmp_path):
     assert read_manifest(tmp_path / "m.csv", tmp_path / "data") == utterances
 
 
-def test_a_manifest_of_a_user_needs_only_a_column_wav(tmp_path):
+def test_a_manifest_needs_only_a_column_wav(tmp_path):
     write_wav(tmp_path / "sub/a.wav")
     (tmp_path / "m.csv").write_text("wav,speaker,label,other\nsub/a.wav,ann,,x\n")
     (item,) = read_manifest(tmp_path / "m.csv")
@@ -73,15 +73,13 @@ def test_a_manifest_of_a_user_needs_only_a_column_wav(tmp_path):
     [
         ("ID,path\na,b.wav\n", "needs a column wav.*has ID, path"),
         ("wav\n", "has no rows"),
-        ("ID,wav\na,\n", "line 2: nothing in column wav"),
+        ("ID,wav\na,\n", "line 2: column wav is empty"),
         ("ID,wav\na,a.wav\na,a.wav\n", "line 3: ID a is already on line 2"),
         ("ID,wav\na,gone.wav\n", r"line 2.*gone\.wav: no such file"),
         ("ID,wav\na,bad.wav\n", r"line 2.*bad\.wav: empty file"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_names_line_and_reason(
-    tmp_path, content, reason
-):
+def test_errors_in_a_manifest_name_line_and_reason(tmp_path, content, reason):
     write_wav(tmp_path / "a.wav")
     (tmp_path / "bad.wav").touch()
     (tmp_path / "m.csv").write_text(content)

@@ -53,7 +53,7 @@ def links(tmp_path):
 
 
 class Index(http.server.BaseHTTPRequestHandler):
-    """A simple index, whose connections break after `limit` bytes of the file."""
+    """A package index that closes connections after `limit` bytes of the file."""
 
     limit = len(CONTENT)
     ranges: list
@@ -86,7 +86,7 @@ class Index(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def index():
-    """The handler of a running index, and its URL."""
+    """Handler and URL of a running index."""
     handler = type("Handler", (Index,), {"ranges": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -104,24 +104,24 @@ def without_index(monkeypatch):
     monkeypatch.setattr(SourceArchive, "_index_download", lambda *_: "index: no")
 
 
-WAYS = pytest.mark.parametrize("other_way", [without_pip_download, without_index])
+METHODS = pytest.mark.parametrize("disable", [without_pip_download, without_index])
 
 
-@WAYS
-def test_from_an_index(other_way, pip, index, tmp_path, monkeypatch):
-    other_way(monkeypatch)
+@METHODS
+def test_from_an_index(disable, pip, index, tmp_path, monkeypatch):
+    disable(monkeypatch)
     pip(index_url=index[1])
     assert ARCHIVE.download(tmp_path).read_bytes() == CONTENT
 
 
-@WAYS
-def test_from_a_folder_of_links(other_way, pip, links, tmp_path, monkeypatch):
-    other_way(monkeypatch)
+@METHODS
+def test_from_a_folder_of_links(disable, pip, links, tmp_path, monkeypatch):
+    disable(monkeypatch)
     pip(no_index=1, find_links=links)
     assert ARCHIVE.download(tmp_path).read_bytes() == CONTENT
 
 
-def test_the_configuration_file_counts(pip, index, tmp_path, monkeypatch):
+def test_the_configuration_file_is_used(pip, index, tmp_path, monkeypatch):
     without_pip_download(monkeypatch)
     (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {index[1]}\n")
     pip(config_file=tmp_path / "pip.conf")
@@ -129,15 +129,13 @@ def test_the_configuration_file_counts(pip, index, tmp_path, monkeypatch):
     assert ARCHIVE.download(tmp_path).read_bytes() == CONTENT
 
 
-def test_the_index_is_the_second_way(pip, index, tmp_path):
+def test_the_index_is_the_fallback(pip, index, tmp_path):
     # `pip download` refuses this option for source archives; the index download works.
     pip(index_url=index[1], platform="any")
     assert ARCHIVE.download(tmp_path).read_bytes() == CONTENT
 
 
-def test_a_broken_connection_goes_on_where_it_stopped(
-    pip, index, tmp_path, monkeypatch
-):
+def test_a_broken_connection_is_resumed(pip, index, tmp_path, monkeypatch):
     without_pip_download(monkeypatch)
     handler, url = index
     handler.limit = len(CONTENT) // 2 + 1
@@ -146,7 +144,7 @@ def test_a_broken_connection_goes_on_where_it_stopped(
     assert handler.ranges == ["bytes=0-", f"bytes={handler.limit}-"]
 
 
-def test_another_file_is_not_used(pip, links, tmp_path):
+def test_a_file_with_another_hash_is_refused(pip, links, tmp_path):
     pip(no_index=1, find_links=links)
     other = SourceArchive("recordings", "2.0", "0" * 64)
     with pytest.raises(CorpusError, match="SHA-256 is .*, expected 0000.* not used"):
@@ -154,7 +152,7 @@ def test_another_file_is_not_used(pip, links, tmp_path):
     assert not (tmp_path / other.file).exists()
 
 
-def test_both_ways_say_why_they_failed(pip, tmp_path):
+def test_the_errors_of_both_methods_are_reported(pip, tmp_path):
     (tmp_path / "empty").mkdir()
     pip(no_index=1, find_links=tmp_path / "empty")
     with pytest.raises(CorpusError, match="(?s)No matching distribution.*empty: "):

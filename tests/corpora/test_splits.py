@@ -1,4 +1,4 @@
-"""Splits are the same everywhere, and keep speakers apart."""
+"""Splits are reproducible and share no speakers."""
 
 import logging
 import random
@@ -44,7 +44,7 @@ def test_every_utterance_is_in_exactly_one_part(count, held_out):
         assert abs(len(parts[name]) - share * count) <= 1
 
 
-def test_the_order_given_does_not_matter_but_the_seed_does():
+def test_a_split_depends_on_the_seed_but_not_on_the_order():
     items = corpus(50)
     shuffled = random.Random(1).sample(items, len(items))
     assert ids(split_utterances(items)) == ids(split_utterances(shuffled))
@@ -52,29 +52,29 @@ def test_the_order_given_does_not_matter_but_the_seed_does():
 
 
 def test_known_speakers_are_never_in_two_parts():
-    # Very unequal speakers: the first says half of everything.
+    # Very unequal speakers: the first has half of all utterances.
     parts = split_utterances(corpus(200, lambda n: f"s{0 if n % 2 else n % 16}"))
     speakers = [{item.speaker for item in part} for part in parts.values()]
     assert all(speakers)
     assert sum(map(len, speakers)) == len(set.union(*speakers)) == 8
 
 
-def test_a_speaker_who_is_too_large_for_a_part_is_passed_over():
-    # Whatever the order, the one who says 90 of 100 utterances is in train.
+def test_a_speaker_too_large_for_a_part_is_skipped():
+    # In any order, the speaker with 90 of 100 utterances is in train.
     for seed in range(10):
         items = corpus(100, lambda n: f"s{0 if n >= 10 else n + 1}")
         parts = split_utterances(items, (0.05, 0.05), seed=seed)
         assert [len(part) for part in parts.values()] == [90, 5, 5]
 
 
-def test_with_two_speakers_or_an_unknown_one_utterances_are_split():
+def test_two_speakers_or_an_unknown_one_give_a_split_by_utterance():
     parts = split_utterances(corpus(100, lambda n: f"s{n % 2}"))
     assert [len(part) for part in parts.values()] == [80, 10, 10]
     parts = split_utterances(corpus(100, lambda n: f"s{n % 9}" if n else None))
     assert [len(part) for part in parts.values()] == [80, 10, 10]
 
 
-def test_what_cannot_be_split_is_an_error():
+def test_a_split_without_enough_utterances_is_refused():
     with pytest.raises(CorpusError, match="at least 3 utterances.*got 2"):
         split_utterances(corpus(2))
     with pytest.raises(CorpusError, match="above 0 and together below 1"):
@@ -88,7 +88,7 @@ def write_wavs(folder, count, rate=16000, channels=1):
         soundfile.write(folder / f"u{n}.wav", samples, rate)
 
 
-def test_a_folder_is_prepared_and_its_conversions_are_said_once(tmp_path, caplog):
+def test_a_folder_is_prepared_and_conversions_are_reported_once(tmp_path, caplog):
     write_wavs(tmp_path / "audio", 10, rate=8000, channels=2)
     (tmp_path / "audio/bad.wav").touch()
     caplog.set_level(logging.INFO)
@@ -100,7 +100,7 @@ def test_a_folder_is_prepared_and_its_conversions_are_said_once(tmp_path, caplog
     ]
     assert "1 of 11 files cannot be used" in warnings[0]
     assert "bad.wav: empty file" in warnings[0]
-    # Of ten files, one is held out for each.
+    # One of ten files is held out for each part.
     assert [line.split()[0] for line in warnings[3:]] == ["valid", "test"]
     assert all("has 1 utterances, too few for" in line for line in warnings[3:])
     root = corpus_root(data_folder=tmp_path / "audio")
@@ -110,7 +110,7 @@ def test_a_folder_is_prepared_and_its_conversions_are_said_once(tmp_path, caplog
     assert (len(read["train"]), len(read["test"])) == (8, 1)
 
 
-def test_a_folder_that_is_split_already_keeps_its_parts(tmp_path):
+def test_a_folder_already_split_keeps_its_parts(tmp_path):
     for name, count in (("tr", 4), ("dev", 1), ("te", 2)):
         write_wavs(tmp_path / "audio" / name, count)
     parts = {"train": ["tr"], "valid": ["dev"], "test": ["te"]}
@@ -128,7 +128,7 @@ def folded(count, folds=4):
     ]
 
 
-def test_folds_are_kept_and_valid_is_a_share_of_what_there_is_to_train_on():
+def test_folds_are_kept_and_valid_is_a_fraction_of_train():
     items = folded(80)
     parts = split_folds(items, {"train": [1, 2, 3], "test": ["4"]}, 0.2)
     assert [len(part) for part in parts.values()] == [48, 12, 20]
@@ -137,13 +137,13 @@ def test_folds_are_kept_and_valid_is_a_share_of_what_there_is_to_train_on():
     assert sorted(seen) == sorted(item for item in items if item.fold != "4")
     again = split_folds(items[::-1], {"train": [3, 2, 1], "test": [4]}, 0.2)
     assert ids(again) == ids(parts)
-    # A fold that is not asked for is left out.
+    # Other folds are ignored.
     fewer = split_folds(items, {"train": [1], "test": [4]}, 0.2)
     assert [len(part) for part in fewer.values()] == [16, 4, 20]
 
 
 def test_clips_of_one_recording_stay_together():
-    # As ESC-50 names them: fold, recording, take.
+    # ESC-50's names: fold, recording, take.
     items = [
         item._replace(id=f"{n % 3 + 1}-{n // 5}-{'ABCDE'[n % 5]}", fold=str(n % 3 + 1))
         for n, item in enumerate(corpus(150))
@@ -175,26 +175,26 @@ def test_speakers_stay_together_within_folds():
     ("folds", "reason"),
     [
         ({"train": [1, 7], "test": [4]}, "in fold 7; the corpus has 1, 2, 3, 4"),
-        ({"train": [1, 4], "test": [4]}, "fold 4 cannot be for training and for test"),
+        ({"train": [1, 4], "test": [4]}, "fold 4 is both in train and in test"),
         ({"train": [1], "test": []}, "none given"),
     ],
 )
-def test_folds_that_cannot_be_used_are_refused(folds, reason):
+def test_unusable_folds_are_refused(folds, reason):
     with pytest.raises(CorpusError, match=reason):
         split_folds(folded(40), folds)
 
 
-def test_a_corpus_without_folds_or_with_too_little_says_so():
+def test_a_corpus_without_folds_or_with_too_few_utterances_is_refused():
     folds = {"train": [1], "test": [2]}
     with pytest.raises(CorpusError, match="the corpus has no column fold"):
         split_folds(corpus(20), folds)
-    with pytest.raises(CorpusError, match="hold one utterance or recording"):
+    with pytest.raises(CorpusError, match="contain only one utterance or recording"):
         split_folds(folded(5), folds | {"train": [2], "test": [1]})
-    with pytest.raises(CorpusError, match="above 0 and below 1, not 1"):
+    with pytest.raises(CorpusError, match="above 0 and below 1, got 1"):
         split_folds(folded(5), folds, 1)
 
 
-def test_a_manifest_with_folds_is_prepared_by_them(tmp_path):
+def test_a_manifest_with_folds_is_split_by_folds(tmp_path):
     write_wavs(tmp_path, 12)
     rows = [f"u{n}.wav,{n % 3}" for n in range(12)]
     (tmp_path / "manifest.csv").write_text("\n".join(["wav,fold", *rows]) + "\n")
@@ -224,7 +224,7 @@ def write_esc50(folder, header=ESC50_HEADER, count=12):
     (folder / "meta/esc50.csv").write_text("\n".join(lines) + "\n")
 
 
-def test_esc50_is_known_by_its_list_of_clips(tmp_path):
+def test_esc50_is_recognized_by_its_list_of_clips(tmp_path):
     write_esc50(tmp_path / "ESC-50-master")
     folds = {"train": [1, 2], "test": [3]}
     options = {"data_folder": tmp_path / "ESC-50-master", "folds": folds}
@@ -241,7 +241,7 @@ def test_esc50_is_known_by_its_list_of_clips(tmp_path):
     assert [u.id for u in rows["ten"]] == ["3-102-A-0", "3-108-A-0"]
 
 
-def test_an_esc50_that_is_not_whole_is_refused(tmp_path):
+def test_an_incomplete_esc50_is_refused(tmp_path):
     write_esc50(tmp_path / "a", header=ESC50_HEADER.replace("esc10", "other"))
     with pytest.raises(CorpusError, match="esc50.csv: it has no column esc10"):
         prepare_corpus(tmp_path / "out", data_folder=tmp_path / "a")

@@ -1,4 +1,4 @@
-"""The figures of a codec, against plain formulas."""
+"""Metrics of a codec, compared with plain formulas."""
 
 import math
 
@@ -13,7 +13,7 @@ pytest.importorskip("pystoi")
 
 @pytest.fixture
 def speech():
-    """Noise in syllables, two seconds at 8 kHz."""
+    """Noise with the envelope of syllables, two seconds at 8 kHz."""
     generator = torch.Generator().manual_seed(0)
     loudness = torch.sin(torch.arange(16000) / 600).abs()
     return 0.1 * loudness * torch.randn(16000, generator=generator)
@@ -25,7 +25,7 @@ def noisy(signal, decibels):
     return signal + noise * signal.norm() / noise.norm() * 10 ** (-decibels / 20)
 
 
-def test_more_noise_is_worse_by_every_figure(speech):
+def test_more_noise_is_worse_by_every_metric(speech):
     good, bad = (quality(noisy(speech, x), speech, 8000) for x in (20, 0))
     assert good.si_sdr == pytest.approx(20, abs=0.3)
     assert bad.si_sdr == pytest.approx(0, abs=0.3)
@@ -33,20 +33,20 @@ def test_more_noise_is_worse_by_every_figure(speech):
     assert good.stoi > bad.stoi + 0.1
 
 
-def test_loudness_changes_the_mel_distance_by_its_decibels_and_nothing_else(speech):
+def test_gain_changes_only_the_mel_distance(speech):
     quieter = quality(speech / 2, speech, 8000)
     assert quieter.si_sdr > 60
     assert quieter.mel_distance == pytest.approx(20 * math.log10(2), rel=0.02)
     assert quieter.stoi == pytest.approx(1, abs=1e-3)
 
 
-def test_too_little_sound_for_intelligibility_has_none(speech):
+def test_stoi_is_none_for_too_short_audio(speech):
     assert quality(speech[:2000], speech[:2000], 8000).stoi is None
     mostly_silent = torch.cat([speech[:2000], torch.zeros(20000)])
     assert quality(mostly_silent, mostly_silent, 8000).stoi is None
 
 
-def test_a_code_costs_its_bits_and_entropy_never_more():
+def test_the_entropy_bitrate_is_at_most_the_bitrate():
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(64, (5000, 3), generator=generator)
     codes[:, 1] = 7

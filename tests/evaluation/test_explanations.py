@@ -1,4 +1,4 @@
-"""The figures of explanations, against obvious loops."""
+"""Metrics of explanations, compared with loops over clips."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def draw(count, classes=4, sharpness=3.0):
     return (sharpness * logits).softmax(2)
 
 
-def test_the_figures_are_those_of_a_loop_over_clips():
+def test_metrics_equal_those_of_a_loop_over_clips():
     whole, kept, left = draw(200)
     same, lost, more, drop, gain = [], [], [], [], []
     for clip in range(200):
@@ -28,18 +28,18 @@ def test_the_figures_are_those_of_a_loop_over_clips():
     assert list(explanation_figures(whole, kept, left)) == pytest.approx(expected)
 
 
-def test_keeping_all_changes_nothing_and_keeping_nothing_loses_all():
+def test_a_full_mask_has_no_drop_and_an_empty_mask_no_gain():
     whole, other, _ = draw(50)
     everything = explanation_figures(whole, whole, other)
     assert everything.input_fidelity == 1
     assert everything[2:] == (0, 0, 0)
     nothing = torch.full_like(whole, 0.25)
-    figures = explanation_figures(whole, nothing, whole)
-    assert figures.faithfulness == 0 and figures.average_increase == 0
-    assert 0 < figures.average_drop < 75 and figures.average_gain == 0
+    metrics = explanation_figures(whole, nothing, whole)
+    assert metrics.faithfulness == 0 and metrics.average_increase == 0
+    assert 0 < metrics.average_drop < 75 and metrics.average_gain == 0
 
 
-def test_a_class_that_is_certain_has_nothing_to_win():
+def test_a_class_with_probability_1_has_no_gain():
     certain = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     less = torch.tensor([[0.75, 0.25]], dtype=torch.float64)
     assert explanation_figures(certain, certain, less) == (1, 0.25, 0, 0, 0)
@@ -48,7 +48,7 @@ def test_a_class_that_is_certain_has_nothing_to_win():
     assert explanation_figures(almost, certain, less).average_gain == 100
 
 
-def test_probabilities_of_other_shapes_are_refused():
+def test_probabilities_of_different_shapes_are_refused():
     whole = draw(5)[0]
     with pytest.raises(ShapeError, match=r"equal shape, got \(5, 4\), \(4, 4\)"):
         explanation_figures(whole, whole[:4], whole)

@@ -1,11 +1,11 @@
-"""Plots are files of the asked size, and tables line up."""
+"""Plots and tables of results."""
 
 import struct
 
 import pytest
 
 from sb_espnet_vq.evaluation.tables import text_table
-from sb_espnet_vq.utils.files import whole_file
+from sb_espnet_vq.utils.files import atomic_file
 
 
 def draw_everything(path):
@@ -22,7 +22,7 @@ def draw_everything(path):
     return axes
 
 
-def test_a_figure_is_drawn_without_a_display(tmp_path, monkeypatch):
+def test_figures_need_no_display(tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     axes = draw_everything(tmp_path / "figure.png")
     content = (tmp_path / "figure.png").read_bytes()
@@ -34,7 +34,7 @@ def test_a_figure_is_drawn_without_a_display(tmp_path, monkeypatch):
     assert labels[-1] == "guessing: 4.00"
 
 
-def test_axes_have_plain_numbers_and_whole_epochs():
+def test_axes_have_plain_numbers_and_integer_epochs():
     plots = pytest.importorskip("sb_espnet_vq.evaluation.plots")
     pytest.importorskip("matplotlib")
     figure, axes = plots.new_figure(2)
@@ -57,7 +57,7 @@ def test_a_run_of_one_epoch_and_an_unused_codebook_can_be_drawn(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["$x$", "$\\bad$", "a$b"])
-def test_a_name_with_dollars_is_no_formula(tmp_path, name):
+def test_dollar_signs_in_names_are_not_parsed_as_math(tmp_path, name):
     plots = pytest.importorskip("sb_espnet_vq.evaluation.plots")
     pytest.importorskip("matplotlib")
     figure, _ = plots.new_figure(2, f"{name}, test speech")
@@ -65,17 +65,17 @@ def test_a_name_with_dollars_is_no_formula(tmp_path, name):
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
-def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), whole_file(path) as partial:
+    with pytest.raises(OSError, match="full"), atomic_file(path) as partial:
         partial.write_text("half of the n")
         raise OSError("disk full")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_columns_line_up():
+def test_columns_are_aligned():
     table = text_table([["a", 1.0], ["longer", 23]], ["name", "value"])
     assert table.splitlines() == [
         "name    value",

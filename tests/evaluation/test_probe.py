@@ -1,4 +1,4 @@
-"""The probe tells what is there to tell, and nothing more."""
+"""Linear probes: accuracy, optimality, draws of examples and errors."""
 
 import pytest
 import torch
@@ -15,12 +15,12 @@ def clusters(count, distance, dims=20, classes=4):
     return distance * torch.eye(classes, dims)[y] + torch.randn(count, dims), y
 
 
-def test_separable_classes_are_told_apart():
+def test_separable_classes_are_discriminated():
     x, y = clusters(400, distance=10.0)
     assert probe_accuracy(x[:200], y[:200], x[200:], y[200:]) == 1.0
 
 
-def test_noise_is_told_at_chance():
+def test_noise_is_classified_at_chance_level():
     x, y = clusters(2200, distance=0.0)
     accuracy = probe_accuracy(x[:200], y[:200], x[200:], y[200:])
     assert abs(accuracy - 0.25) < 0.05
@@ -33,7 +33,7 @@ def test_scale_and_offset_of_a_dimension_do_not_matter():
     assert one == probe_accuracy(scaled[:200], y[:200], scaled[200:], y[200:])
 
 
-def test_a_constant_dimension_and_a_missing_class_are_no_trouble():
+def test_constant_dimensions_and_missing_classes_are_allowed():
     x, y = clusters(400, distance=10.0)
     x[:, 7] = 3.0
     seen = (y != 2).nonzero()[:, 0][:90]
@@ -47,7 +47,7 @@ def test_more_dimensions_than_examples_still_generalise():
     assert probe_accuracy(x[:100], y[:100], x[100:], y[100:]) > 0.9
 
 
-def test_the_fit_is_the_optimum():
+def test_the_fit_reaches_the_optimum():
     x, y = clusters(100, distance=1.0)
     x = x.double()
     weight = fit_logistic(x, y, 4, penalty=0.01).requires_grad_()
@@ -56,7 +56,7 @@ def test_the_fit_is_the_optimum():
     assert weight.grad.abs().max() < 2e-3
 
 
-def test_labelled_examples_are_drawn_evenly_without_repeats():
+def test_labelled_examples_are_balanced_and_distinct():
     labels = torch.tensor([0] * 500 + [1] * 30 + [2] * 5)
     drawn = draw_labelled(labels, 60, seed=1)
     assert labels[drawn].bincount().tolist() == [28, 27, 5]
@@ -66,11 +66,11 @@ def test_labelled_examples_are_drawn_evenly_without_repeats():
     assert sorted(draw_labelled(labels, 999, seed=1).tolist()) == list(range(535))
 
 
-def test_shapes_that_do_not_fit_are_named():
+def test_mismatched_shapes_are_named():
     x, y = clusters(40, distance=1.0)
     with pytest.raises(ValueError, match=r"train: .*\(40, 20\) and \(39,\)"):
         probe_accuracy(x, y[:-1], x, y)
-    with pytest.raises(ValueError, match="20 dimensions and test features 19"):
+    with pytest.raises(ValueError, match="20 dimensions, but test features 19"):
         probe_accuracy(x, y, x[:, 1:], y)
     with pytest.raises(ValueError, match="4 labelled examples are too few"):
         probe_accuracy(x[:4], y[:4], x, y)

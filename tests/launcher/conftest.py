@@ -1,4 +1,4 @@
-"""Programs, toolkits and plugin packages made up for the tests of the launcher."""
+"""Dummy programs, toolkits and plugin packages for the tests of the launcher."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 
 class Bench:
-    """An empty folder to work in, and one with packages in front of the others."""
+    """A working directory, and a folder of packages at the start of the path."""
 
     def __init__(self, root: Path):
         self.here = root / "here"
@@ -19,7 +19,7 @@ class Bench:
         self.site.mkdir()
 
     def write(self, path: str, text: str, where: str = "here") -> Path:
-        """Write a file into one of both."""
+        """Write a file into one of the two folders."""
         file = getattr(self, where) / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -34,7 +34,7 @@ class Bench:
             self.write(f"{module.replace('__', '/')}.py", text, "site")
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Run Python there."""
+        """Run Python in the working directory."""
         path = os.pathsep.join([str(self.site), *_own_path()])
         return subprocess.run(
             [sys.executable, *arguments],
@@ -42,16 +42,16 @@ class Bench:
             env={**os.environ, "PYTHONPATH": path, **self.environment},
             capture_output=True,
             text=True,
-            # Workers that cannot start are started again and again.
+            # A pool restarts workers that fail to start, without end.
             timeout=120,
         )
 
     def launch(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Run the launcher there."""
+        """Run the launcher in the working directory."""
         return self.python("-m", "sb_espnet_vq.run", *arguments)
 
     def output(self, *arguments: str) -> str:
-        """Run the launcher, which must not fail, and return what it printed."""
+        """Run the launcher, which must succeed, and return its output."""
         done = self.launch(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -64,13 +64,13 @@ def _own_path() -> list[str]:
 
 @pytest.fixture
 def bench(tmp_path) -> Bench:
-    """Return an empty place."""
+    """Return empty folders."""
     return Bench(tmp_path)
 
 
 @pytest.fixture
 def toolkits(bench) -> Bench:
-    """Return a place with toolkits that import in no time."""
+    """Return folders with dummy toolkits, which import quickly."""
     files = {
         "speechbrain/__init__.py": "",
         "speechbrain/lobes/__init__.py": "",

@@ -77,7 +77,7 @@ def start(tmp_path, monkeypatch):
         ([], [f"{TARGET}=vq"], ("no swap", "TARGET=vq")),
     ],
 )
-def test_a_resume_with_other_swaps_is_refused(start, first, second, named, method):
+def test_resuming_with_other_swaps_is_refused(start, first, second, named, method):
     start(*first, fresh=True)
     with pytest.raises(SystemExit) as caught:
         start(*second, method=method)
@@ -86,25 +86,27 @@ def test_a_resume_with_other_swaps_is_refused(start, first, second, named, metho
     start(*first, method=method)
 
 
-def test_how_a_swap_is_written_does_not_matter(start):
+def test_equivalent_spellings_are_the_same_swap(start):
     start(f"{TARGET}=vq,decay=0.9,codebook_size=4", f"{GUMBEL}=vq", fresh=True)
     start(f"{GUMBEL}=vq", f"{TARGET}=vq, codebook_size=4, decay=9e-1")
 
 
-def test_the_classs_own_quantizer_changes_no_model(start):
+def test_the_quantizer_of_the_class_itself_counts_as_no_swap(start):
     start(fresh=True)
     start(f"{TARGET}=random_projection")
     start()
 
 
 @pytest.mark.parametrize(("path", "adapter"), ADAPTERS.items(), ids=ADAPTERS)
-def test_the_classs_own_quantizer_is_the_default_of_its_adapter(path, adapter):
+def test_the_quantizer_of_the_class_itself_is_the_default_of_its_adapter(path, adapter):
     home, _, name = adapter.partition(":")
     parameters = inspect.signature(getattr(import_module(home), name)).parameters
     assert parameters["quantizer"].default == ORIGINALS[path]
 
 
-def test_the_run_folder_shows_the_swap_and_its_options(start, tmp_path, caplog):
+def test_the_swap_and_its_options_are_recorded_in_the_run_folder(
+    start, tmp_path, caplog
+):
     caplog.set_level(logging.INFO)
     start(f"{TARGET}=vq,decay=0.9", fresh=True)
     line = f"--swap {TARGET}=vq,decay=0.9"
@@ -113,7 +115,7 @@ def test_the_run_folder_shows_the_swap_and_its_options(start, tmp_path, caplog):
     assert caplog.messages == [line]
 
 
-def test_a_swap_that_changes_nothing_is_told_at_the_start(start, caplog):
+def test_a_swap_without_effect_causes_a_warning(start, caplog):
     start(f"{TARGET}=vq", f"{GUMBEL}=bsq", fresh=True)
     warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     expected = f"--swap {GUMBEL}=bsq has no effect in this run: no "
@@ -149,7 +151,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_program_of_speechbrain_is_resumed_by_its_own_swap_alone(bench):
+def test_a_speechbrain_program_resumes_only_with_the_same_swap(bench):
     bench.write("prog.py", PROGRAM)
     out = bench.output("--swap", f"{TARGET}=vq,codebook_size=16", "prog.py")
     assert out.endswith("VQ\n")

@@ -1,4 +1,4 @@
-"""Entry points appear inside the toolkits, each package failing for itself alone."""
+"""Entry points as names of the toolkits; a broken package does not affect others."""
 
 import pytest
 
@@ -38,14 +38,14 @@ def test_a_module_becomes_a_lobe_and_is_imported_once(toolkits):
     assert toolkits.output("prog.py") == "imported\nimported\n"
 
 
-def test_what_nobody_asks_for_is_not_imported(toolkits):
+def test_unused_entries_are_not_imported(toolkits):
     entries = "[speechbrain.lobes]\nthing = plugin_a:Thing\n"
     toolkits.package("a", entries, plugin_a=LOBE)
     toolkits.write("prog.py", "import speechbrain.lobes.features")
     assert toolkits.output("prog.py") == ""
 
 
-def test_an_unknown_lobe_is_unknown(toolkits):
+def test_an_unknown_lobe_raises_an_import_error(toolkits):
     toolkits.write("prog.py", "import speechbrain.lobes.gone")
     done = toolkits.launch("prog.py")
     assert (
@@ -53,7 +53,7 @@ def test_an_unknown_lobe_is_unknown(toolkits):
     )
 
 
-def test_a_broken_lobe_fails_under_its_name_with_its_traceback(toolkits):
+def test_a_broken_lobe_fails_when_imported_with_its_traceback(toolkits):
     entries = "[speechbrain.lobes]\nthing = plugin_a:Thing\nbad = plugin_b:Bad\n"
     bad = "def deep():\n    raise RuntimeError('a plugin of no use')\ndeep()\n"
     toolkits.package("a", entries, plugin_a=LOBE, plugin_b=bad)
@@ -65,7 +65,7 @@ def test_a_broken_lobe_fails_under_its_name_with_its_traceback(toolkits):
     assert "in deep" in done.stderr and "a plugin of no use" in done.stderr
 
 
-def test_two_packages_with_one_lobe(toolkits):
+def test_two_packages_with_the_same_lobe(toolkits):
     for name in ("first", "second"):
         entries = f"[speechbrain.lobes]\nthing = plugin_{name}:Thing\n"
         toolkits.package(name, entries, **{f"plugin_{name}": LOBE})
@@ -76,7 +76,7 @@ def test_two_packages_with_one_lobe(toolkits):
     assert toolkits.launch("prog.py").returncode == 0
 
 
-def test_a_lobe_with_a_name_of_the_toolkit(toolkits):
+def test_a_lobe_with_the_name_of_a_toolkit_module(toolkits):
     entries = "[speechbrain.lobes]\nfeatures = plugin_a:Thing\n"
     toolkits.package("a", entries, plugin_a=LOBE)
     toolkits.write("prog.py", "import speechbrain.lobes.features")
@@ -116,7 +116,7 @@ def test_codecs_become_choices_and_components_attributes(toolkits):
     assert toolkits.output("prog.py") == "['dac', 'mine']\n"
 
 
-def test_workers_have_the_codecs_too(toolkits):
+def test_spawned_processes_have_the_codecs(toolkits):
     toolkits.package("a", GROUP + "mine = plugin_a:Mine\n", plugin_a=CODEC)
     toolkits.write(
         "espnet2/bin/train.py",
@@ -133,7 +133,7 @@ def test_workers_have_the_codecs_too(toolkits):
     assert plain.stdout == "[True, False, False]\n"
 
 
-def test_a_broken_codec_fails_when_it_is_built(toolkits):
+def test_a_broken_codec_fails_when_instantiated(toolkits):
     bad = "def deep():\n    raise RuntimeError('a plugin of no use')\ndeep()\n"
     entries = GROUP + "mine = plugin_a:Mine\nbad = plugin_b:Bad\n"
     toolkits.package("a", entries, plugin_a=CODEC, plugin_b=bad)
@@ -148,7 +148,7 @@ def test_a_broken_codec_fails_when_it_is_built(toolkits):
 
 
 @pytest.mark.parametrize("name", ["dac", "mine"])
-def test_codecs_with_one_name(toolkits, name):
+def test_codecs_with_the_same_name(toolkits, name):
     for owner in ("first", "second")[: 1 if name == "dac" else 2]:
         entries = GROUP + f"{name} = plugin_{owner}:Mine\n"
         toolkits.package(owner, entries, **{f"plugin_{owner}": CODEC})
@@ -166,7 +166,7 @@ def test_codecs_with_one_name(toolkits, name):
 # -------------------------------------------------------------------------- hook
 
 
-def test_a_module_that_is_here_already_is_called_on_at_once(monkeypatch):
+def test_callbacks_run_at_once_for_imported_modules(monkeypatch):
     import colorsys
     import sys
 
@@ -178,7 +178,7 @@ def test_a_module_that_is_here_already_is_called_on_at_once(monkeypatch):
     assert seen == [colorsys]
 
 
-def test_several_hooks_may_watch_one_module(bench):
+def test_several_hooks_can_watch_one_module(bench):
     bench.write("watched.py", "VALUE = 1")
     bench.write(
         "prog.py",
@@ -193,7 +193,7 @@ def test_several_hooks_may_watch_one_module(bench):
     assert (done.stdout, done.stderr) == ("a 1\nb 1\nc 1\n", "")
 
 
-def test_a_hooked_module_looks_as_without_the_hook(bench):
+def test_a_hook_leaves_no_trace_on_the_module(bench):
     bench.write("watched.py", "VALUE = 1")
     bench.write(
         "prog.py",

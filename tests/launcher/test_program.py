@@ -1,4 +1,4 @@
-"""The launcher runs a program as Python would."""
+"""The launcher runs a program as Python does."""
 
 import re
 
@@ -50,18 +50,18 @@ FORMS = {"script": ["prog.py"], "path": ["sub/../prog.py"], "module": ["-m", "pr
 
 
 def same(bench, *arguments):
-    """Compare a run by the launcher with one by Python, and return it."""
+    """Run a program by the launcher and by Python, compare, and return the result."""
     plain, ours = bench.python(*arguments), bench.launch(*arguments)
     assert ours.stdout == plain.stdout
     assert ours.returncode == plain.returncode
-    # A module's traceback begins with the frames of Python's own launcher.
+    # The traceback of a module begins with the frames of runpy.
     runner = r'  File "<frozen runpy>".*\n|  File ".*/runpy.py".*\n    .*\n'
     assert ours.stderr == re.sub(runner, "", plain.stderr)
     return ours
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_what_a_program_sees(bench, form):
+def test_a_program_sees_the_environment_of_python(bench, form):
     (bench.here / "sub").mkdir()
     bench.write("data.txt", "relative to the folder")
     bench.write("prog.py", SHOW)
@@ -69,7 +69,7 @@ def test_what_a_program_sees(bench, form):
     assert "relative to the folder" in done.stdout
 
 
-def test_a_script_elsewhere_imports_its_neighbours(bench):
+def test_a_script_imports_modules_from_its_own_folder(bench):
     bench.write("data.txt", "")
     bench.write("sub/prog.py", "import neighbour" + SHOW)
     bench.write("sub/neighbour.py", "")
@@ -112,13 +112,13 @@ def test_packages_and_relative_imports(bench):
 
 @pytest.mark.parametrize("form", ["script", "module"])
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
-def test_workers_find_the_program(bench, form, method):
+def test_spawned_processes_import_the_program(bench, form, method):
     bench.write("prog.py", WORKERS.replace("METHOD", method))
     done = same(bench, *FORMS[form], "--flag")
     assert "(True, 'set again'" in done.stdout
 
 
-def test_workers_of_a_package(bench):
+def test_spawned_processes_of_a_package(bench):
     bench.write("pack/__init__.py", "")
     bench.write("pack/jobs.py", WORKERS.replace("METHOD", "spawn"))
     assert "True" in same(bench, "-m", "pack.jobs").stdout
@@ -129,7 +129,7 @@ def test_workers_of_a_package(bench):
     assert "[-1]" in same(bench, "-m", "pack").stdout
 
 
-def test_the_namespace_lives_until_the_end(bench):
+def test_the_namespace_exists_until_exit(bench):
     code = "import atexit\nclass A: pass\natexit.register(lambda: print(A.__name__))"
     bench.write("prog.py", code)
     assert same(bench, "prog.py").stdout == "A\n"
@@ -150,14 +150,14 @@ def test_the_namespace_lives_until_the_end(bench):
         (["-m", "sys"], 1, "no code to run in module sys"),
     ],
 )
-def test_requests_that_cannot_be_met(bench, arguments, status, words):
+def test_invalid_requests_are_refused(bench, arguments, status, words):
     done = bench.launch(*arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith("sb_espnet_vq.run: ") and words in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_an_error_inside_a_parent_package_is_its_own(bench):
+def test_an_import_error_in_a_parent_package_is_not_hidden(bench):
     bench.write("pack/__init__.py", "import missing_dependency")
     bench.write("pack/prog.py", "")
     done = bench.launch("-m", "pack.prog")
@@ -166,14 +166,14 @@ def test_an_error_inside_a_parent_package_is_its_own(bench):
     assert 'pack/__init__.py", line 1' in done.stderr
 
 
-def test_help_goes_to_whom_it_is_meant_for(bench):
+def test_help_is_that_of_the_launcher_or_of_the_program(bench):
     bench.write("prog.py", "import sys; print(sys.argv)")
     assert bench.output("prog.py", "--help") == "['prog.py', '--help']\n"
     shown = bench.output("--help")
     assert "usage: python -m sb_espnet_vq.run" in shown and "VQEmbedding" in shown
 
 
-def test_imported_under_its_own_name_it_does_nothing(bench):
+def test_importing_the_launcher_does_nothing(bench):
     code = "import sys; n = len(sys.meta_path); import sb_espnet_vq.run as r\n"
     code += "assert len(sys.meta_path) == n and 'torch' not in sys.modules"
     assert bench.python("-c", code).returncode == 0

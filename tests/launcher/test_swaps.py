@@ -1,4 +1,4 @@
-"""`--swap` puts a registered quantizer in the place of a toolkit's class."""
+"""`--swap` replaces a toolkit's class with a registered quantizer."""
 
 import inspect
 import json
@@ -45,18 +45,18 @@ def test_values_are_yaml(options, read):
     [
         (["vq"], "expected UPSTREAM.CLASS.PATH=NAME"),
         ([f"{TARGET}="], "expected UPSTREAM.CLASS.PATH=NAME"),
-        ([f"{TARGET},decay=0.9"], "is no class that can be swapped"),
+        ([f"{TARGET},decay=0.9"], "cannot be swapped; classes that can are"),
         (["torch.nn.Linear=vq"], ", ".join(ADAPTERS)),
         ([f"{TARGET}=rqv"], "(did you mean 'rvq'?); registered are"),
         ([f"{TARGET}=vq,dekay=1"], "'vq' has no option 'dekay'; its options are dim"),
         ([f"{TARGET}=vq,decay"], "'decay' is not key=value"),
         ([f"{TARGET}=vq,decay="], "'decay=' is not key=value"),
         ([f"{TARGET}=vq,decay=1,decay=1"], "decay is given twice"),
-        ([f"{TARGET}=vq,decay=[1"], "the value of decay is no YAML: '[1'"),
+        ([f"{TARGET}=vq,decay=[1"], "the value of decay is not valid YAML: '[1'"),
         ([f"{TARGET}=vq", f"{TARGET}=bsq"], "is swapped twice"),
     ],
 )
-def test_what_cannot_be_is_refused(texts, words):
+def test_invalid_swaps_are_refused(texts, words):
     with pytest.raises(ConfigError) as caught:
         read_swaps(texts)
     assert words in str(caught.value) and f"--swap {texts[-1]}: " in str(caught.value)
@@ -74,7 +74,7 @@ def test_the_command_refuses_before_the_program_starts(bench):
 
 
 class Adapter:
-    """What a role adapter looks like from outside."""
+    """An adapter with the interface of those of this package."""
 
     def __init__(self, size, *, quantizer="none", quantizer_conf=None):
         self.got = (size, quantizer, quantizer_conf)
@@ -82,7 +82,7 @@ class Adapter:
 
 @pytest.fixture
 def swapped(monkeypatch):
-    """Import a made-up toolkit under a swap with a made-up adapter."""
+    """Import a dummy toolkit with a swap to a dummy adapter."""
     module = types.ModuleType("made_up_toolkit")
     module.Place = module.Other = object
     path = "made_up_toolkit.Place"
@@ -96,19 +96,19 @@ def swapped(monkeypatch):
     return module
 
 
-def test_the_class_is_replaced_and_nothing_else(swapped):
+def test_only_the_class_is_replaced(swapped):
     assert issubclass(swapped.Place, Adapter) and swapped.Other is object
     assert swapped.Place(3).got == (3, "vq", {"list": [1, 2]})
     assert swapped.Place.__name__ == "Place"
     assert "size" in inspect.signature(swapped.Place).parameters
 
 
-def test_no_instance_changes_the_options_of_the_next(swapped):
+def test_instances_do_not_share_options(swapped):
     swapped.Place(3).got[2]["list"].append(3)
     assert swapped.Place(3).got[2] == {"list": [1, 2]}
 
 
-def test_a_pickle_names_the_path_of_the_toolkit(swapped):
+def test_a_pickle_refers_to_the_path_of_the_toolkit(swapped):
     again = pickle.loads(pickle.dumps(swapped.Place(size=3)))  # noqa: S301
     assert type(again) is swapped.Place and again.got[0] == 3
 
@@ -138,13 +138,13 @@ LATER += "Place = module.RandomProjectionQuantizer"
 @pytest.mark.parametrize(
     ("target", "form"), [(["prog.py"], FROM), (["-m", "prog"], LATER)]
 )
-def test_a_program_and_its_workers_get_the_adapter(toolkits, target, form):
+def test_a_program_and_its_spawned_processes_get_the_adapter(toolkits, target, form):
     toolkits.write("prog.py", SHOW.replace("{form}", form))
     out = toolkits.output("--swap", f"{TARGET}=vq,codebook_size=8", *target)
     assert json.loads(out) == [[TARGET, "VQ", 8]] * 2
 
 
-def test_a_swap_that_nothing_met_is_told(toolkits):
+def test_an_unused_swap_is_reported_at_exit(toolkits):
     toolkits.write("prog.py", "import speechbrain.lobes")
     done = toolkits.launch(f"--swap={GUMBEL}=gumbel", "prog.py")
     assert done.returncode == 0
@@ -180,7 +180,7 @@ print(type(place["Quantizer"].quantizer).__name__, type(place["plugin"]).__name_
 """
 
 
-def test_the_class_line_of_a_speechbrain_recipe(bench):
+def test_a_swap_applies_to_new_tags_of_a_speechbrain_recipe(bench):
     bench.write("prog.py", YAML)
     out = bench.output("--swap", f"{TARGET}=bsq", "prog.py")
     assert out == "BSQ VQ\n"

@@ -1,4 +1,4 @@
-"""Random input for the tests of ops, and agreement of values and gradients."""
+"""Random input for the tests of operations, and comparison of values and gradients."""
 
 import hypothesis.strategies as st
 import torch
@@ -19,7 +19,7 @@ def normal(*shape, seed, dtype=torch.float64, scale=1.0):
 
 
 def agree(fast, slow, *inputs):
-    """Compare the values, and the gradients of a random projection of them."""
+    """Compare values, and gradients of a randomly weighted sum of the values."""
     got, expected = fast(*inputs), slow(*inputs)
     torch.testing.assert_close(got, expected)
     weight = torch.randn(got.shape, generator=drawn(5))
@@ -31,6 +31,6 @@ def agree(fast, slow, *inputs):
 
 
 def _grads(y, weight, wanted):
-    # Without frames or dims there may be no graph; the gradient is zero then.
+    # Without frames or dimensions there may be no graph; the gradient is then zero.
     total = (y * weight.to(y.dtype)).sum() + sum(x.sum() for x in wanted) * 0
     return torch.autograd.grad(total, wanted)

@@ -1,4 +1,4 @@
-"""Moving averages, against the reference."""
+"""Moving averages, compared with the reference."""
 
 import hypothesis.strategies as st
 import pytest
@@ -23,7 +23,7 @@ def test_code_sums(n, size, dtype, seed):
 @pytest.mark.parametrize("update", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])
 def test_ema_update(decay, update):
-    # Where nothing was counted, the sum of it is zero.
+    # Without an update, the new value is zero.
     average, new = torch.randn(4, 3), torch.randn(4, 3) * update
     expected = reference.ema_update(average, new, decay, update)
     ema.ema_update_(average, new, decay, torch.tensor(update))
@@ -34,18 +34,18 @@ def test_ema_update(decay, update):
 @given(st.integers(1, 6), st.sampled_from(DTYPES), seeds)
 def test_smoothed_means(size, dtype, seed):
     generator = drawn(seed)
-    entries = torch.randn(size, 3, generator=generator, dtype=dtype)
+    vectors = torch.randn(size, 3, generator=generator, dtype=dtype)
     counts = torch.randint(0, 4, (size,), generator=generator).to(dtype)
     sums = torch.randn(size, 3, generator=generator, dtype=dtype) * counts[:, None]
-    expected = reference.smoothed_means(sums, counts, entries)
-    means = ema.smoothed_means(sums, counts, entries)
+    expected = reference.smoothed_means(sums, counts, vectors)
+    means = ema.smoothed_means(sums, counts, vectors)
     torch.testing.assert_close(means, expected)
-    torch.testing.assert_close(means[counts == 0], entries[counts == 0])
+    torch.testing.assert_close(means[counts == 0], vectors[counts == 0])
 
 
 @pytest.mark.parametrize("count", [2e-3, 1e-5, 1e-20, 1e-38, 0.0])
-def test_a_decayed_code_keeps_its_entry(count):
-    # Its sum and its count decay together; their quotient is the entry.
-    entries, counts = torch.randn(2, 3), torch.tensor([100.0, count])
-    means = ema.smoothed_means(entries * counts[:, None], counts, entries)
-    torch.testing.assert_close(means, entries)
+def test_a_decayed_code_keeps_its_vector(count):
+    # Its sum and its count decay together; their quotient is the vector.
+    vectors, counts = torch.randn(2, 3), torch.tensor([100.0, count])
+    means = ema.smoothed_means(vectors * counts[:, None], counts, vectors)
+    torch.testing.assert_close(means, vectors)

@@ -1,4 +1,4 @@
-"""Entropies: values and gradients, against the reference."""
+"""Entropies: values and gradients, compared with the reference."""
 
 import hypothesis.strategies as st
 import torch
@@ -32,7 +32,7 @@ def test_sign_entropy(n, dim, seed):
     agree(entropy.sign_entropy, reference.sign_entropy, logits)
 
 
-def test_sign_entropy_far_out():
+def test_sign_entropy_of_extreme_logits():
     logits = torch.tensor([[-1e4, -200.0, 200.0, 1e4]], requires_grad=True)
     value = entropy.sign_entropy(logits)
     value.backward()

@@ -1,4 +1,4 @@
-"""Gradient estimators, against the reference."""
+"""Gradient estimators, compared with the reference."""
 
 import hypothesis.strategies as st
 import pytest
@@ -44,7 +44,7 @@ def test_attach_loss(n, dtype, seed):
     torch.testing.assert_close(of_x, torch.autograd.grad(total, x)[0])
 
 
-def test_attach_loss_without_a_graph_is_the_value_itself():
+def test_attach_loss_without_a_graph_returns_the_value():
     value, loss = torch.randn(3), torch.ones((), requires_grad=True)
     assert estimators.attach_loss(value, loss.detach()) is value
     with torch.no_grad():

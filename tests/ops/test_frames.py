@@ -1,4 +1,4 @@
-"""Valid frames, means and draws, against the reference."""
+"""Valid frames, means and random frames, compared with the reference."""
 
 import hypothesis.strategies as st
 import pytest
@@ -11,7 +11,7 @@ from sb_espnet_vq.testing import reference
 
 
 def batch(n, dim, seed, dtype=torch.float32):
-    """Frames of which some are padding and some not finite."""
+    """Return frames, some not finite, and a mask of those that are not padding."""
     generator = drawn(seed)
     x = torch.randn(n, dim, generator=generator, dtype=dtype)
     kind = torch.randint(0, 6, (n,), generator=generator)
@@ -24,13 +24,13 @@ def batch(n, dim, seed, dtype=torch.float32):
 @quick
 @given(st.integers(0, 12), st.integers(1, 3), st.sampled_from(DTYPES), seeds)
 def test_flat_frames(n, dim, dtype, seed):
-    x, real = batch(n, dim, seed, dtype)
-    found = frames.flat_frames(x, real)
-    valid = reference.valid_frames(x, real)
-    assert torch.equal(found.valid, valid)
-    assert int(found.n_valid) == int(valid.sum()) and int(found.offset) == 0
-    assert torch.equal(found.x[valid], x[valid]) and found.x.dtype == dtype
-    assert not found.x[~valid].any()
+    x, mask = batch(n, dim, seed, dtype)
+    flat = frames.flat_frames(x, mask)
+    valid = reference.valid_frames(x, mask)
+    assert torch.equal(flat.valid, valid)
+    assert int(flat.n_valid) == int(valid.sum()) and int(flat.offset) == 0
+    assert torch.equal(flat.x[valid], x[valid]) and flat.x.dtype == dtype
+    assert not flat.x[~valid].any()
 
 
 def test_flat_frames_near_the_largest_float():
@@ -42,41 +42,41 @@ def test_flat_frames_near_the_largest_float():
 @quick
 @given(st.integers(0, 12), seeds)
 def test_mean(n, seed):
-    x, real = batch(n, 2, seed, torch.float64)
-    found = frames.flat_frames(x, real)
+    x, mask = batch(n, 2, seed, torch.float64)
+    flat = frames.flat_frames(x, mask)
     values = torch.randn(n, generator=drawn(seed), dtype=torch.float64)
     values.requires_grad_()
-    got, expected = found.mean(values), reference.mean(values, found.valid)
+    got, expected = flat.mean(values), reference.mean(values, flat.valid)
     torch.testing.assert_close(got, expected)
     pair = [torch.autograd.grad(y, values)[0] for y in (got, expected)]
     torch.testing.assert_close(*pair)
-    summed = (values * found.weight).sum()
-    torch.testing.assert_close(found.mean_of_sum(summed), expected)
+    summed = (values * flat.weight).sum()
+    torch.testing.assert_close(flat.mean_of_sum(summed), expected)
 
 
 def test_mean_square():
     x, y = torch.randn(5, 3), torch.randn(5, 3)
-    found = frames.flat_frames(x, torch.tensor([True, False, True, True, False]))
-    expected = ((x - y)[found.valid] ** 2).mean()
-    torch.testing.assert_close(found.mean_square(x, y), expected)
+    flat = frames.flat_frames(x, torch.tensor([True, False, True, True, False]))
+    expected = ((x - y)[flat.valid] ** 2).mean()
+    torch.testing.assert_close(flat.mean_square(x, y), expected)
 
 
 @quick
 @given(st.integers(1, 12), seeds)
 def test_take_frames(n, seed):
-    x, real = batch(n, 2, seed)
-    found = frames.flat_frames(x, real)
-    if int(found.n_valid):
-        index = torch.randint(0, int(found.n_valid), (7,), generator=drawn(seed))
-        expected = reference.take_frames(x, found.valid, index.tolist())
-        assert torch.equal(frames.take_frames(found, index), expected)
+    x, mask = batch(n, 2, seed)
+    flat = frames.flat_frames(x, mask)
+    if int(flat.n_valid):
+        index = torch.randint(0, int(flat.n_valid), (7,), generator=drawn(seed))
+        expected = reference.take_frames(x, flat.valid, index.tolist())
+        assert torch.equal(frames.take_frames(flat, index), expected)
 
 
-def test_draw_numbers_spread_over_valid_frames():
-    found = frames.flat_frames(torch.zeros(100, 1), torch.arange(100) % 2 == 0)
-    assert sorted(frames.draw_numbers(found, 50).tolist()) == list(range(50))
+def test_draw_numbers_covers_the_valid_frames():
+    flat = frames.flat_frames(torch.zeros(100, 1), torch.arange(100) % 2 == 0)
+    assert sorted(frames.draw_numbers(flat, 50).tolist()) == list(range(50))
     for size in (1, 7, 333):
-        numbers = frames.draw_numbers(found, size)
+        numbers = frames.draw_numbers(flat, size)
         assert numbers.shape == (size,)
         assert 0 <= int(numbers.min()) and int(numbers.max()) < 50
     none = frames.flat_frames(torch.ones(9, 1), torch.zeros(9, dtype=torch.bool))
@@ -97,7 +97,7 @@ def test_finite_rows(dtype):
     assert torch.equal(frames.finite_rows(swapped), expected)
 
 
-def test_frames_know_whether_all_are_valid():
+def test_all_valid_is_set_only_if_all_frames_are_valid():
     x = torch.ones(3, 2)
     assert frames.flat_frames(x).all_valid
     assert not frames.flat_frames(x, torch.tensor([True, True, False])).all_valid

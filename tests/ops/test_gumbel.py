@@ -1,4 +1,4 @@
-"""Gumbel draws: values and gradients, against the reference."""
+"""Gumbel-softmax samples in tiles, compared with all frames at once."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def normal(*shape):
 
 @pytest.fixture
 def tiled(monkeypatch):
-    """Return a function that makes every tile one of three rows."""
+    """Return a function that limits tiles to three rows."""
 
     def use():
         monkeypatch.setitem(nearest._TILE_SCORES, "cpu", 1)
@@ -28,23 +28,23 @@ def tiled(monkeypatch):
 
 
 def drawn(weighted):
-    """Return all results of a draw with first and second derivatives."""
+    """Return all results of sampling, with first and second derivatives."""
     torch.manual_seed(0)
     given = normal(20, 6), normal(14, 6), normal(14), normal(2, 7, 3)
     x, weight, bias, tables = given
     frame_weight = torch.rand(20, dtype=torch.float64) if weighted else None
-    found = gumbel.draw_entries(x, (weight, bias), tables, 0.7, frame_weight)
-    total = (found.entries * normal(20, 2, 3).detach()).sum()
+    sample = gumbel.draw_entries(x, (weight, bias), tables, 0.7, frame_weight)
+    total = (sample.entries * normal(20, 2, 3).detach()).sum()
     if weighted:
-        total = total + (found.probs.log() * found.probs).sum()
+        total = total + (sample.probs.log() * sample.probs).sum()
     grads = torch.autograd.grad(total, given, create_graph=True)
     after = torch.rand(3)
     second = torch.autograd.grad(sum(each.square().sum() for each in grads), given)
-    return *(each for each in found if each is not None), *grads, after, *second
+    return *(each for each in sample if each is not None), *grads, after, *second
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_drawn_entries(weighted, tiled):
+def test_sampled_vectors(weighted, tiled):
     """Same codes from the same seed, and the same generator state afterwards."""
     expected = drawn(weighted)
     tiled()
@@ -52,13 +52,13 @@ def test_drawn_entries(weighted, tiled):
         torch.testing.assert_close(got, wanted)
 
 
-def test_the_backward_pass_draws_from_a_generator_of_its_own(tiled):
+def test_the_backward_pass_leaves_the_global_generator_unchanged(tiled):
     tiled()
     x, weight, bias, tables = normal(20, 6), normal(14, 6), normal(14), normal(2, 7, 3)
     torch.manual_seed(0)
-    found = gumbel.draw_entries(x, (weight, bias), tables, 0.7)
+    sample = gumbel.draw_entries(x, (weight, bias), tables, 0.7)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    found = gumbel.draw_entries(x, (weight, bias), tables, 0.7)
-    found.entries.sum().backward()
+    sample = gumbel.draw_entries(x, (weight, bias), tables, 0.7)
+    sample.entries.sum().backward()
     assert torch.equal(torch.rand(3), expected)

@@ -1,4 +1,4 @@
-"""k-means, against the reference and faiss."""
+"""k-means, compared with the reference and with faiss."""
 
 import hypothesis.strategies as st
 import pytest
@@ -14,17 +14,17 @@ from sb_espnet_vq.testing import reference
 @given(st.integers(2, 40), st.integers(1, 6), st.integers(1, 5), seeds)
 def test_kmeans(n, size, iterations, seed):
     x = torch.randn(n, 2, generator=drawn(seed), dtype=torch.float64)
-    real = torch.rand(n, generator=drawn(seed + 1)) < 0.8
-    real[0] = True
-    found = frames.flat_frames(x, real)
+    mask = torch.rand(n, generator=drawn(seed + 1)) < 0.8
+    mask[0] = True
+    flat = frames.flat_frames(x, mask)
     torch.manual_seed(seed % 1000)
-    first = frames.take_frames(found, kmeans._first_centres(found, size))
-    expected = reference.kmeans(x[real], first, iterations)
+    first = frames.take_frames(flat, kmeans._first_centres(flat, size))
+    expected = reference.kmeans(x[mask], first, iterations)
     torch.manual_seed(seed % 1000)
-    torch.testing.assert_close(kmeans.kmeans(found, size, iterations), expected)
+    torch.testing.assert_close(kmeans.kmeans(flat, size, iterations), expected)
 
 
-def test_kmeans_is_as_good_as_that_of_faiss():
+def test_kmeans_is_as_accurate_as_that_of_faiss():
     faiss = pytest.importorskip("faiss")
     generator = drawn(0)
     middles = torch.randn(32, 8, generator=generator) * 5

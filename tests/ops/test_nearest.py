@@ -1,4 +1,4 @@
-"""The search for codes, against the slow form and against faiss."""
+"""Nearest codes, compared with the reference and with faiss."""
 
 import hypothesis.strategies as st
 import pytest
@@ -13,7 +13,7 @@ quick = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def whole(*shape, seed, dtype=torch.float32):
-    """Small whole numbers: products are exact, so that ties are ties."""
+    """Return small integers, whose products are exact, so that ties are exact."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(-3, 4, shape, generator=generator).to(dtype)
 
@@ -75,7 +75,7 @@ def test_nearest_allowed_code(batch, time, own, shared, seed):
 
 @pytest.mark.parametrize("scale", [1e-10, 1.0, 1e6, 1e15])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_scale_changes_nothing(scale, dtype):
+def test_codes_do_not_depend_on_scale(scale, dtype):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(50, 8, generator=generator, dtype=dtype)
     codebook = torch.randn(30, 8, generator=generator, dtype=dtype)
@@ -89,7 +89,7 @@ def test_ties_go_to_the_lowest_index():
     assert nearest.nearest_code(x, codebook).tolist() == [1, 1, 3]
 
 
-def test_rows_at_the_edges_of_tiles():
+def test_rows_at_tile_boundaries():
     codebook = torch.arange(4.0)[:, None]
     for n in range(14):
         x = torch.arange(n)[:, None] % 4.0
@@ -106,7 +106,7 @@ def test_first_argmax(size):
     assert torch.equal(scores.first_argmax(values[:0]), values[:0].argmax(1))
 
 
-def test_equal_entries_score_alike_wherever_they_are():
+def test_equal_vectors_have_equal_scores_at_any_index():
     generator = torch.Generator().manual_seed(0)
     for size, dim in ((7, 5), (33, 16), (513, 100), (1000, 256)):
         table = torch.randn(size, dim, generator=generator)
@@ -115,7 +115,7 @@ def test_equal_entries_score_alike_wherever_they_are():
         assert torch.equal(twice[:, :size], twice[:, size:])
 
 
-def test_search_takes_what_needs_a_gradient():
+def test_search_accepts_tensors_that_require_gradients():
     x = torch.randn(6, 3, requires_grad=True)
     table = torch.randn(4, 3, requires_grad=True)
     expected = reference.best_score(x, table)
@@ -130,10 +130,10 @@ def test_tracing_agrees():
     assert torch.equal(traced(x, codebook), reference.nearest_code(x, codebook))
 
 
-def test_faiss_finds_the_same():
+def test_faiss_finds_the_same_codes():
     faiss = pytest.importorskip("faiss")
     x, codebook = torch.randn(500, 16), torch.randn(200, 16)
     index = faiss.IndexFlatL2(16)
     index.add(codebook.numpy())
-    found = torch.from_numpy(index.search(x.numpy(), 1)[1][:, 0])
-    assert torch.equal(nearest.nearest_code(x, codebook), found)
+    expected = torch.from_numpy(index.search(x.numpy(), 1)[1][:, 0])
+    assert torch.equal(nearest.nearest_code(x, codebook), expected)

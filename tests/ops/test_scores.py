@@ -1,4 +1,4 @@
-"""Products of frames with a codebook."""
+"""Scores of frames against codebook vectors."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def test_scores(n, size, biased, seed):
         agree(scores.scores, reference.scores, *inputs)
 
 
-def test_scores_take_views_and_fixed_tables():
+def test_scores_accept_views_and_fixed_codebooks():
     x, table = normal(6, 8, seed=0, dtype=torch.float32), torch.randn(8, 10).t()
     agree(lambda x: scores.scores(x[::2], table), lambda x: x[::2] @ table.t(), x)
     learnt = table.clone().requires_grad_()
@@ -37,7 +37,7 @@ def test_scores_take_views_and_fixed_tables():
     )
 
 
-EQUAL_ENTRIES = """
+EQUAL_VECTORS = """
 import torch
 from sb_espnet_vq.ops.scores import scores
 torch.manual_seed(0)
@@ -45,17 +45,17 @@ for size in (1, 7, 24, 33, 100, 513):
     for dim in (3, 16, 100):
         table = torch.randn(1, dim).expand(size, dim).contiguous()
         for bias in (None, torch.ones(size)):
-            found = scores(torch.randn(40, dim), table, bias)
-            assert torch.equal(found, found[:, :1].expand(40, size)), (size, dim)
-            assert found.is_contiguous()
+            got = scores(torch.randn(40, dim), table, bias)
+            assert torch.equal(got, got[:, :1].expand(40, size)), (size, dim)
+            assert got.is_contiguous()
 """
 
 
 @pytest.mark.parametrize("instructions", ["SSE41", "AVX2", "AVX512_CORE"])
-def test_equal_entries_score_alike_on_any_processor(instructions):
-    # The instruction set can only be reduced.
+def test_equal_vectors_have_equal_scores_on_any_processor(instructions):
+    # oneDNN can only use a smaller instruction set than that of the processor.
     env = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
     done = subprocess.run(
-        [sys.executable, "-c", EQUAL_ENTRIES], env=env, capture_output=True, text=True
+        [sys.executable, "-c", EQUAL_VECTORS], env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

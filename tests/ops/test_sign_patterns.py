@@ -1,4 +1,4 @@
-"""Probabilities of sign patterns, against the reference."""
+"""Probabilities of sign patterns, compared with the reference."""
 
 import hypothesis.strategies as st
 import pytest
@@ -40,7 +40,7 @@ def test_summed_pattern_probs(tile, monkeypatch):
             )
 
 
-def test_summed_pattern_probs_far_out():
+def test_summed_pattern_probs_of_extreme_logits():
     logits = torch.tensor([[-1e4, -30.0, 30.0, 1e4]], requires_grad=True)
     weight = torch.arange(16.0)
     summed = sign_patterns.summed_pattern_probs(logits, torch.ones(1))

@@ -12,7 +12,7 @@ def normal(*shape):
 
 @pytest.fixture
 def tiled(monkeypatch):
-    """Return a function that makes every tile one of three rows."""
+    """Return a function that limits tiles to three rows."""
 
     def use():
         monkeypatch.setitem(nearest._TILE_SCORES, "cpu", 1)
@@ -25,7 +25,7 @@ def tiled(monkeypatch):
 
 @pytest.mark.parametrize("in_tiles", [True, False])
 def test_soft_assignment(in_tiles, tiled):
-    """Against the formula written out, with two derivatives."""
+    """Compare with the direct formula, including two derivatives."""
     torch.manual_seed(0)
     x, table = normal(20, 3), normal(7, 3)
     weight, slope = torch.rand(2, 20, dtype=torch.float64)[0], torch.randn(7).double()

@@ -1,4 +1,4 @@
-"""Code usage, against the reference."""
+"""Statistics of code usage, compared with the reference."""
 
 import hypothesis.strategies as st
 import torch

@@ -1,4 +1,4 @@
-"""Contrastive logits, against a slow, obvious reference."""
+"""Contrastive logits, compared with a slow reference."""
 
 import math
 
@@ -18,16 +18,16 @@ def slow_logits(predictions, targets, mask, negatives, codes, temperature):
     rows = []
     for b, t in mask.nonzero().tolist():
         row = [F.cosine_similarity(predictions[b, t], targets[b, t], dim=0)]
-        drawn = negatives.frames[b, t], negatives.real[b, t]
-        for other, real in zip(*drawn, strict=True):
+        drawn = negatives.frames[b, t], negatives.valid[b, t]
+        for other, valid in zip(*drawn, strict=True):
             same = torch.equal(codes[b, t], codes[b, other])
             alike = F.cosine_similarity(predictions[b, t], targets[b, other], dim=0)
-            row.append(alike if real and not same else torch.tensor(-math.inf))
+            row.append(alike if valid and not same else torch.tensor(-math.inf))
         rows.append(torch.stack(row) / temperature)
     return torch.stack(rows)
 
 
-def test_logits_are_those_of_the_slow_reference_and_equal_codes_are_no_negatives():
+def test_logits_equal_the_reference_and_exclude_negatives_with_equal_codes():
     mask = span_masks([20, 7, 1, 4], keys(4), 0.3, 2, total=23)
     codes = torch.randint(3, (4, 23, 2))
     table = torch.randn(3, 2, 5)
@@ -49,7 +49,7 @@ def test_logits_are_those_of_the_slow_reference_and_equal_codes_are_no_negatives
     assert torch.equal(low, got)
 
 
-def test_what_is_not_masked_changes_no_logits():
+def test_unmasked_frames_do_not_affect_logits():
     mask = span_masks([9, 30], keys(2), 0.2, 3)
     negatives = sample_negatives(mask, keys(2), 4)
     predictions, targets = torch.randn(2, 2, 30, 8)
@@ -59,18 +59,18 @@ def test_what_is_not_masked_changes_no_logits():
     assert torch.equal(before, after)
 
 
-def test_one_target_for_all_leaves_nothing_to_tell_apart():
+def test_a_single_target_leaves_no_negatives():
     mask = torch.ones(1, 6, dtype=torch.bool)
     negatives = sample_negatives(mask, ["a"], 3)
     same = torch.randn(4).expand(1, 6, 4)
-    # As a projection may round equal rows.
+    # A projection may round equal rows differently.
     nearly = same * (1 + 1e-6 * torch.rand(1, 6, 1))
     logits = contrastive_logits(torch.randn(1, 6, 4), nearly, mask, negatives, 1.0)
     assert logits[:, 0].isfinite().all()
     assert (logits[:, 1:] == -math.inf).all()
 
 
-def test_nothing_masked_gives_no_logits_and_a_graph():
+def test_an_empty_mask_gives_no_logits_but_a_graph():
     mask = torch.zeros(2, 3, dtype=torch.bool)
     negatives = sample_negatives(mask, keys(2), 4)
     assert isinstance(negatives, Negatives)

@@ -8,7 +8,7 @@ from sb_espnet_vq.ssl.normalization import CorpusNormalization
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
-def test_statistics_are_those_of_all_frames_together():
+def test_statistics_are_those_of_all_frames():
     frames = torch.randn(50, 3) * torch.tensor([1.0, 10.0, 0.0]) + 5
     normalize = CorpusNormalization(3)
     normalize.gather(frames.split([1, 20, 29]))
@@ -38,7 +38,7 @@ def batch_of(*lengths):
 
 
 @pytest.mark.parametrize("make", [log_mel, waveform])
-def test_padding_changes_no_latent_frames(make):
+def test_padding_does_not_affect_latent_frames(make):
     front_end, batch = make().eval(), batch_of(4000, 1600, 300, 7)
     front_end.gather([batch])
     together = front_end(batch.signals, batch.samples)
@@ -54,7 +54,7 @@ def test_padding_changes_no_latent_frames(make):
 
 
 @pytest.mark.parametrize("make", [log_mel, waveform])
-def test_latent_frames_start_with_mean_0_and_deviation_1(make):
+def test_initial_latent_frames_have_mean_0_and_deviation_1(make):
     front_end, batch = make(), batch_of(40000, 3000)
     front_end.gather([batch])
     state = {name: value.clone() for name, value in front_end.state_dict().items()}
@@ -66,7 +66,7 @@ def test_latent_frames_start_with_mean_0_and_deviation_1(make):
     assert real.mean().abs() < 0.02
     assert real.mean(0).abs().max() < 0.3
     assert 0.8 < real.std(0).min() and real.std(0).max() < 1.2
-    # A model that is loaded has started already.
+    # A loaded model is already initialized.
     loaded = make()
     loaded.load_state_dict(front_end.state_dict())
     loaded.gather([batch_of(5000)])

@@ -1,4 +1,4 @@
-"""Batches of a given amount of speech."""
+"""Batches of a given duration of speech."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from sb_espnet_vq.training.batches import JoinShort, SecondsBatchSampler
 class Rows:
     def __init__(self, durations):
         self.data = {f"u{n}": {"duration": d} for n, d in enumerate(durations)}
-        # As a filtered dataset has it: a row that is not used is still there.
+        # A filtered dataset still contains unused rows.
         self.data_ids = list(self.data)
         self.data["left out"] = {"duration": 1000.0}
 
@@ -29,7 +29,7 @@ def test_every_epoch_has_the_same_number_of_batches_and_all_utterances(count, ba
     assert count == 1 or orders[0] != orders[1]
 
 
-def test_utterances_longer_than_a_batch_still_make_batches():
+def test_utterances_longer_than_a_batch_form_batches():
     sampler = SecondsBatchSampler(Rows([50.0, 60.0]), seconds=3.0)
     assert sorted(map(tuple, sampler)) == [(0,), (1,)]
 
@@ -38,7 +38,7 @@ def items(*lengths):
     return [{"id": f"u{n}", "sig": torch.full((n,), float(n))} for n in lengths]
 
 
-def test_short_utterances_are_joined_and_long_ones_kept_whole():
+def test_short_utterances_are_concatenated_and_long_ones_kept():
     batch = JoinShort(10, 1.0)(items(4, 5, 3, 12, 1, 9))
     assert batch.ids == ["u4", "u3", "u12", "u1"]
     assert batch.samples.tolist() == [9, 3, 12, 10]

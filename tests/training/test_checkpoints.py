@@ -1,4 +1,4 @@
-"""Checkpoints: restored, and atomic."""
+"""Checkpoints are complete and written atomically."""
 
 import errno
 
@@ -18,7 +18,7 @@ def fill(model, value):
         model.weight.fill_(value)
 
 
-def test_a_checkpoint_restores_weights_and_record(tmp_path):
+def test_a_checkpoint_restores_weights_and_records(tmp_path):
     model = torch.nn.Linear(2, 2)
     saver = checkpointer(tmp_path, model)
     record = saver.recoverables["record"]
@@ -53,7 +53,7 @@ def test_evaluation_loads_the_best_checkpoint_not_the_latest(tmp_path):
 
 
 def fail_after(monkeypatch, calls, error):
-    """Let `torch.save` fail the way it does on a full disk."""
+    """Make `torch.save` fail as on a full disk."""
     save = torch.save
 
     def failing(obj, path):
@@ -74,7 +74,7 @@ def fail_after(monkeypatch, calls, error):
         RuntimeError("PytorchStreamWriter failed writing file data/0"),
     ],
 )
-def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(
+def test_a_full_disk_keeps_the_previous_checkpoint_and_is_reported(
     tmp_path, monkeypatch, error
 ):
     from sb_espnet_vq.errors import CheckpointError
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(
     assert model.weight.unique().tolist() == [1.0]
 
 
-def test_a_kill_while_saving_or_deleting_leaves_no_broken_checkpoint(
+def test_a_kill_while_saving_or_deleting_leaves_no_incomplete_checkpoint(
     tmp_path, monkeypatch
 ):
     model = torch.nn.Linear(2, 2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 
-def test_the_inverse_root_schedule_is_speechbrains_noam():
+def test_the_inverse_root_schedule_equals_speechbrains_noam():
     from speechbrain.nnet.schedulers import NoamScheduler
 
     from sb_espnet_vq.training.schedules import WarmupDecay
@@ -18,7 +18,7 @@ def test_the_inverse_root_schedule_is_speechbrains_noam():
         assert optimizer.param_groups[0]["lr"] == pytest.approx(theirs)
 
 
-def test_the_linear_schedule_ends_at_zero_and_an_unknown_one_is_refused():
+def test_the_linear_schedule_ends_at_zero_and_unknown_ones_are_refused():
     from sb_espnet_vq.errors import ConfigError
     from sb_espnet_vq.training.schedules import WarmupDecay
 

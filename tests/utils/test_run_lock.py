@@ -1,4 +1,4 @@
-"""One run at a time in a folder, by a lock that ends with its process."""
+"""Output folders locked to one run, until its process ends."""
 
 import multiprocessing
 import os
@@ -45,8 +45,8 @@ def hold():
             text=True,
         )
         started.append(process)
-        said = [process.stdout.readline().strip() for _ in range(2 if more else 1)]
-        process.said = [word for word in said if word != "locked"]
+        lines = [process.stdout.readline().strip() for _ in range(2 if more else 1)]
+        process.output = [line for line in lines if line != "locked"]
         return process
 
     yield start
@@ -62,23 +62,23 @@ def elsewhere(tmp_path_factory):
     lock_folder(tmp_path_factory.mktemp("elsewhere"))
 
 
-def test_a_second_run_is_refused_and_told_of_the_first(hold, tmp_path, elsewhere):
+def test_a_second_run_is_refused_and_names_the_first(hold, tmp_path, elsewhere):
     first = hold(tmp_path)
     with pytest.raises(ConfigError) as caught:
         lock_folder(tmp_path)
     message = str(caught.value)
     assert f"{tmp_path}: another run is using this folder" in message
     assert f"process {first.pid} on {os.uname().nodename}, started 2" in message
-    # The message repeats, and not with the second's own process id.
+    # A second attempt reports the holder again, not the process of the first attempt.
     with pytest.raises(ConfigError, match=f"process {first.pid} "):
         lock_folder(tmp_path)
 
 
-def test_a_killed_run_stands_in_nobodys_way(hold, tmp_path, elsewhere):
+def test_a_killed_run_releases_its_folder(hold, tmp_path, elsewhere):
     first = hold(tmp_path, WORKER)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    worker = int(first.said[0])
+    worker = int(first.output[0])
     try:
         lock_folder(tmp_path)
     finally:
@@ -94,9 +94,7 @@ def claim(folder, answers):
         answers.put("refused")
 
 
-def test_a_process_may_go_on_in_its_folder_and_leaves_it_for_another(
-    tmp_path, elsewhere
-):
+def test_a_process_may_lock_its_folder_again_or_move_to_another(tmp_path, elsewhere):
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
 
@@ -113,7 +111,7 @@ def test_a_process_may_go_on_in_its_folder_and_leaves_it_for_another(
     assert another() == "locked"
 
 
-def test_a_shell_takes_it_and_readers_share_it(tmp_path):
+def test_a_shell_takes_the_lock_and_readers_share_it(tmp_path):
     take = f"'{sys.executable}' -m sb_espnet_vq.utils.run_lock"
     script = f"""
         cd '{tmp_path}'
@@ -133,13 +131,13 @@ def test_a_shell_takes_it_and_readers_share_it(tmp_path):
     assert "error: here: another run is using this folder: process" in done.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_that_is_not_writable_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file/run: cannot be written"):
         lock_folder(tmp_path / "file" / "run")
 
 
-def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_causes_a_warning(tmp_path, monkeypatch, caplog):
     import fcntl
 
     def without(*_):
@@ -150,7 +148,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog)
     assert "cannot be locked against a second run" in caplog.text
 
 
-def test_a_recipe_leaves_the_folder_of_another_run_alone(hold, tmp_path):
+def test_a_recipe_refuses_the_folder_of_another_run(hold, tmp_path):
     pytest.importorskip("speechbrain")
     from sb_espnet_vq.training.start import begin
 
