@@ -140,7 +140,8 @@ def options_of_class(cls: type) -> dict[str, inspect.Parameter]:
 
     Example
     -------
-    >>> list(options_of_class(Exception))
+    >>> from torch import nn
+    >>> list(options_of_class(nn.Identity))
     ['args', 'kwargs']
     """
     return dict(inspect.signature(cls).parameters)
