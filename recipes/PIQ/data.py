@@ -1,6 +1,7 @@
 """Labelled clips of sound."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def read_clips(hparams: dict[str, Any]) -> dict[str, Any]:
         A clip has no label, or there are more or fewer classes than n_classes.
     """
     datasets = read_datasets(hparams)
-    labels = {}
+    labels: dict[str, str] = {}
     for part in PARTS:
         data = datasets[part].data
         labels |= {name: data[name]["label"] for name in datasets[part].data_ids}
@@ -48,6 +49,6 @@ def read_clips(hparams: dict[str, Any]) -> dict[str, Any]:
     return datasets
 
 
-def labels_of(batch: SpeechBatch, hparams: dict[str, Any]) -> torch.Tensor:
+def labels_of(batch: SpeechBatch, hparams: Mapping[str, Any]) -> torch.Tensor:
     """Return the class of each clip, (B,) int64; call `read_clips` first."""
     return torch.tensor([hparams["label_of"][name] for name in batch.ids])

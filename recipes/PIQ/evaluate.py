@@ -56,6 +56,7 @@ def evaluate(brain: Any, datasets: dict[str, Any], untrained: Interpreter) -> Re
     classifier = hparams["classifier"]
     interpreter = hparams["interpreter"].eval()
     untrained = untrained.to(brain.device).eval()
+    rows: dict[str, dict[str, list[Tensor]]]
     rows = {name: {"kept": [], "left": [], "density": []} for name in MASKS}
     whole, right, codes, followed = [], [], [], []
     for batch in make_loader(datasets["test"], hparams):

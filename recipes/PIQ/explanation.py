@@ -65,13 +65,21 @@ def explain(signal: Tensor, hparams: dict[str, Any]) -> Explanation:
     mask = hparams["interpreter"](representation, classes).mask
     # In one batch with the whole, so that equal input gives equal output.
     parts = torch.cat([heard, mask * heard, (1 - mask) * heard])
-    outputs = classifier(parts)[1].double().softmax(1)[:, classes[0]].tolist()
+    outputs = classifier(parts)[1].double().softmax(1)[:, classes[0]]
+    probability, kept, left = outputs.tolist()
     audio = torch.zeros_like(signal)
     length = min(len(signal), spectrogram.samples)
     audio[:length] = spectrogram.invert(mask * transform)[0, :length]
-    seconds = length / hparams["sample_rate"]
-    name = hparams["classes"][int(classes)]
-    return Explanation(name, *outputs, transform[0].abs(), mask[0], audio, seconds)
+    return Explanation(
+        label=hparams["classes"][int(classes)],
+        probability=probability,
+        kept=kept,
+        left=left,
+        magnitudes=transform[0].abs(),
+        mask=mask[0],
+        audio=audio,
+        heard=length / hparams["sample_rate"],
+    )
 
 
 def write_audio(explanation: Explanation, path: Path, sample_rate: int) -> None:

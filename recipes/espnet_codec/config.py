@@ -49,7 +49,8 @@ def chunk_lengths(config: Config) -> list[int]:
     """Return the lengths (samples) that ESPnet draws from; empty without chunks."""
     if config.get("iterator_type", "sequence") != "chunk":
         return []
-    text, lengths = str(config.get("chunk_length", 500)), []
+    text = str(config.get("chunk_length", 500))
+    lengths: list[int] = []
     try:
         for each in text.split(","):
             first, _, last = each.partition("-")

@@ -140,7 +140,8 @@ def join_short(utterances: list[Utterance], seconds: float) -> list[Joined]:
 
     ESPnet's chunk iterator drops utterances shorter than a chunk, and STOI needs 0.4 s.
     """
-    recordings, pending = [], {}
+    recordings: list[Joined] = []
+    pending: dict[str | None, list[Utterance]] = {}
     for item in utterances:
         if item.info.duration >= seconds:
             recordings.append((item.speaker, [item]))
@@ -219,7 +220,7 @@ def write_lists(
     recordings: list[Recording], samples: dict[str, int], folder: Path, final: Path
 ) -> None:
     """Write Kaldi's lists of a part, with the paths that files will have in `final`."""
-    speakers = {}
+    speakers: dict[str, list[str]] = {}
     for each in recordings:
         speakers.setdefault(each.speaker, []).append(each.name)
     lists = {
