@@ -208,6 +208,6 @@ def write_audio(example: Example, folder: Path, sample_rate: int) -> None:
         file = f"{name.replace(' kbit/s', 'kbps')}.wav"
         with atomic_file(
             folder / example.name.replace("/", "_") / file
-        ) as partial_file:
+        ) as part:
             peak = max(1.0, float(signal.abs().max()))
             soundfile.write(partial_file, (signal / peak).numpy(), sample_rate)
