@@ -206,8 +206,6 @@ def write_audio(example: Example, folder: Path, sample_rate: int) -> None:
     """Write the signals of an example as WAV files, into a folder of its name."""
     for name, signal in example.signals.items():
         file = f"{name.replace(' kbit/s', 'kbps')}.wav"
-        with atomic_file(
-            folder / example.name.replace("/", "_") / file
-        ) as part:
+        with atomic_file(folder / example.name.replace("/", "_") / file) as partial:
             peak = max(1.0, float(signal.abs().max()))
-            soundfile.write(partial_file, (signal / peak).numpy(), sample_rate)
+            soundfile.write(partial, (signal / peak).numpy(), sample_rate)
