@@ -27,7 +27,8 @@ class _Assign(torch.autograd.Function):
         for tile in _tiles(x, table):
             logits = scores(x[tile], table, bias)
             codes[tile] = first_argmax(logits)
-            total += weight[tile] @ logits.mul_(scale).softmax(1)
+            # Not in place: torch.compile of torch 2.11 would drop its gradient.
+            total = total + weight[tile] @ logits.mul_(scale).softmax(1)
         return codes, total
 
     @staticmethod
