@@ -136,9 +136,10 @@ class ClassPartitionedVQ(Quantizer):
         return Quantized(value, codes, terms)
 
     def _search(self, frames: Frames) -> Tensor:
-        labels = frames.labels if len(frames.x) else None
-        items = 1 if labels is None else len(labels)
-        x = frames.x.detach().view(items, -1, self.dim)
+        x, labels = frames.x.detach(), frames.labels
+        if labels is None or x.shape[0] == 0:
+            return self.nearest_keys(x[None])[0][:, None]
+        x = x.view(labels.shape[0], -1, self.dim)
         return self.nearest_keys(x, labels).view(-1, 1)
 
     def _decode(self, codes: Tensor) -> Tensor:

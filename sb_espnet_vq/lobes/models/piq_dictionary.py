@@ -311,7 +311,7 @@ class VQEmbedding(FreezableModule):
 
 
 def _name_once(module: nn.Module, state: dict[str, Any], prefix: str, *_) -> None:
-    state.pop(f"{prefix}quantizer.embedding.weight")
+    state.pop(f"{prefix}quantizer.embedding.weight", None)
 
 
 def _name_twice(module: nn.Module, state: dict[str, Any], prefix: str, *_) -> None:
