@@ -19,7 +19,7 @@ CORE = (
     "tests/test_contract.py",
     "tests/test_exports.py",
     "tests/test_layers.py",
-    "tests/test_quantizers.py",
+    "tests/quantizers",
     "tests/test_registry.py",
 )
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
