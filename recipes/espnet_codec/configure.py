@@ -6,6 +6,8 @@ Prints what run.sh needs, a name and its values a line.
 """
 
 import argparse
+import contextlib
+import importlib.metadata
 import importlib.util
 import math
 import sys
@@ -57,7 +59,11 @@ def main(arguments: list[str]) -> None:
 
 def check_packages() -> None:
     """Name what is not installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    needed = list(NEEDED)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        if importlib.metadata.version("espnet") >= "202611":
+            needed.append("fast_bss_eval")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"{', '.join(missing)} cannot be imported by {sys.executable}; install "

@@ -1,6 +1,8 @@
 """The ESPnet codec recipe from audio files to figures, tiny."""
 
+import contextlib
 import copy
+import importlib.metadata
 import importlib.util
 import json
 import math
@@ -9,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -220,21 +223,28 @@ def test_a_stopped_run_leaves_no_process(corpus, tmp_path):
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-    checkpoint = tmp_path / "results" / "espnet_codec" / "tiny" / "exp" / "1epoch.pth"
-    for _ in range(600):
-        if checkpoint.exists():
-            break
-        time.sleep(0.1)
-    assert checkpoint.exists() and shell.poll() is None
-    shell.send_signal(signal.SIGTERM)
-    assert shell.wait(timeout=30) == 128 + signal.SIGTERM
-    # What was told to end may still be at it.
-    for _ in range(100):
-        left = [p for p in running() if str(tmp_path) in p]
-        if not left:
-            break
-        time.sleep(0.1)
-    assert not left
+    try:
+        checkpoint = (
+            tmp_path / "results" / "espnet_codec" / "tiny" / "exp" / "1epoch.pth"
+        )
+        # Training starts within seconds, but within minutes on a busy machine.
+        for _ in range(3000):
+            if checkpoint.exists() or shell.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert checkpoint.exists() and shell.poll() is None
+        shell.send_signal(signal.SIGTERM)
+        assert shell.wait(timeout=30) == 128 + signal.SIGTERM
+        # What was told to end may still be at it.
+        for _ in range(100):
+            left = [p for p in running() if str(tmp_path) in p]
+            if not left:
+                break
+            time.sleep(0.1)
+        assert not left
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
 
 
 FAILING = """#!/bin/bash
@@ -435,6 +445,29 @@ def test_configurations_that_cannot_train_are_refused(
     with pytest.raises(ConfigError, match=reason):
         scripts.configure.main([str(path), str(tmp_path / "exp")])
     assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize(("version", "needed"), [("202511", False), ("202611", True)])
+def test_packages_of_scoring_are_missed_before_data_are_prepared(
+    scripts, tmp_path, version, needed, monkeypatch
+):
+    found, of = importlib.util.find_spec, importlib.metadata.version
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name: None if name == "fast_bss_eval" else found(name),
+    )
+    monkeypatch.setattr(
+        "importlib.metadata.version",
+        lambda name: version if name == "espnet" else of(name),
+    )
+    write_config(tmp_path)
+    start = partial(
+        scripts.configure.main, [str(tmp_path / "config.yaml"), str(tmp_path / "exp")]
+    )
+    if not needed:
+        return start()
+    with pytest.raises(ConfigError, match="fast_bss_eval cannot be imported"):
+        start()
 
 
 @pytest.mark.parametrize("changes", [{}, {"use_tensorboard": True}], ids=str)
