@@ -25,8 +25,10 @@ CORE = (
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-@nox.session(python=["3.10", "3.12", "3.13"])
-@nox.parametrize("torch", ["2.9.0", "2.11.0", "2.14.1"])
+@nox.session
+@nox.parametrize(
+    "python,torch", [("3.10", "2.9.0"), ("3.12", "2.11.0"), ("3.13", "2.14.1")]
+)
 def core(session: nox.Session, torch: str) -> None:
     """Test the core, whose torch versions torchaudio does not restrict."""
     session.install(f"torch=={torch}", "-e", ".")
@@ -34,23 +36,18 @@ def core(session: nox.Session, torch: str) -> None:
     session.run("python", "-m", "pytest", "-q", *QUICK, *CORE, env=ONE_THREAD)
 
 
-@nox.session(python=["3.10", "3.11"])
-@nox.parametrize("torch", ["2.11.0", "2.12.1"])
-def toolkits(session: nox.Session, torch: str) -> None:
-    """Test everything with the last ESPnet for Python 3.10 and 3.11."""
-    all_tests(session, f"torch=={torch}", "espnet==202511")
-
-
-@nox.session(python=["3.12", "3.13"])
-@nox.parametrize("torch", ["2.11.0", "2.14.1"])
-def newest_toolkits(session: nox.Session, torch: str) -> None:
-    """Test everything with the newest toolkits."""
-    all_tests(session, f"torch=={torch}")
-
-
-def all_tests(session: nox.Session, *pins: str) -> None:
+@nox.session
+@nox.parametrize(
+    "python,torch,espnet",
+    [
+        # The last ESPnet for Python 3.10 and 3.11.
+        ("3.11", "2.12.1", "202511"),
+        ("3.13", "2.14.1", "202611"),
+    ],
+)
+def toolkits(session: nox.Session, torch: str, espnet: str) -> None:
     """Install the extra ``test`` with the given versions and run every quick test."""
-    session.install("-e", ".[test]", *pins)
+    session.install("-e", ".[test]", f"torch=={torch}", f"espnet=={espnet}")
     session.run(
         "python", "-m", "pytest", "-q", *QUICK, *session.posargs, env=ONE_THREAD
     )
