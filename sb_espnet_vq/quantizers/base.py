@@ -60,7 +60,7 @@ class Quantizer(BatchModule):
     #: Number of classes for ``labels``; None if labels are not used.
     num_classes: int | None = None
     #: Whether memory grows with ``codebook_size``: true for a codebook, false for signs
-    #: or rounded numbers. A class attribute, so that it can be read before construction.
+    #: or rounded numbers. A class attribute, which can be read before construction.
     has_table: bool = True
     #: Whether `forward_with_usage` returns probabilities of codes.
     gives_probabilities: bool = False

@@ -58,8 +58,8 @@ class BatchModule(LearningModule, ABC):
     ) -> tuple[QuantizerOutput, Quantized]:
         """Implement ``forward``; also return the result of ``_quantize``.
 
-        Its loss terms keep their graphs, which drop-in classes need. Like the loss, they
-        are NaN if a frame is not finite.
+        Its loss terms keep their graphs, which drop-in classes need. Like the loss,
+        they are NaN if a frame is not finite.
         """
         self._check_input(x, mask, labels)
         used = self._number_of_codebooks(n_codebooks)
@@ -80,7 +80,9 @@ class BatchModule(LearningModule, ABC):
                 codes = torch.where(result.kept, result.codes, -1)
                 result = result._replace(codes=codes, counts=None)
             stats = self._usage(frames, result)
-            stats |= {name: term.detach().float() for name, term in result.terms.items()}
+            stats |= {
+                name: term.detach().float() for name, term in result.terms.items()
+            }
             loss, result = self._loss(result, bad)
         # A copy, since the user may modify it and the graph may hold the original.
         quantized, codes = result.value, result.codes.clone()

@@ -269,8 +269,8 @@ def class_ranges(
     counts = torch.bincount(keys, minlength=num_classes)
     if int(counts.min()) == 0:
         raise ConfigError(
-            f"codebook_size {codebook_size} with shared_keys {shared_keys} is too small "
-            f"for {num_classes} classes: class {int(counts.argmin())} would have "
+            f"codebook_size {codebook_size} with shared_keys {shared_keys} is too "
+            f"small for {num_classes} classes: class {int(counts.argmin())} would have "
             "none; increase codebook_size or decrease shared_keys"
         )
     last = counts.cumsum(0)

@@ -20,7 +20,7 @@ from sb_espnet_vq.quantizers.precision import project, table_dtype
 
 
 class GumbelGroups(Quantizer):
-    """Gumbel-softmax over groups of codebook vectors, at a temperature set by the caller.
+    """Gumbel-softmax over groups of codebook vectors; the caller sets the temperature.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation
     1: a linear layer computes logits over the codebook vectors of each group. Training

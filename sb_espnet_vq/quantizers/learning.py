@@ -1,4 +1,4 @@
-"""Base classes of modules whose buffers learn: freezing, casts, ranks, checkpointing."""
+"""Base classes of modules whose buffers learn: freezing, casts, ranks, recomputation."""
 
 from contextlib import AbstractContextManager, nullcontext
 

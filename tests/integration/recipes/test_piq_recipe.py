@@ -246,7 +246,7 @@ def test_sounds_are_explained_with_picture_audio_and_figures(
         assert f"{said['class']}, {100 * said['probability']:.1f} %" in printed
         assert said["seconds_heard"] == pytest.approx(min(seconds, 0.256), abs=1e-3)
         assert (audio.samplerate, audio.frames) == (8000, round(8000 * seconds))
-    assert "only its first 0.26 of 0.62 s were heard" in printed
+    assert "used only the first 0.26 of 0.62 s" in printed
     # Nothing is made where it was started.
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -288,7 +288,7 @@ def test_bad_sounds_are_named_and_nothing_is_written(
     for bad, reason in [
         (empty, "empty.wav: empty file"),
         (text, "a.wav: not readable as audio"),
-        (infinite, "infinite.wav: it has samples that are no finite numbers"),
+        (infinite, "infinite.wav: it has samples that are NaN or infinite"),
         (tmp_path / "missing.wav", "missing.wav: no such file"),
     ]:
         with pytest.raises(CorpusError, match=reason):

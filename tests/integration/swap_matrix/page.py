@@ -31,15 +31,15 @@ INTRODUCTION = """# Every quantizer in every pipeline
 
 `tests/integration/swap_matrix` trains each combination for a few steps and checks that
 the loss of the task decreases, then saves a checkpoint, loads it into a new model and
-checks that codes and values are the same. The models are the shipped recipes and ESPnet's
-codecs at tiny sizes: "trains" means that the quantizer works in the pipeline, not that it
-was trained at full size. Every quantizer can be built at the sizes of SpeechBrain's own
-configurations, except that `bsq` needs `codebook_size: 256` or another power of two
-instead of 320 codes ([launcher.md](launcher.md)). For the quality of a quantizer, see the
-results of each recipe.
+checks that codes and values are the same. The models are the shipped recipes and
+ESPnet's codecs at tiny sizes: "trains" means that the quantizer works in the pipeline,
+not that it was trained at full size. Every quantizer can be built at the sizes of
+SpeechBrain's own configurations, except that `bsq` needs `codebook_size: 256` or
+another power of two instead of 320 codes ([launcher.md](launcher.md)). For the quality
+of a quantizer, see the results of each recipe.
 
-`python tests/integration/swap_matrix/page.py` generates this page; a test fails if it is
-out of date.
+`python tests/integration/swap_matrix/page.py` generates this page; a test fails if it
+is out of date.
 """
 
 
@@ -61,8 +61,8 @@ def page(quantizers: list[str]) -> str:
         lines.append(_row([f"`{name}`", *(_cell(each, name) for each in WRITTEN)]))
     parts = [INTRODUCTION, "\n".join(lines) + "\n", "## What to write\n"]
     parts.append(
-        "Replace `NAME` by a name of the first column. Options of the quantizer go into\n"
-        "`quantizer_conf` next to it.\n"
+        "Replace `NAME` by a name of the first column. Options of the quantizer go "
+        "into\n`quantizer_conf` next to it.\n"
     )
     for title, yaml in WRITTEN.items():
         parts.append(f"**{title}**\n\n```yaml\n{yaml}\n```\n")
