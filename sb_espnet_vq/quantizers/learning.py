@@ -1,4 +1,4 @@
-"""Base classes of modules whose buffers learn: freezing, casts, ranks, recomputation."""
+"""Base classes of modules whose buffers learn: freezing, casts, ranks."""
 
 from contextlib import AbstractContextManager, nullcontext
 
