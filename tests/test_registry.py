@@ -174,5 +174,5 @@ def test_a_class_that_is_not_registered_goes_by_its_path(tmp_path, monkeypatch):
         build("my_idea.Yours", dim=4)
     with pytest.raises(ConfigError, match="'nowhere.Mine' cannot be imported"):
         build("nowhere.Mine", dim=4)
-    with pytest.raises(ConfigError, match="'os.getcwd' is no quantizer"):
+    with pytest.raises(ConfigError, match="'os.getcwd' is not a quantizer"):
         build("os.getcwd", dim=4)

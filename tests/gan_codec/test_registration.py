@@ -131,5 +131,5 @@ def test_a_state_that_lacks_codebooks_is_refused(codec):
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_swap_beside_a_codec_that_names_its_quantizer_is_refused(codec):
     for family in ("bsq", "rvq"):
-        with swapped(family), pytest.raises(ConfigError, match="leave --swap out"):
+        with swapped(family), pytest.raises(ConfigError, match="remove --swap"):
             CODECS[codec](**codec_conf(codec))

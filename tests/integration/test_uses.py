@@ -113,7 +113,7 @@ def test_every_family_has_the_sizes_of_speechbrains_recipes(role, family):
     ("role", "family", "conf", "reason"),
     [
         ("target", "vqq", "", "unknown quantizer 'vqq'"),
-        ("target", "vq", "{dim: 4}", "frames here are 8 wide"),
+        ("target", "vq", "{dim: 4}", "width of the frames is 8"),
         ("contrastive", "vq", "{temperatur: 1}", "'vq' has no option 'temperatur'"),
         ("contrastive", "gumbel", "{temperatur: 1}", "did you mean 'temperature'"),
         ("contrastive", "bsq", "{codebook_size: 320}", "power of two"),
