@@ -335,11 +335,11 @@ def running():
 
 
 WRONG = [
-    (["--lr", "3"], "unknown option --lr; there are: stage"),
+    (["--lr", "3"], "unknown option --lr; known are: stage"),
     (["--stage"], "--stage needs a value"),
     (["--stage", "two"], "--stage takes a whole number, not 'two'"),
     (["--held_out", "half"], "--held_out takes two shares"),
-    (["tiny.yaml", "more"], "more is no option"),
+    (["tiny.yaml", "more"], "more is not an option"),
     (["--stage", "0"], "--stage takes a number from 1 to 6, not 0"),
     (["--stop_stage", "7"], "--stop_stage takes a number from 1 to 6, not 7"),
     (["--stage=4", "--stop_stage=3"], "--stop_stage 3 is before --stage 4"),
