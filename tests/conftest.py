@@ -1,4 +1,4 @@
-"""What every test gets: a seed, and its share of the processor."""
+"""Fixtures for all tests: a seed, and a limit on threads."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Imports point down only, and each toolkit is imported by its own side alone."""
+"""Imports point down only, and each toolkit is imported only by its own modules."""
 
 import ast
 import re

@@ -106,7 +106,7 @@ def test_the_stock_programs_run(codec, speech, tmp_path):
 
 @pytest.mark.slow
 def test_without_the_launcher_espnet_names_its_own_codecs(speech, tmp_path):
-    """What docs/launcher.md explains."""
+    """As described in docs/launcher.md."""
     configure(tmp_path, "vq_soundstream")
     done = subprocess.run(
         [sys.executable, "-m", "espnet2.bin.gan_codec_train"]

@@ -175,7 +175,7 @@ def test_dictionary_gives_each_result_its_own_gradient(training):
     assert module.embedding.weight.grad.sum() == bar.numel()
 
 
-def test_freshly_drawn_keys_differ_from_upstream_in_near_ties_alone():
+def test_new_codebooks_differ_from_upstream_only_in_near_ties():
     # Keys are drawn so close to zero that upstream's sum of squares rounds away
     # much of what tells them apart.
     mine, theirs = _both("VQEmbedding", 1024, 64, 50)
@@ -515,7 +515,7 @@ def test_forward_keeps_the_configuration():
 
 
 @pytest.mark.parametrize("partition", [True, False])
-def test_without_labels_all_keys_are_open(partition):
+def test_without_labels_all_codes_are_available(partition):
     mine, theirs = _both("VQEmbedding", 40, 8, 3, partition, shared_keys=4)
     _far_apart(mine)
     z = torch.randn(2, 8, 9, 9)
@@ -586,7 +586,7 @@ def test_without_adapter_nothing_is_reduced(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_changes_no_key(dtype):
+def test_autocast_changes_no_code(dtype):
     mine, theirs = _both("VQEmbedding", 1024, 64, 50)
     z, labels = torch.randn(8, 64, 8, 8), torch.randint(50, (8,))
     kept = []
