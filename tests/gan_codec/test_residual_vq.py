@@ -178,7 +178,7 @@ def test_batches_smaller_than_the_codebook_keep_their_codes():
     """With as many frames as codes, most codes are below a threshold of 2.
 
     Upstream then replaces most of the codebook at every step; ours keeps what it
-    has learnt, so it describes fresh frames of the same clusters far better.
+    has learned, so it describes fresh frames of the same clusters far better.
     """
     centres = torch.randn(64, 16) * 5
     errors = []

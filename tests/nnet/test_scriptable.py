@@ -148,10 +148,10 @@ def run(call, subject, size, seed):
     x, *rest = subject.batch(*size)
     x.requires_grad_()
     outputs = tensors(call(x, *rest))
-    learnt = [each.sum() for each in outputs if each.requires_grad]
-    if not learnt:
+    learned = [each.sum() for each in outputs if each.requires_grad]
+    if not learned:
         return outputs
-    (grad,) = torch.autograd.grad(sum(learnt), x, allow_unused=True)
+    (grad,) = torch.autograd.grad(sum(learned), x, allow_unused=True)
     return outputs if grad is None else (*outputs, grad)
 
 
