@@ -18,7 +18,7 @@ import sb_espnet_vq
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "tests" / "plugin_package"
-# What building may read; copied, since building writes beside it.
+# Input of the build; copied, since the build writes into the source folder.
 SOURCES = [
     "setup.cfg",
     "pyproject.toml",

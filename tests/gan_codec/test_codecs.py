@@ -161,8 +161,8 @@ def test_configurations_are_left_alone(codec):
 def test_stock_checkpoints_load_and_give_the_same_codes(codec, stock):
     torch.manual_seed(0)
     theirs = stock(**codec_conf(codec))
-    # An untrained encoder gives nearly the same frame everywhere, which rounding
-    # alone would tell apart, in ESPnet's search as in ours.
+    # The frames of an untrained encoder are nearly identical, so that both searches
+    # would discriminate them only by rounding.
     for name, weight in theirs.generator.encoder.named_parameters():
         if name.endswith("original0"):
             weight.data *= 3

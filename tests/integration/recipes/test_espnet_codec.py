@@ -574,7 +574,7 @@ def test_short_utterances_are_joined_by_speaker(scripts):
     long = Utterance("c", Path("x"), AudioInfo(2.0, RATE, 1), "a")
     joined = scripts.prepare_data.join_short([*short, long], 1.0)
     names = {speaker + "".join(i.id for i in parts) for speaker, parts in joined}
-    # The fourth of each has too little to stand alone.
+    # The fourth utterance of each speaker is too short for its own recording.
     assert names == {"aa0a1a2", "bb0b1b2b3", "aca3"}
 
 

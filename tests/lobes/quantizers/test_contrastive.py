@@ -35,7 +35,7 @@ def test_default_is_the_drop_in(training, width):
         module.update_temp(10)
         outs.append(module(batch()))
         states.append(module.state_dict())
-    # Two keys more than upstream's, whose wrapper leaves out what it does not know.
+    # Two more keys than upstream, whose wrapper ignores unknown keys.
     assert 0 < outs[1].pop("used_codes") <= 32
     assert outs[1].pop("codes").shape == (4, 40, 2)
     assert outs[0].keys() == outs[1].keys()
