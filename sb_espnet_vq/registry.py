@@ -1,4 +1,4 @@
-"""Quantizers by name, from the entry points of every installed package."""
+"""Quantizers by name, from the entry points of all installed packages."""
 
 import difflib
 import inspect
@@ -30,7 +30,7 @@ def build(name: str, /, **options) -> Quantizer:
     Raises
     ------
     ConfigError
-        If the name is not registered, or an option is unknown, missing or wrong.
+        If the name is not registered, or an option is unknown, missing or invalid.
 
     Example
     -------
@@ -45,7 +45,7 @@ def build(name: str, /, **options) -> Quantizer:
 def list_quantizers() -> list[str]:
     """Return the names of the registered quantizers, sorted.
 
-    Nothing is imported, so a name stands here even when its package is broken.
+    Nothing is imported, so names of broken packages are included.
 
     Example
     -------
@@ -56,7 +56,7 @@ def list_quantizers() -> list[str]:
 
 
 def find_quantizer(name: str) -> type[Quantizer]:
-    """Return the class registered under a name, or found at a full path.
+    """Return the class with a registered name or a full path.
 
     Arguments
     ---------
@@ -71,8 +71,8 @@ def find_quantizer(name: str) -> type[Quantizer]:
     Raises
     ------
     ConfigError
-        If the name is unknown, registered twice or not in lower case, or if what
-        it points to cannot be imported (with the cause) or is no ``Quantizer``.
+        If the name is unknown, registered twice or not in lower case, or if its class
+        cannot be imported (with the cause) or is not a ``Quantizer``.
 
     Example
     -------
@@ -84,19 +84,19 @@ def find_quantizer(name: str) -> type[Quantizer]:
         return _load_path(name)
     if name not in entries:
         raise ConfigError(_unknown_name(name, entries))
-    found = entries[name]
-    if len(found) > 1:
-        owners = " and ".join(_owner(entry) for entry in found)
+    matches = entries[name]
+    if len(matches) > 1:
+        owners = " and ".join(_owner(entry) for entry in matches)
         raise ConfigError(
             f"two quantizers are registered as {name!r}, by {owners}; "
-            "one of the packages has to be uninstalled, or to rename its entry"
+            "uninstall one of the packages, or rename its entry point"
         )
     if name != name.lower():
         raise ConfigError(
-            f"{_owner(found[0])} registers a quantizer as {name!r}: names must be "
+            f"{_owner(matches[0])} registers a quantizer as {name!r}: names must be "
             f"lower case, like {name.lower()!r}"
         )
-    return _load(found[0])
+    return _load(matches[0])
 
 
 def quantizer_options(name: str) -> dict[str, inspect.Parameter]:
@@ -148,12 +148,12 @@ def options_of_class(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def refresh() -> None:
-    """Read the entry points again, after a package was installed meanwhile."""
+    """Read the entry points again, for packages installed since the first time."""
     _entries.cache_clear()
 
 
 def same_quantizer(name: str, other: str) -> bool:
-    """Return whether two names, or paths of classes, stand for the same quantizer.
+    """Return whether two names, or full paths, refer to the same quantizer.
 
     Raises
     ------
@@ -170,11 +170,11 @@ def same_quantizer(name: str, other: str) -> bool:
 
 @cache
 def _entries() -> dict[str, tuple[EntryPoint, ...]]:
-    # Reading the metadata of a hundred packages takes a while: once, when needed.
-    found: dict[str, tuple[EntryPoint, ...]] = {}
+    # Cached, since reading the metadata of many packages is slow.
+    entries: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in entry_points(group=GROUP):
-        found[entry.name] = (*found.get(entry.name, ()), entry)
-    return found
+        entries[entry.name] = (*entries.get(entry.name, ()), entry)
+    return entries
 
 
 def _load(entry: EntryPoint) -> type[Quantizer]:
@@ -199,7 +199,7 @@ def _load_class(load: Callable[[], object], where: str) -> type[Quantizer]:
     if not (isinstance(loaded, type) and issubclass(loaded, Quantizer)):
         kind = loaded.__name__ if isinstance(loaded, type) else repr(loaded)
         raise ConfigError(
-            f"{where} is no quantizer: {kind} does not derive from "
+            f"{where} is not a quantizer: {kind} does not derive from "
             "sb_espnet_vq.Quantizer"
         )
     return loaded
@@ -227,14 +227,14 @@ def _check_options(name: str, quantizer: type[Quantizer], options: dict) -> None
 def _unknown_name(name: str, known: Iterable[str]) -> str:
     if not known:
         return (
-            f"no quantizer is registered, so {name!r} is not either: the package is "
-            "importable but not installed. Run `pip install -e .` in its checkout, "
-            "or `pip install sb_espnet_vq`"
+            f"no quantizer is registered, not even {name!r}: the package is importable "
+            "but not installed. Run `pip install -e .` in its checkout, or "
+            "`pip install sb_espnet_vq`"
         )
     return (
         f"unknown quantizer {name!r}{_close_to(name, known)}; registered are "
-        f"{', '.join(sorted(known))}. (An entry point added to a setup.cfg counts "
-        "once `pip install` has run again.)"
+        f"{', '.join(sorted(known))}. (After adding an entry point to setup.cfg, run "
+        "`pip install` again.)"
     )
 
 
@@ -244,5 +244,5 @@ def _close_to(word: str, known: Iterable[str]) -> str:
 
 
 def _owner(entry: EntryPoint) -> str:
-    # Python 3.10's entry points made by hand have no distribution.
+    # Entry points constructed manually have no distribution in Python 3.10.
     return f"the package {entry.dist.name}" if entry.dist else "an unknown package"

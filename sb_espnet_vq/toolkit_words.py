@@ -1,4 +1,4 @@
-"""The words of SpeechBrain and ESPnet for the options of quantizers."""
+"""Maps argument names of SpeechBrain and ESPnet to options of quantizers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from sb_espnet_vq.quantizers.base import Quantizer
 from sb_espnet_vq.quantizers.options import options_of
 from sb_espnet_vq.registry import find_quantizer, quantizer_options
 
-# What every quantizer takes, even one whose signature names nothing.
+# Options of every quantizer, even if its signature does not name them.
 _COMMON = {"dim", "codebook_size"}
 
 
@@ -25,27 +25,27 @@ def _learns(quantizer: type[Quantizer]) -> bool:
 
 
 class Word(NamedTuple):
-    """What a toolkit's word stands for.
+    """The meaning of a toolkit's argument name.
 
     Arguments
     ---------
     option : str
         Option of quantizers.
     applies : callable
-        From the class of a quantizer to whether its option means the same.
+        Takes a quantizer class; returns whether its option has the same meaning.
     """
 
     option: str
     applies: Callable[[type[Quantizer]], bool] = _any
 
 
-#: A word that is not listed is itself the name of an option.
+#: Other words are names of options themselves.
 WORDS = {
     # SpeechBrain: GumbelVectorQuantizer, RandomProjectionQuantizer
     "input_dim": Word("dim"),
     "num_vars": Word("codebook_size"),
     "groups": Word("n_codebooks"),
-    # The temperature of the draw; others have one of a soft assignment.
+    # Temperature of the sampling; other quantizers have one of a soft assignment.
     "temp_tuple": Word("temperature", _draws),
     "cb_vocab": Word("codebook_size"),
     "cb_dim": Word("code_dim"),
@@ -59,7 +59,7 @@ WORDS = {
     "dimension": Word("dim"),
     "bins": Word("codebook_size"),
     "n_q": Word("n_codebooks"),
-    # The width of codebooks between learnt projections, not that of a fixed one.
+    # Width of codebooks with learned projections, not with a fixed one.
     "codebook_dim": Word("code_dim", _learns),
 }
 
@@ -67,15 +67,15 @@ WORDS = {
 def translate(
     quantizer: str, words: Mapping[str, Any], conf: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the options to build a quantizer with.
+    """Return the options for building a quantizer.
 
     Arguments
     ---------
     quantizer : str
         A registered name, or the full path of a class.
     words : Mapping
-        A toolkit's arguments, by its own words (see `WORDS`) or by the names of
-        options. Those that the quantizer does not have are left out.
+        A toolkit's arguments, by its own names (see `WORDS`) or by the names of
+        options. Those that the quantizer does not have are ignored.
     conf : Mapping, optional
         Options given by the user; they override ``words``. Not changed.
 
@@ -107,7 +107,7 @@ def translate(
     options |= given
     if options["dim"] != width:
         raise ConfigError(
-            f"quantizer_conf sets dim to {options['dim']!r}, but the frames here are "
-            f"{width!r} wide; leave dim out"
+            f"quantizer_conf sets dim to {options['dim']!r}, but the width of the "
+            f"frames is {width!r}; remove dim"
         )
     return options

@@ -1,12 +1,11 @@
-"""What every test gets: a seed, and its share of the processor."""
+"""Fixtures for all tests: a seed, and a limit on threads."""
 
 import os
 import random
 import sys
 
-# The tensors of tests are small: more threads would only wait for each other, the
-# longer the busier the machine. This is read when torch starts, also by the processes
-# that tests start.
+# The tensors of tests are small, so more threads only add overhead, mostly on a busy
+# machine. torch reads the variable at startup, also in processes started by tests.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest

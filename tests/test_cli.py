@@ -32,7 +32,7 @@ if [ "${!#}" = fail ]; then exit 5; fi
 
 @pytest.fixture
 def recipes(tmp_path, monkeypatch):
-    """Lay out a wheel with one recipe, and stand in an empty folder."""
+    """Create the layout of a wheel with one recipe; change to an empty folder."""
     package = tmp_path / "site" / "sb_espnet_vq"
     recipe = package / "recipes" / "My-Recipe"
     hparams = package / "hparams" / "My-Recipe"
@@ -97,7 +97,7 @@ def test_the_module_runs_as_the_command_does():
     assert "best_rq" in done.stdout
 
 
-def test_ls_families(capsys):
+def test_ls_quantizers(capsys):
     assert main(["ls", "families"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == list_quantizers()
@@ -139,7 +139,7 @@ def test_ls_without_a_word_prints_all(capsys):
 
 
 @pytest.mark.parametrize("name", list_quantizers())
-def test_show_family_gives_options_and_yaml(name, capsys):
+def test_show_quantizer_gives_options_and_yaml(name, capsys):
     assert main(["show", name]) == 0
     out = capsys.readouterr().out
     for option in quantizer_options(name):
@@ -261,7 +261,7 @@ def test_cp_is_whole_or_not_at_all(recipes, monkeypatch, calls, there):
     ],
     ids=str,
 )
-def test_run_starts_train_py_where_the_user_stands(recipes, words, hparams, passed):
+def test_run_starts_train_py_in_the_current_folder(recipes, words, hparams, passed):
     status = main(["run", "my_recipe", *words])
     yaml = recipes / "hparams" / "My-Recipe" / f"{hparams}.yaml"
     assert Path("argv").read_text().splitlines() == [str(yaml), *passed]
@@ -273,7 +273,7 @@ def test_run_starts_train_py_where_the_user_stands(recipes, words, hparams, pass
     [([], "fsdd", []), (["large", "--ngpu", "x y"], "large", ["--ngpu", "x y"])],
     ids=str,
 )
-def test_run_starts_run_sh_where_the_user_stands(shell_recipe, words, conf, passed):
+def test_run_starts_run_sh_in_the_current_folder(shell_recipe, words, conf, passed):
     # Also where the wheel's unpacking left no executable bit.
     (shell_recipe / "run.sh").chmod(0o644)
     assert main(["run", "shell", *words]) == 0
@@ -352,15 +352,15 @@ class _Check:
     def __init__(self, name, error=None):
         self.name, self.error = name, error
 
-    def __call__(self, family):
-        assert family == "vq"
+    def __call__(self, quantizer_name):
+        assert quantizer_name == "vq"
         if self.error:
             raise self.error
 
 
 @pytest.fixture
 def checks(monkeypatch):
-    """Return a function that puts checks in the place of the real ones."""
+    """Return a function that replaces the contract checks."""
 
     def use(*found, excepted=None):
         monkeypatch.setattr(testing, "list_checks", lambda: list(found))
@@ -411,7 +411,7 @@ def test_check_verbose_says_what_and_where(checks, capsys):
 
 
 @pytest.mark.parametrize("buffered", [True, False])
-def test_a_closed_pipe_is_no_error(buffered):
+def test_a_closed_pipe_is_not_an_error(buffered):
     env = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     command = f"{sys.executable} -m sb_espnet_vq.cli ls drop-ins | true"
     done = subprocess.run(["bash", "-c", command], env=env, capture_output=True)
@@ -428,7 +428,9 @@ def test_a_closed_pipe_is_no_error(buffered):
     ],
     ids=["busy", "free", "threads-given", "policy-given"],
 )
-def test_run_says_how_threads_wait(recipes, monkeypatch, capfd, mine, idle, seen, said):
+def test_run_reports_how_threads_wait(
+    recipes, monkeypatch, capfd, mine, idle, seen, said
+):
     for name in threads.CHOICES:
         monkeypatch.delenv(name, raising=False)
     for name, value in mine.items():

@@ -6,7 +6,7 @@ from sb_espnet_vq import list_quantizers, testing
 from sb_espnet_vq.testing.ranks import compare_ranks
 from sb_espnet_vq.testing.wrappers import compare_wrappers
 
-# Forms of our own families that a default does not show.
+# Forms of our own quantizers that a default does not show.
 VARIANTS = [
     ("vq", {"kmeans_init": False}),
     ("vq", {"decay": 0.1}),  # some codes die in every batch

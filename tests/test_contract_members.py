@@ -1,4 +1,4 @@
-"""What callers ask a quantizer: checks that catch lies, and plugins in every use."""
+"""Contract checks of quantizer members, and plugin quantizers in every use."""
 
 from pathlib import Path
 

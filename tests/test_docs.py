@@ -1,4 +1,4 @@
-"""What the documents show holds: examples run, named tests and files exist."""
+"""The documentation is correct: examples run, named tests and files exist."""
 
 import ast
 import io
@@ -97,7 +97,7 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_package():
 
 
 def _texts() -> list[str]:
-    """Return every string of the package, with what is put into it left out."""
+    """Return every string literal of the package, without replacement fields."""
     found = []
     for path in (ROOT / "sb_espnet_vq").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

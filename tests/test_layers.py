@@ -1,4 +1,4 @@
-"""Imports point down only, and each toolkit is imported by its own side alone."""
+"""Imports point down only, and each toolkit is imported only by its own modules."""
 
 import ast
 import re
@@ -42,7 +42,7 @@ CORE = ["errors", "ops", "quantizers", "registry", "toolkit_words", "", "testing
 # Imported by a check that is skipped where it is not installed.
 OPTIONAL = {"testing": {"onnxruntime"}}
 # hyperpyyaml belongs to SpeechBrain's side: only its YAML needs it.
-# The benchmarks measure the toolkits' own classes beside ours.
+# The benchmarks compare the toolkits' own classes with ours.
 SIDES = {
     "speechbrain": {"nnet", "lobes", "ssl", "training", "bench"},
     "hyperpyyaml": {"nnet", "lobes", "training"},

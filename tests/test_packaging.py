@@ -1,4 +1,4 @@
-"""The wheel, the source archive, and a package that adds a family."""
+"""The wheel, the source archive, and a package that adds a quantizer."""
 
 import ast
 import configparser
@@ -18,7 +18,7 @@ import sb_espnet_vq
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "tests" / "plugin_package"
-# What building may read; copied, since building writes beside it.
+# Input of the build; copied, since the build writes into the source folder.
 SOURCES = [
     "setup.cfg",
     "pyproject.toml",
@@ -147,11 +147,11 @@ def test_entry_points_name_what_exists():
             assert name == name.lower() and attribute in names, line
 
 
-def test_every_family_is_a_lobe():
+def test_every_quantizer_is_a_lobe():
     groups = _setup_cfg()["options.entry_points"]
-    families = groups["sb_espnet_vq.quantizers"].strip().splitlines()
+    quantizer_names = groups["sb_espnet_vq.quantizers"].strip().splitlines()
     lobes = groups["speechbrain.lobes"].strip().splitlines()
-    assert set(families) <= set(lobes)
+    assert set(quantizer_names) <= set(lobes)
 
 
 def test_the_wheel_carries_recipes_and_hparams(wheel):
@@ -213,7 +213,7 @@ def plugin(tmp_path_factory):
     return _install(source, tmp_path_factory.mktemp("plugin_site"))
 
 
-def test_a_second_package_adds_a_family(plugin, tmp_path):
+def test_a_second_package_adds_a_quantizer(plugin, tmp_path):
     code = (
         "import sb_espnet_vq\n"
         "print(*sb_espnet_vq.list_quantizers())\n"
@@ -225,7 +225,7 @@ def test_a_second_package_adds_a_family(plugin, tmp_path):
     assert built.startswith("FiniteScalar(")
 
 
-def test_sbvq_sees_the_family_of_the_second_package(plugin, tmp_path):
+def test_sbvq_sees_the_quantizer_of_the_second_package(plugin, tmp_path):
     sbvq = ["-m", "sb_espnet_vq.cli"]
     listed = _run(*sbvq, "ls", "families", cwd=tmp_path, path=plugin)
     assert "finite_scalar" in listed
@@ -234,7 +234,7 @@ def test_sbvq_sees_the_family_of_the_second_package(plugin, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_family_of_the_second_package_passes_every_check(plugin, tmp_path):
+def test_the_quantizer_of_the_second_package_passes_every_check(plugin, tmp_path):
     command = ["-m", "sb_espnet_vq.cli", "check", "finite_scalar"]
     out = _run(*command, cwd=tmp_path, path=plugin)
     assert " 0 failed, 0 known exceptions" in out.splitlines()[-1]

@@ -52,14 +52,14 @@ def install(tmp_path, monkeypatch):
         sys.modules.pop(package, None)
 
 
-def test_our_families_are_registered_and_sorted():
+def test_our_quantizers_are_registered_and_sorted():
     names = list_quantizers()
     assert names == sorted(names)
     assert set(OURS) <= set(names)
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_every_family_of_ours_builds_from_its_sizes(name):
+def test_every_quantizer_of_ours_builds_from_its_sizes(name):
     quantizer = build(name, dim=8, codebook_size=16)
     assert isinstance(quantizer, Quantizer)
     assert (quantizer.dim, quantizer.codebook_size) == (8, 16)
@@ -147,7 +147,7 @@ def test_an_entry_in_upper_case_is_refused(install):
         build("LOUD", dim=4)
 
 
-def test_a_family_that_takes_any_option_may(install):
+def test_a_quantizer_that_takes_any_option_may(install):
     code = WORKING.replace(
         "pass", "def __init__(self, dim, **kw): super().__init__(dim, **kw)"
     )
@@ -174,5 +174,5 @@ def test_a_class_that_is_not_registered_goes_by_its_path(tmp_path, monkeypatch):
         build("my_idea.Yours", dim=4)
     with pytest.raises(ConfigError, match="'nowhere.Mine' cannot be imported"):
         build("nowhere.Mine", dim=4)
-    with pytest.raises(ConfigError, match="'os.getcwd' is no quantizer"):
+    with pytest.raises(ConfigError, match="'os.getcwd' is not a quantizer"):
         build("os.getcwd", dim=4)

@@ -1,4 +1,4 @@
-"""Each role as a user writes it in YAML, and a pipeline that trains around it."""
+"""Every use of a quantizer as YAML, and a small pipeline to train it in."""
 
 import io
 from collections.abc import Iterator
@@ -39,12 +39,12 @@ module: !new:sb_espnet_vq.lobes.quantizers.DictionaryQuantizer
     shared_keys: 0
 """,
 }
-ROLES = list(YAML)
+USES = list(YAML)
 
 
-def load(role: str, quantizer: str | None = None, conf: str = "", seed: int = 0):
-    """Build the YAML of a role, with two lines more for another family."""
-    yaml = YAML[role]
+def load(use: str, quantizer: str | None = None, conf: str = "", seed: int = 0):
+    """Build the YAML of a use, with two more lines for another quantizer."""
+    yaml = YAML[use]
     if quantizer is not None:
         yaml += f"    quantizer: {quantizer}\n"
     if conf:
@@ -64,24 +64,24 @@ def batch() -> Tensor:
 LABELS = torch.tensor([0, 1, 3, 1])
 
 
-def answer(role: str, module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-    """Return all tensors that a role's call gives for frames (B, T, 8)."""
-    if role == "target":
+def answer(use: str, module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """Return all output tensors of an adapter for frames (B, T, 8)."""
+    if use == "target":
         return (module(x),)
-    if role == "contrastive":
+    if use == "contrastive":
         out = module(x)
         return out["x"], out["code_perplexity"], out["prob_perplex"]
-    if role == "bottleneck":
+    if use == "bottleneck":
         return module(x)
     z = x.unflatten(1, (5, -1)).movedim(-1, 1)
     return *module.straight_through(z, LABELS), module(z, LABELS)
 
 
-def train(role: str, module: nn.Module, steps: int) -> list[float]:
+def train(use: str, module: nn.Module, steps: int) -> list[float]:
     """Train a small pipeline around a quantizer; return its losses."""
     x, losses = batch(), []
     before, after = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 16)
-    if role == "contrastive":
+    if use == "contrastive":
         module = pipeline_form(module)
     module.train()
     # The encoder goes slowly: codes that start near zero must catch up with it.
@@ -89,7 +89,7 @@ def train(role: str, module: nn.Module, steps: int) -> list[float]:
     groups = [{"params": slow, "lr": 0.001}, {"params": fast}]
     optimizer = torch.optim.Adam(groups, lr=0.03)
     for _ in range(steps):
-        loss = task_loss(role, module, x, before, after)
+        loss = task_loss(use, module, x, before, after)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -98,7 +98,7 @@ def train(role: str, module: nn.Module, steps: int) -> list[float]:
 
 
 def pipeline_form(module: nn.Module) -> W2VTargetQuantiser:
-    """Return SpeechBrain's own wrapper around an adapter that is already built."""
+    """Return SpeechBrain's own wrapper around an existing adapter."""
     arguments: list = []
 
     def take(*given):
@@ -110,14 +110,14 @@ def pipeline_form(module: nn.Module) -> W2VTargetQuantiser:
     return wrapper
 
 
-def task_loss(role: str, module: nn.Module, x: Tensor, before, after) -> Tensor:
-    if role == "target":
+def task_loss(use: str, module: nn.Module, x: Tensor, before, after) -> Tensor:
+    if use == "target":
         return F.cross_entropy(after(before(x)).transpose(1, 2), module(x))
-    if role == "contrastive":
+    if use == "contrastive":
         targets, meta = module(before(x))
         module.quantiser.update_temp(1)
         return F.mse_loss(targets, x[..., :6]) + 0.1 * meta["diversity_loss"].mean()
-    if role == "bottleneck":
+    if use == "bottleneck":
         quantized, _, loss = module(before(x))
         return F.mse_loss(after(quantized)[..., :WIDTH], x) + 0.1 * loss
     z = before(x).unflatten(1, (5, -1)).movedim(-1, 1)
@@ -131,6 +131,6 @@ def task_loss(role: str, module: nn.Module, x: Tensor, before, after) -> Tensor:
 
 
 def tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield what a module holds, as copies."""
+    """Yield copies of a module's parameters and buffers."""
     for name, value in module.state_dict().items():
         yield name, value.clone()

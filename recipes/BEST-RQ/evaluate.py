@@ -1,4 +1,4 @@
-"""Metrics of BEST-RQ on test speech, and the tables and panels that show them."""
+"""Metrics of BEST-RQ on test speech; tables and plots."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -27,9 +27,9 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 def evaluate(
     brain: Any, datasets: dict[str, Any], untrained: tuple[nn.Module, nn.Module]
 ) -> Results:
-    """Return all results of a Brain that has its best checkpoint and was tested.
+    """Return all results of a Brain after testing its best checkpoint.
 
-    `untrained` are front end and encoder as they were before training.
+    `untrained` are front end and encoder with their initial weights.
     """
     hparams = vars(brain.hparams)
     counts = count_labels(brain, make_loader(datasets["train"], hparams))
@@ -45,24 +45,24 @@ def evaluate(
 
 
 def masked_prediction(sums: dict[str, Tensor], counts: Tensor) -> dict[str, float]:
-    """Compare predictions of masked labels with what label frequencies alone give.
+    """Compare predictions of masked labels with baselines from label frequencies.
 
     Arguments
     ---------
     sums : dict[str, Tensor]
-        Over masked stacks of test speech; `targets` counts the labels there.
+        Over masked stacks of test speech; `targets` are the counts of their labels.
     counts : Tensor
-        (cb_vocab,) labels of the training speech, which give the frequencies.
+        (cb_vocab,) label counts of the training speech, for the frequencies.
 
     Returns
     -------
     dict[str, float]
-        Entropies and cross-entropies in nats. The ratio of accuracies counts at
-        least one stack for the commonest label.
+        Entropies and cross-entropies in nats. The ratio of accuracies assumes at
+        least one stack with the most frequent label.
     """
     masked = max(1.0, float(sums["masked"]))
     targets = sums["targets"].cpu()
-    # One is added to each count, for a label that training speech lacks.
+    # Add-one smoothing, for labels that do not occur in the training speech.
     surprise = -torch.log((counts + 1) / (counts + 1).sum())
     probs = counts / counts.sum()
     perplexity, used = usage_of_counts(counts[None])
@@ -101,9 +101,9 @@ def count_labels(brain: Any, batches: Iterable[SpeechBatch]) -> Tensor:
 def represent(
     brain: Any, untrained: tuple[nn.Module, nn.Module], batch: SpeechBatch
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the frames that the probe compares, and how many of each row are valid.
+    """Return the frames for the probe, and the number of valid ones in each row.
 
-    They come from the trained encoder, the untrained one, and the input of both.
+    They are those of the trained encoder, the untrained encoder, and the input of both.
     """
     encoders = {
         "trained": (brain.hparams.CNN, brain.hparams.wrapper),
@@ -129,23 +129,23 @@ def report(results: Results, folder: str) -> None:
     test, minutes = results["test"], results["minutes"]
     title = (
         f"BEST-RQ on {minutes['train']:.0f} min of speech, {results['steps']} steps; "
-        f"on {minutes['test']:.1f} min of test speech {test['accuracy']:.3f} accurate, "
-        f"{test['loss']:.2f} nat"
+        f"on {minutes['test']:.1f} min of test speech: accuracy "
+        f"{test['accuracy']:.3f}, {test['loss']:.2f} nat"
     )
     panels = [draw_loss, draw_accuracy, draw_labels]
     write_report(results, folder, title, [prediction_table(test)], panels)
 
 
 def prediction_table(test: dict[str, float]) -> str:
-    """Compare the model with what label frequencies alone give."""
+    """Compare the model with baselines from label frequencies."""
     lower = test["nats_below_unigram"]
-    header = ("masked held-out speech", "model", "frequencies alone", "model is")
+    header = ("masked held-out speech", "model", "frequencies alone", "difference")
     rows = [
         (
             "accuracy",
             test["accuracy"],
             test["commonest_label_accuracy"],
-            f"{test['accuracy_ratio']:.1f} times as good",
+            f"{test['accuracy_ratio']:.1f} times",
         ),
         (
             "cross-entropy (nat)",
@@ -155,8 +155,8 @@ def prediction_table(test: dict[str, float]) -> str:
         ),
     ]
     note = (
-        "Frequencies alone: always the commonest label; the unigram distribution of "
-        f"labels\n(its entropy on training speech: {test['unigram_entropy']:.3f} nat). "
+        "Frequencies alone: always the most frequent label; the unigram distribution\n"
+        f"(entropy on training speech: {test['unigram_entropy']:.3f} nat). "
         f"Labels: {test['used_labels']} of {test['codebook_size']} used, "
         f"perplexity {test['label_perplexity']:.1f}."
     )
@@ -173,8 +173,8 @@ def draw_loss(axes: Any, results: Results) -> None:
 
 def draw_accuracy(axes: Any, results: Results) -> None:
     """Draw the accuracy of each epoch."""
-    alone = results["test"]["commonest_label_accuracy"], "always the commonest label"
-    title, ylabel = "Masked labels: accuracy", "share of them predicted"
+    alone = results["test"]["commonest_label_accuracy"], "most frequent label"
+    title, ylabel = "Masked labels: accuracy", "accuracy"
     draw_epochs(axes, results, "accuracy", title, ylabel, alone)
     axes.set_ylim(bottom=0)
 

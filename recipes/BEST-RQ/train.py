@@ -2,8 +2,8 @@
 """Pretrain an encoder by masked prediction of random-projection labels (BEST-RQ).
 
 Chiu et al. 2022, https://arxiv.org/abs/2202.01855. Frames of log-mel features are
-stacked by `pad_to_divisible_by`; the quantizer gives every stack a label; spans of
-stacks are replaced by noise and the encoder predicts their labels.
+stacked by `pad_to_divisible_by`; the quantizer assigns a label to every stack; spans of
+stacks are replaced by noise, and the encoder predicts their labels.
 
 > python recipes/BEST-RQ/train.py hparams/BEST-RQ/fsdd.yaml
 > torchrun --nproc-per-node=2 recipes/BEST-RQ/train.py hparams/BEST-RQ/fsdd.yaml \
@@ -31,14 +31,14 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 class Features(NamedTuple):
-    """Normalised log-mel features of a batch, padded at the end to whole stacks."""
+    """Normalized log-mel features of a batch, padded at the end to whole stacks."""
 
     frames: Tensor  # (B, T, n_mels), 0 in the padding
     lengths: Tensor  # (B,) int64, valid frames
     stacks: Tensor  # (B,) int64, stacks without padding
 
     def valid_stacks(self, total: int) -> Tensor:
-        """Return which of `total` stacks have no padding: (B, total) bool."""
+        """Return a mask of the stacks without padding, (B, total) bool."""
         return torch.arange(total, device=self.stacks.device) < self.stacks[:, None]
 
 
@@ -52,10 +52,10 @@ class Prediction(NamedTuple):
 
 
 class BestRQBrain(ResumableBrain):
-    """Trains and evaluates; the YAML file explains the hyperparameters."""
+    """Trains and evaluates the encoder; the YAML file documents the hyperparameters."""
 
     def features(self, batch: SpeechBatch, epoch: int = 1) -> Features:
-        """Compute features; epoch 0 lets a global normaliser gather statistics."""
+        """Compute features; in epoch 0 a global normalizer collects statistics."""
         signals = batch.signals.to(self.device)
         hop = self.hparams.sample_rate * self.hparams.hop_length // 1000
         lengths = batch.samples.to(self.device) // hop + 1
@@ -84,10 +84,10 @@ class BestRQBrain(ResumableBrain):
         encoder: nn.Module,
         chunks: Any = None,
     ) -> list[Tensor]:
-        """Run an encoder, with attention limited to chunks where they are given.
+        """Run an encoder, with attention limited to `chunks` if given.
 
-        Returns each of its hidden states (B, stacks, d_model), where the encoder
-        returns them, and always its output, last.
+        Returns its hidden states (B, stacks, d_model), if the encoder returns them,
+        followed by its output.
         """
         source = front_end(features.frames)
         expected = features.frames.shape[1] // self.hparams.pad_to_divisible_by
@@ -97,7 +97,7 @@ class BestRQBrain(ResumableBrain):
                 f"{features.frames.shape[1]} frames; the quantizer makes {expected}: "
                 "its strides must multiply to pad_to_divisible_by"
             )
-        # Attention over no step at all is NaN: even the shortest row gets one.
+        # At least one step for each row: attention over no step is NaN.
         lengths = features.stacks.clamp(min=1) / expected
         output = encoder(source, lengths, dynchunktrain_config=chunks)
         if isinstance(output, tuple):
@@ -109,8 +109,8 @@ class BestRQBrain(ResumableBrain):
     ) -> Tensor:
         """Draw masks over stacks, (B, stacks) bool.
 
-        They are new in every epoch of training and always the same in evaluation, so
-        that metrics can be compared across epochs.
+        They differ in every epoch of training and are constant in evaluation, so that
+        metrics can be compared across epochs.
         """
         when = epoch if stage == sb.Stage.TRAIN else "held-out"
         stack = self.hparams.pad_to_divisible_by
@@ -123,7 +123,7 @@ class BestRQBrain(ResumableBrain):
         ).to(self.device)
 
     def draw_noise(self, like: Tensor, batch: SpeechBatch, stage: sb.Stage) -> Tensor:
-        """Draw what replaces masked features, in evaluation always the same."""
+        """Draw noise that replaces masked features; constant in evaluation."""
         generator = None
         if stage != sb.Stage.TRAIN:
             generator = torch.Generator(like.device)
@@ -132,7 +132,7 @@ class BestRQBrain(ResumableBrain):
         return self.hparams.noise_mean + self.hparams.noise_std * noise
 
     def chunks(self, stage: sb.Stage) -> Any:
-        """Return the attention chunks of a batch, where the YAML asks for streaming."""
+        """Return the attention chunks of a batch if the YAML enables streaming."""
         if getattr(self.hparams, "streaming", False):
             return self.hparams.dynchunktrain_config_sampler(stage)
         return None
@@ -159,7 +159,7 @@ class BestRQBrain(ResumableBrain):
     ) -> Tensor:
         """Return the mean cross-entropy over masked stacks, in nats.
 
-        With nothing masked it is 0, with a graph to every parameter.
+        If nothing is masked it is 0, still connected to all parameters.
         """
         logits, targets = predictions.logits.float(), predictions.targets
         loss = F.cross_entropy(logits, targets, reduction="sum")
@@ -174,7 +174,7 @@ class BestRQBrain(ResumableBrain):
         return loss / max(1, len(targets))
 
     def on_fit_start(self) -> None:
-        """Restore the latest checkpoint; else gather statistics for the normaliser."""
+        """Restore the latest checkpoint, or collect statistics for the normalizer."""
         super().on_fit_start()
         normalize = self.modules.normalize
         if normalize.norm_type == "global" and normalize.count == 0:
@@ -206,7 +206,7 @@ def main(arguments: list[str]) -> None:
 
 
 def check_settings(hparams: dict[str, Any]) -> None:
-    """Refuse values that do not fit together, before anything is written."""
+    """Raise ConfigError for inconsistent values, before any file is written."""
     stack, length = hparams["pad_to_divisible_by"], hparams["mask_length"]
     if length < stack or length % stack:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Labelled clips of sound."""
+"""Labelled audio clips."""
 
 import json
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ CLASSES = "classes.json"
 def read_clips(hparams: dict[str, Any]) -> dict[str, Any]:
     """Read train, valid and test, and number the classes.
 
-    `hparams` gets `classes`, their names, and `label_of`, the number of the class of
+    Adds to `hparams`: `classes`, the class names, and `label_of`, the class number of
     each clip.
 
     Raises
     ------
     CorpusError
-        A clip has no label, or there are more or fewer classes than n_classes.
+        If a clip has no label, or the number of classes is not n_classes.
     """
     datasets = read_datasets(hparams)
     labels: dict[str, str] = {}

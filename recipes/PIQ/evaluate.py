@@ -1,4 +1,4 @@
-"""Metrics of PIQ's masks on test clips, and the table and panels that show them."""
+"""Metrics of PIQ's masks on test clips; table and plots."""
 
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from sb_espnet_vq.training.results import (
 )
 from sb_espnet_vq.utils.seeds import seed_of
 
-# Masks that are compared, and the colours of their bars.
+# The compared masks, and the colors of their bars.
 MASKS = {
     "trained": plots.HELD_OUT,
     "untrained": plots.TRAIN,
@@ -30,7 +30,7 @@ MASKS = {
     "all ones": "#999999",
     "another's": "#009E73",
 }
-# Key of each metric, and its column in the table; percent from the third on.
+# Key of each metric and its column in the table; in percent from the third on.
 METRICS = {
     "input_fidelity": "fidelity",
     "faithfulness": "faithfulness",
@@ -39,12 +39,15 @@ METRICS = {
     "average_gain": "AG (%)",
 }
 NOTE = """\
-fidelity: share of clips whose class stays when only what the mask keeps is heard.
-faithfulness: how much less probable the class is in what the mask leaves out.
-AI, AD, AG: clips whose class gets more probable in what is kept; the share of its
-probability lost; the share of the missing probability won. Lower is better for AD.
-another's: the trained mask of another clip. It turns a clip into the class of that
-other one, where theirs differ, in {:.1f} %; a mask that is its class would in all."""
+fidelity: share of clips whose predicted class is the same for the masked input.
+faithfulness: decrease of the probability of the class from the clip to the complement
+of the masked input.
+AI, AD, AG: for the masked input, share of clips with a higher probability of the class;
+relative decrease of the probability; increase relative to 1 - probability. Lower is
+better for AD.
+another's: the trained mask of another clip. If the classes of both clips differ, the
+class of the other clip is predicted in {:.1f} %; 100 % would mean that masks encode the
+class and explain nothing."""
 
 # ---- metrics
 
@@ -94,8 +97,8 @@ def evaluate(brain: Any, datasets: dict[str, Any], untrained: Interpreter) -> Re
 def mask_metrics(whole: Tensor, row: dict[str, list[Tensor]]) -> dict[str, float]:
     """Return `METRICS` of one mask, and the mean of the mask.
 
-    `whole` (N, n_classes) are probabilities for whole clips, `kept` and `left` of the
-    row those for what the mask keeps and leaves out.
+    `whole` (N, n_classes) are the probabilities for whole clips, `kept` and `left` of
+    the row those for the masked input and its complement.
     """
     kept, left, density = (torch.cat(row[name]) for name in ("kept", "left", "density"))
     metrics = explanation_figures(whole, kept, left)._asdict()
@@ -118,34 +121,35 @@ def shuffled(masks: Tensor, names: list[str]) -> Tensor:
 
 
 def follows(kept: Tensor, classes: Tensor) -> Tensor:
-    """Return whether a clip under the mask of the one before it gets that one's class.
+    """Return whether a clip with the mask of the previous clip gets that clip's class.
 
-    A mask that shows what is in a sound needs that sound; one that carries the class
-    itself, as a pattern that the classifier falls for, makes any sound that class.
+    An informative mask depends on the sound to which it is applied. An adversarial mask
+    encodes the class itself and yields this class for any sound.
 
     Arguments
     ---------
     kept : Tensor
-        (B, n_classes), probabilities for what the other's mask keeps.
+        (B, n_classes), probabilities for clips masked by the mask of the previous clip.
     classes : Tensor
-        (B,) int64, what the classifier outputs for each whole clip.
+        (B,) int64, predicted class of each whole clip.
 
     Returns
     -------
     Tensor
-        (M,) float, 1 where it is so, for the M clips whose class is not the other's.
+        (M,) float, 1 if it does, for the M clips whose class differs from that of the
+        previous clip.
     """
     others = classes.roll(1)
     return (kept.argmax(1) == others)[others != classes].float()
 
 
 def usage(codes: Tensor) -> dict[str, float]:
-    """Return perplexity and number of used keys, means over codebooks.
+    """Return perplexity and number of codes in use, means over codebooks.
 
     `codes` are (N, H, W) int64, or (N, H, W, K) of K codebooks.
     """
     codes = codes.flatten(0, 2) if codes.dim() == 4 else codes.flatten()[:, None]
-    # Renumbered: a quantizer may have far more codes than are ever used.
+    # Renumbered, since a quantizer may have far more codes than are used.
     codes = torch.stack([column.unique(return_inverse=True)[1] for column in codes.T])
     counts = code_counts(codes.T, torch.ones(codes.shape[1]), int(codes.max()) + 1)
     perplexity, used = usage_of_counts(counts)
@@ -173,9 +177,9 @@ def mask_table(results: Results) -> str:
     return (
         f"{text_table(rows, header)}\n"
         f"{NOTE.format(100 * results['class_follows_mask'])}\n"
-        f"{results['clips']['test']} test clips, classifier right on "
+        f"{results['clips']['test']} test clips, classifier accuracy "
         f"{100 * results['accuracy']:.1f} %; {results['quantizer']}, "
-        f"{keys['used']:.0f} keys used, perplexity {keys['perplexity']:.0f}"
+        f"{keys['used']:.0f} codes in use, perplexity {keys['perplexity']:.0f}"
     )
 
 
@@ -183,9 +187,9 @@ def draw_fidelity(axes: Any, results: Results) -> None:
     """Draw the fidelity of each mask, and the legend of all masks."""
     chance = 1 / len(results["classes"])
     draw_masks(axes, results, ["input_fidelity"], "share of clips")
-    axes.set_title("Same class in what is kept")
-    axes.axhline(chance, color="k", ls="--", lw=1, label=f"guessing: {chance:.2f}")
-    # Outside, since in a panel it would hide bars.
+    axes.set_title("Fidelity: same class for the masked input")
+    axes.axhline(chance, color="k", ls="--", lw=1, label=f"chance: {chance:.2f}")
+    # Outside the panels, where it would hide bars.
     handles, labels = axes.get_legend_handles_labels()
     axes.figure.legend(
         handles, labels, loc="outside lower center", ncols=len(labels), frameon=False
@@ -195,15 +199,15 @@ def draw_fidelity(axes: Any, results: Results) -> None:
 def draw_faithfulness(axes: Any, results: Results) -> None:
     """Draw the faithfulness of each mask."""
     draw_masks(axes, results, ["faithfulness"], "difference of probability")
-    axes.set_title("Class lost in what is left out")
+    axes.set_title("Faithfulness: decrease for the complement")
     axes.axhline(0, color="k", lw=1)
 
 
 def draw_confidence(axes: Any, results: Results) -> None:
-    """Draw how the confidence of the classifier changes under each mask."""
+    """Draw the change of the classifier's confidence for each mask."""
     names = ["average_increase", "average_gain", "average_drop"]
     draw_masks(axes, results, names, "percent")
-    axes.set_title("Confidence in what is kept: AI and AG up, AD down")
+    axes.set_title("Confidence for the masked input (AD: lower is better)")
     axes.margins(y=0.1)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of the classifier on test clips, and the table and panels that show them."""
+"""Metrics of the classifier on test clips; table and plots."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def evaluate(brain: Any, datasets: dict[str, Any]) -> Results:
 
 
 def clip_results(brain: Any, datasets: dict[str, Any]) -> Results:
-    """Return the results that both trainings have."""
+    """Return the results common to both trainings."""
     hparams = vars(brain.hparams)
     return training_results(brain, datasets, "clips") | {
         "classes": hparams["classes"],
@@ -64,11 +64,11 @@ def class_table(results: Results) -> str:
 
 
 def data_title(results: Results) -> str:
-    """Return the part of a title that says what was trained on and measured on."""
+    """Return the part of a title that describes the training and test data."""
     clips = results["clips"]
     return (
         f"{clips['train']} clips of {len(results['classes'])} classes, "
-        f"{results['steps']} steps; measured on {clips['test']} test clips"
+        f"{results['steps']} steps; evaluated on {clips['test']} test clips"
     )
 
 

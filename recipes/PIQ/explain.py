@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show what a trained classifier listens to in sounds.
+"""Explain the predictions of a trained sound classifier.
 
 > python recipes/PIQ/explain.py seven.wav --run results/PIQ/fsdd/1234
 """
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     options = parse(arguments)
     hparams = load_run(options.run)
     rate, names = hparams["sample_rate"], unique_names(options.files)
-    # All are read before anything is written.
+    # Read all files before writing any.
     sounds = [read_sound(path, rate) for path in options.files]
     for path, name, signal in zip(options.files, names, sounds, strict=True):
         explanation = explain(signal, hparams)
@@ -34,16 +34,16 @@ def main(arguments: list[str]) -> None:
         write_text(target.with_name(f"{name}.json"), text)
         print(
             f"{path}: {explanation.label}, {percent(explanation.probability)}; "
-            f"interpretation alone {percent(explanation.kept)}, without it "
+            f"interpretation {percent(explanation.kept)}, complement "
             f"{percent(explanation.left)}"
         )
-        # Less is not reported: clips of 5 s often have a few samples more.
+        # Ignore smaller differences: clips of 5 s often have a few more samples.
         if len(signal) / rate - explanation.heard > 0.05:
             print(
-                f"  only its first {explanation.heard:.2f} of {len(signal) / rate:.2f} "
-                "s were heard"
+                f"  the classifier used only the first {explanation.heard:.2f} of "
+                f"{len(signal) / rate:.2f} s"
             )
-    print(f"pictures, audio and metrics: {options.output}")
+    print(f"plots, audio and metrics: {options.output}")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -62,18 +62,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         type=Path,
         default=Path("explanations"),
         metavar="DIR",
-        help="where pictures, audio and metrics go (default: %(default)s)",
+        help="folder for plots, audio and metrics (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 
 
 def unique_names(paths: list[Path]) -> list[str]:
-    """Name the output of each file: its stem, or its whole path where stems are equal.
+    """Name the output of each file: its stem, or its whole path if stems are equal.
 
     Raises
     ------
     ConfigError
-        A file is given twice.
+        If a file is given twice.
     """
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:

@@ -1,4 +1,4 @@
-"""The explanation of one sound: the classifier's label, PIQ's mask, what it keeps."""
+"""The explanation of one sound: the classifier's label, PIQ's mask, masked audio."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +18,15 @@ class Explanation(NamedTuple):
 
     label: str  # output of the classifier
     probability: float  # of the label, for the whole sound
-    kept: float  # of the label, for what the mask keeps
-    left: float  # of the label, for what the mask leaves out
+    kept: float  # of the label, for the masked input
+    left: float  # of the label, for the complement of the masked input
     magnitudes: Tensor  # (T, F), of the short-time Fourier transform
     mask: Tensor  # (T, F)
-    audio: Tensor  # (L,) float32, what the mask keeps; as long as the sound
-    heard: float  # seconds from the start that the classifier heard
+    audio: Tensor  # (L,) float32, the masked sound, as long as the sound
+    heard: float  # length of the classifier's input, in seconds
 
     def metrics(self) -> dict[str, Any]:
-        """Return plain numbers and texts."""
+        """Return numbers and strings for JSON."""
         return {
             "class": self.label,
             "probability": self.probability,
@@ -43,19 +43,19 @@ def read_sound(path: Path, sample_rate: int) -> Tensor:
     Raises
     ------
     CorpusError
-        It cannot be read, or has samples that are not finite.
+        If it cannot be read, or has samples that are not finite.
     """
     signal = read_audio(path, sample_rate)
     if not bool(signal.isfinite().all()):
-        raise CorpusError(f"{path}: it has samples that are no finite numbers")
+        raise CorpusError(f"{path}: it has samples that are NaN or infinite")
     return signal
 
 
 @torch.no_grad()
 def explain(signal: Tensor, hparams: dict[str, Any]) -> Explanation:
-    """Classify a sound (L,) by a run, and explain the label.
+    """Classify a sound (L,) with the models of a run, and explain the label.
 
-    What is longer than the classifier hears is cut.
+    Samples beyond the classifier's input length are ignored.
     """
     spectrogram, classifier = hparams["spectrogram"], hparams["classifier"]
     transform = spectrogram.transform(signal[None])
@@ -63,7 +63,7 @@ def explain(signal: Tensor, hparams: dict[str, Any]) -> Explanation:
     representation, logits = classifier(heard)
     classes = logits.argmax(1)
     mask = hparams["interpreter"](representation, classes).mask
-    # In one batch with the whole, so that equal input gives equal output.
+    # In one batch, so that equal inputs give equal outputs.
     parts = torch.cat([heard, mask * heard, (1 - mask) * heard])
     outputs = classifier(parts)[1].double().softmax(1)[:, classes[0]]
     probability, kept, left = outputs.tolist()
@@ -83,7 +83,7 @@ def explain(signal: Tensor, hparams: dict[str, Any]) -> Explanation:
 
 
 def write_audio(explanation: Explanation, path: Path, sample_rate: int) -> None:
-    """Write what the mask keeps as a WAV file."""
+    """Write the masked sound as a WAV file."""
     peak = max(1.0, float(explanation.audio.abs().max()))
     with atomic_file(path) as partial:
         soundfile.write(partial, (explanation.audio / peak).numpy(), sample_rate)
@@ -92,21 +92,21 @@ def write_audio(explanation: Explanation, path: Path, sample_rate: int) -> None:
 def draw(
     explanation: Explanation, title: str, path: Path, hparams: dict[str, Any]
 ) -> None:
-    """Draw the sound, the mask and what it keeps as a PNG file."""
+    """Draw the sound, the mask and the masked sound as a PNG file."""
     from matplotlib.figure import Figure
 
     spectrogram = hparams["spectrogram"]
     hop = spectrogram.hop_length / hparams["sample_rate"]
-    # What the classifier heard, without the padding after a short sound.
+    # The input of the classifier, without the padding after a short sound.
     frames = max(2, min(spectrogram.frames, round(explanation.heard / hop) + 1))
     sound, mask = explanation.magnitudes[:frames], explanation.mask[:frames]
     loudest = sound.max()
-    level, weight = "level (dB below the loudest)", "0: ignored, 1: listened to"
+    level, weight = "level (dB below the maximum)", "0: irrelevant, 1: relevant"
     panels = [
         ("The sound", decibels(sound, loudest), "magma", (-60, 0), level),
-        ("The mask: where the classifier listened", mask, "viridis", (0, 1), weight),
+        ("The mask: relevant regions", mask, "viridis", (0, 1), weight),
         (
-            "The interpretation: what remains",
+            "The interpretation: the masked sound",
             decibels(mask * sound, loudest),
             "magma",
             (-60, 0),
@@ -115,10 +115,10 @@ def draw(
     ]
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     figure.suptitle(
-        plots.literal(f"{title}: the classifier hears “{explanation.label}” ")
+        plots.literal(f"{title}: classified as “{explanation.label}” ")
         + f"({percent(explanation.probability)})\n"
-        f"from the interpretation alone: {percent(explanation.kept)}; from the rest "
-        f"without it: {percent(explanation.left)}",
+        f"interpretation: {percent(explanation.kept)}; complement: "
+        f"{percent(explanation.left)}",
         fontweight="bold",
     )
     extent = (0, (frames - 1) * hop, 0, hparams["sample_rate"] / 2)
@@ -141,10 +141,10 @@ def draw(
 
 
 def decibels(magnitudes: Tensor, loudest: Tensor) -> Tensor:
-    """Return levels below the loudest magnitude, down to -60 dB."""
+    """Return levels relative to the maximum magnitude, down to -60 dB."""
     return 20 * (magnitudes / loudest.clamp(min=1e-9)).clamp(min=1e-3).log10()
 
 
 def percent(probability: float) -> str:
-    """Return a probability as text."""
+    """Format a probability in percent."""
     return f"{100 * probability:.1f} %"

@@ -14,17 +14,17 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.lobes.models.PIQ import Conv2dEncoder_v2, VectorQuantizedPSI_Audio
 from sb_espnet_vq.lobes.quantizers.dictionary import DictionaryQuantizer
 
-# The encoder halves four times and the adapter once; the way back makes one more than
-# it started from, so only axes of so many times 32 and one more come back whole.
+# The encoder halves both axes four times and the adapter once; the decoder's output has
+# one more than a multiple of 32. Only axes of that form keep their size.
 _STRIDE = 32
 
 
 class Spectrogram:
-    """Turns sounds into pictures of one size, and back.
+    """Converts sounds to spectrograms of a fixed size, and back.
 
     The sizes are those of the short-time Fourier transform (Hann window), in samples;
-    sounds are padded or cut to `frames`. ConfigError is raised for sizes that the
-    interpreter cannot make a mask of.
+    sounds are padded or cut to `frames`. Sizes that do not fit the interpreter's mask
+    raise ConfigError.
     """
 
     def __init__(self, n_fft: int, win_length: int, hop_length: int, frames: int):
@@ -50,13 +50,13 @@ class Spectrogram:
     def transform(self, signals: Tensor) -> Tensor:
         """Return the complex transform, (B, frames, n_fft / 2 + 1)."""
         signals = F.pad(signals, (0, max(0, self.samples - signals.shape[1])))
-        found = torch.stft(
+        transform = torch.stft(
             signals[:, : self.samples],
             **self._options(signals),
             pad_mode="constant",
             return_complex=True,
         )
-        return found.transpose(1, 2)
+        return transform.transpose(1, 2)
 
     def invert(self, transform: Tensor) -> Tensor:
         """Return the sound (B, samples) of a complex transform."""
@@ -84,7 +84,7 @@ class SoundClassifier(nn.Module):
 
 
 class Interpretation(NamedTuple):
-    """What the interpreter makes of a representation."""
+    """The output of the interpreter for a representation."""
 
     logits: Tensor  # (B, T, F), of the mask
     vectors: Tensor  # (B, dim, H, W), before quantization
@@ -92,7 +92,7 @@ class Interpretation(NamedTuple):
 
     @property
     def mask(self) -> Tensor:
-        """(B, T, F) in [0, 1]: 1 where the classifier is said to have listened."""
+        """(B, T, F) in [0, 1]: 1 at regions that are relevant for the classifier."""
         return self.logits.sigmoid()
 
 
@@ -104,14 +104,14 @@ class Interpreter(nn.Module):
     dim : int
         Channels of the representation.
     codebook_size : int
-        Keys in the dictionary.
+        Codebook vectors in the dictionary.
     n_classes : int
-        Classes.
+        Number of classes.
     shared_keys : int
-        Keys that belong to no class.
+        Codebook vectors that belong to no class.
     quantizer : str
-        Any that `sbvq ls` lists. `class_partitioned` gives every class keys of its own,
-        as in the paper.
+        Any that `sbvq ls` lists. With `class_partitioned` each class has its own
+        codebook vectors, as in the paper.
     quantizer_conf : dict, optional
         Its options.
     """
@@ -143,5 +143,5 @@ class Interpreter(nn.Module):
         return Interpretation(decoded[:, 0], vectors, keys)
 
     def codes(self, vectors: Tensor, classes: Tensor) -> Tensor:
-        """Return the key of each vector, (B, H, W), or (B, H, W, K) of K codebooks."""
+        """Return the code of each vector, (B, H, W), or (B, H, W, K) of K codebooks."""
         return self.psi.codebook(vectors, classes)

@@ -1,4 +1,4 @@
-"""A run has two trainings from one YAML file: the settings and models they share."""
+"""Settings and models shared by the two trainings of a run, which use one YAML file."""
 
 import json
 import sys
@@ -16,19 +16,19 @@ from sb_espnet_vq.utils.files import write_text
 
 TRAININGS = ("classifier", "piq")
 SETTINGS = "settings.json"
-# What both trainings must agree on: the input of the classifier, and the clips that it
-# was trained on.
+# Settings that must be the same in both trainings: the input of the classifier, and its
+# training clips.
 COMMON = (
     *("seed", "data_folder", "manifest", "held_out", "train_folds", "test_folds"),
     *("sample_rate", "n_fft", "win_length", "hop_length", "frames", "dim", "n_classes"),
 )
 
-# Runs and YAML files of version 0.1 name the networks by this module.
+# Runs and YAML files of version 0.1 refer to the networks by this module name.
 sys.modules.setdefault("piq_models", networks)
 
 
 def check_settings(hparams: dict[str, Any]) -> None:
-    """Refuse settings other than those that the classifier was trained with."""
+    """Raise ConfigError if settings differ from those of the trained classifier."""
     path = _settings_path(hparams)
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def check_settings(hparams: dict[str, Any]) -> None:
 
 
 def note_settings(hparams: dict[str, Any]) -> None:
-    """Write what the classifier is trained with, for `check_settings` of later runs."""
+    """Save the settings of the classifier for `check_settings` of later runs."""
     text = json.dumps(_common(hparams), indent=1) + "\n"
     write_text(_settings_path(hparams), text)
 
@@ -54,12 +54,12 @@ def _settings_path(hparams: dict[str, Any]) -> Path:
 
 
 def _common(hparams: dict[str, Any]) -> dict[str, Any]:
-    # As JSON reads it back: a path is a text, a tuple a list.
+    # As read back from JSON: paths are strings, tuples are lists.
     return json.loads(json.dumps({n: hparams[n] for n in COMMON}, default=str))
 
 
 def section(hparams: dict[str, Any], training: str) -> dict[str, Any]:
-    """Return the hparams of one of `TRAININGS`: its section over the common ones."""
+    """Return the hparams of one of `TRAININGS`: its section and the common ones."""
     return hparams | hparams[f"{training}_training"]
 
 
@@ -69,12 +69,12 @@ def freeze(module: nn.Module) -> nn.Module:
 
 
 def load_classifier(hparams: dict[str, Any]) -> None:
-    """Load the best classifier into that of the hparams, and freeze it.
+    """Load the best checkpoint into the classifier of the hparams, and freeze it.
 
     Raises
     ------
     CheckpointError
-        It has not been trained yet, or was trained with other settings.
+        If it has not been trained yet, or was trained with other settings.
     """
     checkpointer = hparams["classifier_training"]["checkpointer"]
     _load(checkpointer.checkpoints_dir, {"classifier": hparams["classifier"]})
@@ -82,7 +82,7 @@ def load_classifier(hparams: dict[str, Any]) -> None:
 
 
 def load_run(folder: str | Path) -> dict[str, Any]:
-    """Build what a run trained, with the weights of its best checkpoint.
+    """Build the trained models of a run, with the weights of its best checkpoint.
 
     Returns the hparams of the run, with `classes` and with `classifier` and
     `interpreter` on the CPU, frozen.
@@ -96,10 +96,10 @@ def load_run(folder: str | Path) -> dict[str, Any]:
     yaml, classes = folder / "hyperparams.yaml", folder / CLASSES
     if not yaml.is_file() or not classes.is_file():
         raise CheckpointError(
-            f"{folder}: no run of this recipe; train one with `sbvq run piq`, or name "
+            f"{folder}: no run of this recipe; train one with `sbvq run piq`, or give "
             "its folder with --run"
         )
-    # Their own checkpointers would make the folders that the run was given at the time.
+    # The checkpointers of the YAML would create the output folder given for training.
     nowhere = {f"{name}_training": {"checkpointer": None} for name in TRAININGS}
     hparams = load_hparams(str(yaml), nowhere)
     names = ("classifier", "interpreter")
@@ -119,11 +119,11 @@ def _load(save: str | Path, modules: dict[str, nn.Module]) -> None:
     if not Path(save).is_dir():
         raise missing
     try:
-        found = WholeCheckpointer(save, modules).recover_if_possible(min_key="loss")
+        best = WholeCheckpointer(save, modules).recover_if_possible(min_key="loss")
     except RuntimeError as error:
         raise CheckpointError(
-            f"{save}: the checkpoint there is that of another model; give another "
-            f"output_folder, or the settings that it was trained with. {error}"
+            f"{save}: the checkpoint in this folder belongs to another model; give "
+            f"another output_folder, or the settings of that training. {error}"
         ) from error
-    if found is None:
+    if best is None:
         raise missing

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train PIQ to explain a frozen classifier of sounds, and measure the explanations.
+"""Train PIQ to explain a frozen sound classifier, and evaluate the explanations.
 
 > python recipes/PIQ/train_classifier.py hparams/PIQ/fsdd.yaml
 > python recipes/PIQ/train.py hparams/PIQ/fsdd.yaml
@@ -24,21 +24,21 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 class Explained(NamedTuple):
-    """A batch, its classes according to the classifier, and their interpretation."""
+    """A batch, the predicted classes and their interpretation."""
 
     spectrograms: Tensor  # (B, T, F)
     classes: Tensor  # (B,) int64
-    found: Interpretation
+    output: Interpretation
 
 
 class PIQBrain(ClipBrain):
-    """Trains the interpreter; the best checkpoint has the least loss.
+    """Trains the interpreter; the best checkpoint has the lowest loss.
 
-    The classifier is no part of `modules`, which SpeechBrain puts into training mode.
+    The classifier is not in `modules`, which SpeechBrain switches to training mode.
     """
 
     def on_fit_start(self) -> None:
-        """Move the frozen classifier to the device; then as in the parent class."""
+        """Move the frozen classifier to the device; then do as the parent class."""
         freeze(self.hparams.classifier).to(self.device)
         super().on_fit_start()
 
@@ -48,26 +48,26 @@ class PIQBrain(ClipBrain):
         with torch.no_grad():
             representation, logits = self.hparams.classifier(spectrograms)
         classes = logits.argmax(1)
-        found = self.modules.interpreter(representation, classes)
-        return Explained(spectrograms, classes, found)
+        output = self.modules.interpreter(representation, classes)
+        return Explained(spectrograms, classes, output)
 
     def compute_objectives(
         self, predictions: Explained, batch: SpeechBatch, stage: sb.Stage
     ) -> Tensor:
         """Return the weighted sum of all losses; each is also recorded unweighted."""
-        spectrograms, classes, found = predictions
-        hparams, mask = self.hparams, found.mask
-        loudest = spectrograms.amax((1, 2), keepdim=True)
-        wanted = (spectrograms > hparams.mask_threshold * loudest).float()
+        spectrograms, classes, output = predictions
+        hparams, mask = self.hparams, output.mask
+        maximum = spectrograms.amax((1, 2), keepdim=True)
+        target = (spectrograms > hparams.mask_threshold * maximum).float()
         # With weight 0 only the value of this term is recorded.
         with torch.set_grad_enabled(
             torch.is_grad_enabled() and hparams.fidelity_weight > 0
         ):
             kept = hparams.classifier(mask * spectrograms)[1]
         terms = {
-            "mask": F.binary_cross_entropy_with_logits(found.logits, wanted),
-            "vq": F.mse_loss(found.keys, found.vectors.detach()),
-            "commitment": F.mse_loss(found.vectors, found.keys.detach()),
+            "mask": F.binary_cross_entropy_with_logits(output.logits, target),
+            "vq": F.mse_loss(output.keys, output.vectors.detach()),
+            "commitment": F.mse_loss(output.vectors, output.keys.detach()),
             "fidelity": F.cross_entropy(kept, classes),
         }
         loss = sum(getattr(hparams, f"{n}_weight") * term for n, term in terms.items())

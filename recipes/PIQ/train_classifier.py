@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a classifier of sounds, which train.py then explains.
+"""Train a sound classifier, which train.py then explains.
 
 > python recipes/PIQ/train_classifier.py hparams/PIQ/fsdd.yaml
 """
@@ -19,7 +19,7 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 class ClipBrain(ResumableBrain):
-    """What both trainings share: metrics are means over clips."""
+    """Base class of both trainings; metrics are means over clips."""
 
     def spectrograms(self, batch: SpeechBatch) -> Tensor:
         """Return the spectrograms of a batch, (B, T, F)."""
@@ -33,7 +33,7 @@ class ClipBrain(ResumableBrain):
         )
 
     def summarise(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Return means over clips of what was counted."""
+        """Return the means over clips of all sums."""
         clips = max(1.0, float(sums["clips"]))
         return {n: float(v) / clips for n, v in sums.items() if n != "clips"}
 
@@ -43,7 +43,7 @@ class ClipBrain(ResumableBrain):
 
 
 class ClassifierBrain(ClipBrain):
-    """Trains the classifier; the best checkpoint has the least cross-entropy."""
+    """Trains the classifier; the best checkpoint has the lowest cross-entropy."""
 
     def compute_forward(self, batch: SpeechBatch, stage: sb.Stage) -> Tensor:
         """Return the logits of a batch, (B, n_classes)."""

@@ -1,4 +1,4 @@
-"""ESPnet's own residual quantizer in this codec, to compare with.
+"""ESPnet's own residual quantizer in this codec, for comparison.
 
 > python recipes/codec/train.py hparams/codec/fsdd.yaml \
       --quantizer espnet_quantizer.ESPnetRVQ
@@ -11,17 +11,17 @@ from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 
 
 class ESPnetRVQ(Quantizer):
-    """ESPnet's ResidualVectorQuantizer behind the contract's interface.
+    """ESPnet's ResidualVectorQuantizer with the interface of `Quantizer`.
 
-    It gets the real frames of the batch alone; all else is as ESPnet does it. For
-    one process: it does not know of other ranks' frames.
+    It gets only the valid frames of the batch; the rest is ESPnet's implementation. It
+    supports one process only, since it does not use the frames of other ranks.
 
     Arguments
     ---------
     dim, codebook_size, n_codebooks : int
         As for ``rvq``.
     **options
-        ESPnet's own: decay, kmeans_init, kmeans_iters, threshold_ema_dead_code.
+        Options of ESPnet: decay, kmeans_init, kmeans_iters, threshold_ema_dead_code.
     """
 
     def __init__(self, dim, codebook_size=1024, n_codebooks=8, **options):
@@ -32,32 +32,32 @@ class ESPnetRVQ(Quantizer):
         )
 
     def _quantize(self, frames):
-        rate, wanted = self._bandwidth(frames.n_codebooks)
-        real = _as_utterance(frames.x[frames.valid])
-        quantized, found, _, commitment = self.theirs(real, rate, wanted)
+        rate, bandwidth = self._bandwidth(frames.n_codebooks)
+        valid = _as_utterance(frames.x[frames.valid])
+        quantized, indices, _, commitment = self.theirs(valid, rate, bandwidth)
         value = torch.zeros_like(frames.x)
         value[frames.valid] = quantized[0].T
-        codes = torch.full((len(value), len(found)), -1, device=value.device)
-        codes[frames.valid] = found[:, 0].T
+        codes = torch.full((len(value), len(indices)), -1, device=value.device)
+        codes[frames.valid] = indices[:, 0].T
         return Quantized(value, codes, {"commitment": commitment})
 
     def _search(self, frames):
-        rate, wanted = self._bandwidth(frames.n_codebooks)
-        codes = self.theirs.encode(_as_utterance(frames.x), rate, wanted)
+        rate, bandwidth = self._bandwidth(frames.n_codebooks)
+        codes = self.theirs.encode(_as_utterance(frames.x), rate, bandwidth)
         return codes[:, 0].T
 
     def _decode(self, codes):
-        # A code of -1 contributes nothing; ESPnet's decode does not know it.
+        # A code of -1 contributes nothing; ESPnet's decode does not support it.
         value = self.theirs.decode(codes.clamp(min=0).T[:, None])[0].T
         return value * (codes[:, :1] >= 0)
 
     def _bandwidth(self, used):
-        """A frame rate (Hz) and the bandwidth (kbit/s) of so many codebooks."""
+        """Return a frame rate (Hz) and the bandwidth (kbit/s) of `used` codebooks."""
         rate = 1000.0
-        # Half a codebook more, since ESPnet rounds down what may be just below.
+        # Plus half a codebook, since ESPnet rounds the number of codebooks down.
         return rate, (used + 0.5) * self.theirs.get_bandwidth_per_quantizer(rate)
 
 
 def _as_utterance(frames):
-    """(N, D) frames as (1, D, N), which is what ESPnet's class takes."""
+    """Return frames (N, D) as (1, D, N), the input of ESPnet's class."""
     return frames.T[None]

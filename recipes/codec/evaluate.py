@@ -1,4 +1,4 @@
-"""Metrics of a codec on test speech at each bandwidth; tables, panels and audio."""
+"""Metrics of a codec on test speech at each bandwidth; table, plots and audio."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,7 +23,7 @@ from sb_espnet_vq.training.results import (
 )
 from sb_espnet_vq.utils.files import atomic_file
 
-# Key of each metric in `quality`, its column in the table, the axis of its panel.
+# Key of each metric in `quality`, its column in the table and its axis label.
 METRICS = {
     "si_sdr": ("SI-SDR (dB)", "SI-SDR (dB), higher is better"),
     "mel_distance": ("mel distance (dB)", "mel distance (dB), lower is better"),
@@ -32,9 +32,9 @@ METRICS = {
 
 
 class Example(NamedTuple):
-    """Concatenated utterances of test speech, to listen to.
+    """Concatenated utterances of test speech, original and decoded.
 
-    signals : label, such as "original" or "3.2 kbit/s", to audio (L,) float32.
+    signals : from a label, such as "original" or "3.2 kbit/s", to audio (L,) float32.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Example(NamedTuple):
 def evaluate(
     brain: Any, datasets: dict[str, Any], untrained: Codec
 ) -> tuple[Results, list[Example]]:
-    """Return results and audio of a Brain that has its best checkpoint loaded."""
+    """Return results and audio of a Brain with its best checkpoint loaded."""
     hparams = vars(brain.hparams)
     codec = hparams["codec"]
     models = {"trained": codec, "untrained": untrained.to(brain.device)}
@@ -70,13 +70,13 @@ def evaluate(
 
 
 def bandwidths_in_use(codec: Codec, bandwidths: list[float]) -> list[float]:
-    """Return the true rates (kbit/s, rising), one per number of codebooks used."""
+    """Return the actual rates (kbit/s, ascending), one per number of codebooks used."""
     used = {codec.codebooks_for(bandwidth) for bandwidth in bandwidths}
     return [codec.bitrate(n) for n in sorted(used)]
 
 
 def test_signals(dataset: Any, hparams: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and audio (L,) of test speech, concatenated as for training."""
+    """Yield name and audio (L,) of test speech, concatenated as in training."""
     for batch in make_loader(dataset, hparams):
         rows = zip(batch.ids, batch.signals, batch.samples, strict=True)
         yield from ((name, signal[:count]) for name, signal, count in rows)
@@ -116,7 +116,7 @@ def transmit(codec: Codec, signal: Tensor, bandwidth: float) -> tuple[Tensor, Te
 def reconstruct(
     codec: Codec, name: str, signal: Tensor, bandwidths: list[float]
 ) -> Example:
-    """Make an example to listen to, of a codec in eval mode."""
+    """Decode an example at each bandwidth with a codec in eval mode."""
     signals = {"original": signal}
     for kbps in bandwidths:
         signals[f"{kbps:g} kbit/s"] = transmit(codec, signal, kbps)[1]
@@ -139,7 +139,7 @@ def report(results: Results, examples: list[Example], folder: str) -> None:
     minutes = results["minutes"]
     title = (
         f"Codec with {results['quantizer']} on {minutes['train']:.0f} min of speech, "
-        f"{results['steps']} steps; measured on {minutes['test']:.1f} min of test "
+        f"{results['steps']} steps; evaluated on {minutes['test']:.1f} min of test "
         "speech"
     )
     panels: list[Callable] = [partial(draw_metric, name) for name in METRICS]
@@ -163,16 +163,16 @@ def bandwidth_table(results: Results) -> str:
         cells += [f"{trained['used_codes']:.0f}", f"{trained['perplexity']:.0f}"]
         rows.append([*cells, f"{trained['entropy_bitrate']:.2f}"])
     note = (
-        f"{results['quantizer']}, {results['codebook_size']} codes a codebook, "
+        f"{results['quantizer']}, {results['codebook_size']} codes per codebook, "
         f"{results['frame_rate']:g} frames/s; {results['minutes']['test']:.1f} min of "
-        "held-out speech.\nThe bitrate counts whole frames; entropy is what a coder "
-        "needs that knows how often each code occurs."
+        "held-out speech.\nThe bitrate counts whole frames; entropy is the bitrate "
+        "after ideal entropy coding with the code frequencies."
     )
     return f"{text_table(rows, header)}\n{note}"
 
 
 def as_text(metric: float | None) -> str:
-    """Return a metric as text; STOI is missing where all speech is too short for it."""
+    """Format a metric; STOI is missing if all speech is too short for it."""
     return "-" if metric is None else f"{metric:.3f}"
 
 
@@ -189,7 +189,7 @@ def draw_metric(name: str, axes: Any, results: Results) -> None:
 
 def draw_loss(axes: Any, results: Results) -> None:
     """Draw the mel loss of each epoch."""
-    title = "Training: train at random bandwidths, held-out at the highest"
+    title = "Mel loss: train at random bandwidths, held-out at the highest"
     draw_epochs(axes, results, "mel", title, "mel loss (nat)")
 
 

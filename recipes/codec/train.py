@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a waveform codec on any audio, alone or against a discriminator.
+"""Train a waveform codec, with or without a discriminator.
 
 > python recipes/codec/train.py hparams/codec/fsdd.yaml
 > python recipes/codec/train.py hparams/codec/fsdd.yaml --quantizer bsq
@@ -29,20 +29,20 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 class Reconstruction(NamedTuple):
-    """Audio of a batch, and what the codec makes of it."""
+    """Audio of a batch and its reconstruction."""
 
     target: Tensor  # (B, L) float, 0 in the padding
     estimate: Tensor  # (B, L) float, 0 in the padding
-    loss: Tensor  # scalar, the quantizer's own
+    loss: Tensor  # scalar, loss of the quantizer
     perplexity: Tensor  # scalar, of the codes
-    seconds: float  # of audio, without padding
+    seconds: float  # duration of the audio without padding
 
 
 class CodecBrain(ResumableBrain):
-    """Trains and evaluates; the YAML file explains the hyperparameters.
+    """Trains and evaluates the codec; the YAML file documents the hyperparameters.
 
-    The best checkpoint is the one with the least mel distance on validation speech, at
-    the highest bandwidth: the sum of losses moves when a discriminator joins in.
+    The best checkpoint is the one with the lowest mel distance on validation speech, at
+    the highest bandwidth: the sum of losses jumps when adversarial training starts.
     """
 
     min_key = "mel"
@@ -60,11 +60,11 @@ class CodecBrain(ResumableBrain):
             self.checkpointer.add_recoverable("judge_optimizer", self.judge_optimizer)
 
     def freeze_optimizers(self, optimizers: dict[str, Any]) -> dict[str, Any]:
-        """Let SpeechBrain's step be a step of the codec alone."""
+        """Restrict SpeechBrain's optimizer step to the codec."""
         return {"codec": optimizers["codec"]}
 
     def compute_forward(self, batch: SpeechBatch, stage: sb.Stage) -> Reconstruction:
-        """Reconstruct the batch: a random segment of each row in training."""
+        """Reconstruct the batch; in training, a random segment of each row."""
         signals, samples = batch.signals, batch.samples
         bandwidth = None
         if stage == sb.Stage.TRAIN:
@@ -80,7 +80,7 @@ class CodecBrain(ResumableBrain):
         )
 
     def crop(self, signals: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Take a random segment of each row, and count its valid samples."""
+        """Return a random segment of each row and its number of valid samples."""
         length = int(self.hparams.segment_seconds * self.hparams.sample_rate)
         spare = (samples - length).clamp(min=0)
         starts = (torch.rand(len(samples)) * (spare + 1)).long()
@@ -120,28 +120,28 @@ class CodecBrain(ResumableBrain):
         return loss
 
     def is_adversarial(self) -> bool:
-        """Return whether the discriminator takes part in this step."""
+        """Return whether this step uses the discriminator."""
         begun = self.optimizer_step >= self.hparams.adversarial_start
         return self.hparams.adversarial_weight > 0 and begun
 
     def generator_loss(self, target: Tensor, estimate: Tensor) -> Tensor:
         """Return the codec's weighted adversarial and feature losses."""
-        # Not its distributed wrapper, which would wait for gradients of its weights.
-        judge = getattr(
+        # Without its DDP wrapper, which would expect gradients of its weights.
+        discriminator = getattr(
             self.modules.discriminator, "module", self.modules.discriminator
         )
-        judge.requires_grad_(False)
+        discriminator.requires_grad_(False)
         with torch.no_grad():
-            real = judge(target)
-        fake = judge(estimate)
-        judge.requires_grad_(True)
+            real = discriminator(target)
+        fake = discriminator(estimate)
+        discriminator.requires_grad_(True)
         return self.hparams.adversarial_weight * adversarial_loss(
             fake
         ) + self.hparams.feature_weight * feature_loss(real, fake)
 
     def fit_batch(self, batch: SpeechBatch) -> Tensor:
-        """Take a step of the codec, then one of the discriminator on the same audio."""
-        # Before the codec's step advances the count.
+        """Run a step of the codec, then one of the discriminator on the same audio."""
+        # Before the codec's step increments the step count.
         adversarial = self.is_adversarial()
         loss = super().fit_batch(batch)
         if adversarial:
@@ -156,22 +156,22 @@ class CodecBrain(ResumableBrain):
         super().on_fit_batch_end(batch, outputs, loss, should_step)
 
     def fit_discriminator(self, target: Tensor, estimate: Tensor) -> None:
-        """Take a step of the discriminator on recorded and reconstructed audio."""
-        judge, optimizer = self.modules.discriminator, self.judge_optimizer
+        """Run a step of the discriminator on recorded and reconstructed audio."""
+        discriminator, optimizer = self.modules.discriminator, self.judge_optimizer
         with self.training_ctx:
-            # One call, since a distributed wrapper allows one between two updates.
-            both = judge(torch.cat([target, estimate]))
-            halves = [_split(judgement, len(target)) for judgement in both]
+            # A single call, since DDP allows one forward per backward.
+            both = discriminator(torch.cat([target, estimate]))
+            halves = [_split(output, len(target)) for output in both]
             loss = judge_loss(*zip(*halves, strict=True))
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(judge.parameters(), self.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(discriminator.parameters(), self.max_grad_norm)
         self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
     def summarise(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Return means over seconds of audio: loss, its terms, perplexity of codes."""
+        """Return means over seconds of audio: loss, its terms, code perplexity."""
         seconds = max(1e-9, float(sums["seconds"]))
         names = ("loss", "mel", "stft", "wave", "quantizer", "perplexity")
         return {name: float(sums[name]) / seconds for name in names}
@@ -181,17 +181,17 @@ class CodecBrain(ResumableBrain):
         return float(sums.get("seconds", 0)), "s of audio"
 
 
-def _split(judgement: Any, count: int) -> list[Any]:
-    """Split a judgement into the first `count` rows and the others."""
-    scores, features = judgement
+def _split(output: Any, count: int) -> list[Any]:
+    """Split a discriminator output into the first `count` rows and the others."""
+    scores, features = output
     return [
-        judgement._replace(scores=scores[rows], features=[f[rows] for f in features])
+        output._replace(scores=scores[rows], features=[f[rows] for f in features])
         for rows in (slice(None, count), slice(count, None))
     ]
 
 
 def main(arguments: list[str]) -> None:
-    """Train, measure the best checkpoint on test speech, report."""
+    """Train, evaluate the best checkpoint on test speech, report."""
     hparams, run_opts = begin(arguments, check_settings)
     datasets = read_datasets(hparams)
     brain = make_brain(CodecBrain, hparams, run_opts)
@@ -204,7 +204,7 @@ def main(arguments: list[str]) -> None:
 
 
 def check_settings(hparams: dict[str, Any]) -> None:
-    """Refuse values that do not fit together, before anything is written."""
+    """Raise ConfigError for inconsistent values, before any file is written."""
     codec = hparams["codec"]
     if hparams["segment_seconds"] * hparams["sample_rate"] < codec.hop:
         raise ConfigError(

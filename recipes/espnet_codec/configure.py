@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write the training configuration of a run, validated; run.sh begins with it.
+"""Validate and write the training configuration of a run; the first step of run.sh.
 
-What can be known to fail is refused here, in seconds, before data are prepared.
-Prints what run.sh needs, a name and its values a line.
+Errors are reported here, within seconds, before data preparation. Prints the settings
+that run.sh needs, one name with its values per line.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.utils.files import write_text
 from sb_espnet_vq.utils.run_lock import lock_folder
 
-# What ESPnet's scoring imports and does not ask for.
+# Imports of ESPnet's scoring that ESPnet does not declare as dependencies.
 NEEDED = ("espnet2", "soundfile", "mir_eval", "pystoi")
 
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("expdir", type=Path, help="gets train.yaml")
     parser.add_argument("--quantizer", default="")
     parser.add_argument("--quantizer_conf", default="", help="a mapping in YAML")
-    parser.add_argument("--bandwidths", default="", help="kbit/s, with spaces between")
+    parser.add_argument("--bandwidths", default="", help="kbit/s, space-separated")
     parser.add_argument("--data", type=Path, help="folder of the prepared data")
     args = parser.parse_args(arguments)
     check_paths(args.expdir, args.data)
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
         build_quantizer(conf)
     bandwidths = read_bandwidths(args.bandwidths, config)
     check_codec(config, args.config)
-    check_place(args.expdir, config)
+    check_expdir(args.expdir, config)
     # Locked first, so that the configuration of an active run is not overwritten.
     lock_folder(args.expdir)
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
 
 
 def check_packages() -> None:
-    """Name what is not installed."""
+    """Raise ConfigError with the names of missing packages."""
     needed = list(NEEDED)
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         if importlib.metadata.version("espnet") >= "202611":
@@ -72,9 +72,9 @@ def check_packages() -> None:
 
 
 def check_tensorboard(config: Config) -> None:
-    """Refuse to train without TensorBoard, where its logs (ESPnet's default) are on."""
-    wanted = config.get("use_tensorboard", True)
-    if wanted and importlib.util.find_spec("tensorboard") is None:
+    """Raise ConfigError if the configuration uses TensorBoard and it is missing."""
+    uses_it = config.get("use_tensorboard", True)  # ESPnet's default
+    if uses_it and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError(
             f"ESPnet's training needs tensorboard, which {sys.executable} cannot "
             "import: install it, or set use_tensorboard: false"
@@ -82,7 +82,7 @@ def check_tensorboard(config: Config) -> None:
 
 
 def read_config(path: Path) -> Config:
-    """Read a training configuration of ESPnet; refuse what is not one."""
+    """Read a training configuration of ESPnet; raise ConfigError if it is not one."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such training configuration")
     try:
@@ -113,7 +113,7 @@ def choose_quantizer(config: Config, name: str, options: str) -> None:
         )
     conf = config["codec_conf"]
     if name and name != conf.get("quantizer", "rvq"):
-        # Options of another quantizer would only be refused.
+        # Options of another quantizer would be invalid.
         conf["quantizer"], conf["quantizer_conf"] = name, {}
     if options:
         try:
@@ -129,12 +129,12 @@ def choose_quantizer(config: Config, name: str, options: str) -> None:
 
 
 def read_bandwidths(text: str, config: Config) -> list[float]:
-    """Return the bandwidths (kbit/s, rising) to measure at.
+    """Return the bandwidths (kbit/s, ascending) to evaluate.
 
-    They are those of the configuration if `text`, of the command line, is empty.
+    Those of the configuration are used if `text`, from the command line, is empty.
     """
     trained = generator(config).get("quantizer_target_bandwidth", BANDWIDTHS)
-    found = []
+    values = []
     for word in text.replace(",", " ").split() or trained:
         try:
             value = float(word)
@@ -144,12 +144,12 @@ def read_bandwidths(text: str, config: Config) -> list[float]:
             raise ConfigError(
                 f"a bandwidth must be a number above 0, in kbit/s, not {word!r}"
             )
-        found.append(value)
-    return sorted(set(found))
+        values.append(value)
+    return sorted(set(values))
 
 
 def check_paths(*folders: Path | None) -> None:
-    """Refuse paths that ESPnet's options or Kaldi's lists cannot contain."""
+    """Raise ConfigError for paths that ESPnet or Kaldi lists cannot represent."""
     for folder in filter(None, folders):
         if "," in str(folder.absolute()):
             raise ConfigError(f"{folder}: ESPnet's options allow no path with a comma")
@@ -157,8 +157,8 @@ def check_paths(*folders: Path | None) -> None:
             raise ConfigError(f"{str(folder)!r}: Kaldi's lists allow no line break")
 
 
-def check_place(expdir: Path, config: Config) -> None:
-    """Refuse to resume in a folder where another codec was trained."""
+def check_expdir(expdir: Path, config: Config) -> None:
+    """Raise ConfigError if another codec was trained in the folder."""
     earlier = expdir / "train.yaml"
     if not (earlier.is_file() and (expdir / "checkpoint.pth").exists()):
         return

@@ -35,8 +35,8 @@ def stock_codecs() -> dict[str, type]:
     with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
         from espnet2.tasks.gan_codec import codec_choices
     return {
-        name: found
-        for name, found in codec_choices.classes.items()
+        name: codec
+        for name, codec in codec_choices.classes.items()
         if not name.startswith("vq_")
     }
 
@@ -52,7 +52,7 @@ def check_codec(config: dict[str, Any], path: Path) -> None:
     except ConfigError:
         raise
     except Exception as error:
-        # ESPnet's constructors hardly check their arguments: any error can occur.
+        # ESPnet's constructors check few arguments, so any error can occur.
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
             f"{path}: ESPnet cannot build codec {name} from this codec_conf ({line})"

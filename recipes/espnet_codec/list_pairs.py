@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""List pairs of decoded and recorded audio to score; run.sh's fifth stage.
+"""List pairs of decoded and recorded audio for scoring; stage 5 of run.sh.
 
-ESPnet's scoring needs both of one length, and a decoder ends on a whole frame: decoded
-audio is cut. It also needs sound on either side: decoded silence is counted and left
-out. The bitrate is computed from the codes.
+ESPnet's scoring requires both to have the same length, so decoded audio, which consists
+of whole frames, is cut. It also requires nonzero signals, so silent decoded audio is
+counted and skipped. The bitrate is computed from the codes.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
                 else:
                     usage["silent"] += 1
     if not pairs:
-        raise CorpusError(f"{args.decoded}: everything that was decoded is silent")
+        raise CorpusError(f"{args.decoded}: all decoded recordings are silent")
     write_lists(pairs, args.output, args.nj)
     write_text(args.output / "rates.json", json.dumps(rates, indent=1) + "\n")
 
@@ -63,10 +63,10 @@ def read_scp(path: Path) -> dict[str, str]:
 def measure(
     folder: Path, lengths: dict[str, int], rate: int, bits: float
 ) -> dict[str, Any]:
-    """Measure the codes of all test speech, of one state and bandwidth.
+    """Return bitrate and code usage of the test speech, for one state and bandwidth.
 
-    `lengths` are samples of each recording, `rate` samples a second, `bits` those of a
-    code. `used_codes` is the mean over codebooks.
+    `lengths` are the samples of each recording, `rate` is the sample rate, `bits` the
+    bits per code. `used_codes` is the mean over codebooks.
     """
     codes = [numpy.load(folder / "codec" / f"{name}.npy") for name in lengths]
     total = sum(each.size for each in codes) * bits
@@ -81,7 +81,7 @@ def measure(
 
 
 def fit(path: Path, length: int) -> bool:
-    """Cut a decoded file to the samples of its recording; return if there is sound."""
+    """Cut a decoded file to the length of its recording; return if it is nonzero."""
     if not path.is_file():
         raise CorpusError(f"{path}: was not decoded; run stage 4 again")
     signal, rate = soundfile.read(path, dtype="int16")

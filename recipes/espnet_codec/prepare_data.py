@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write speech as data/{train,valid,test} in Kaldi's style; run.sh's first stage.
+"""Write speech as data/{train,valid,test} in Kaldi's style; stage 1 of run.sh.
 
 Each part gets `wav.scp`, `utt2spk`, `spk2utt` and `utt2num_samples`, and its audio as
-mono WAV at the rate of the training configuration. The whole folder is written aside
-and moved into place, so that it is complete or not there.
+mono WAV at the sample rate of the training configuration. The folder is written
+atomically, under a temporary name.
 """
 
 import argparse
@@ -50,13 +50,13 @@ class Recording(NamedTuple):
 
 
 def main(arguments: list[str]) -> None:
-    """Prepare the data, unless they are there already."""
+    """Prepare the data, unless they exist already."""
     args = read_arguments(arguments)
     rate = load(args.config)["codec_conf"]["sampling_rate"]
     made_from = describe(args, rate)
     stamp = args.data / "made_from.json"
     if stamp.is_file() and json.loads(stamp.read_text("utf-8")) == made_from:
-        logger.info("%s is there already", args.data)
+        logger.info("%s exists already", args.data)
         return
     lock_folder(args.data.parent, f".{args.data.name}.lock")
     partial = args.data.with_name(f".{args.data.name}.partial")
@@ -69,25 +69,27 @@ def main(arguments: list[str]) -> None:
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="for the rate")
-    parser.add_argument("--data", type=Path, required=True, help="the folder to make")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="gives the sample rate"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the folder to create")
     parser.add_argument("--data_folder", help="a folder of audio")
     parser.add_argument("--manifest", help="a CSV file that lists audio")
-    parser.add_argument("--cache_folder", help="where a fetched corpus is kept")
+    parser.add_argument("--cache_folder", help="for downloaded corpora")
     parser.add_argument("--held_out", type=float, nargs=2, default=(0.05, 0.15))
     parser.add_argument("--join_seconds", type=float, default=3.0)
     parser.add_argument("--peak", type=float, default=0.9, help="0: as recorded")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--nj", type=int, default=1, help="files at a time")
     args = parser.parse_args(arguments)
-    # Not `--manifest ''`: run.sh passes on what it was given.
+    # run.sh passes empty values for options that are not set.
     for name in ("data_folder", "manifest", "cache_folder"):
         setattr(args, name, getattr(args, name) or None)
     return args
 
 
 def describe(args: argparse.Namespace, rate: int) -> dict[str, Any]:
-    """Return what the data are made from, to see when they must be made again."""
+    """Return the sources and settings of the data, to detect changes."""
     digest = hashlib.sha256()
     if args.manifest is not None and Path(args.manifest).is_file():
         digest.update(Path(args.manifest).read_bytes())
@@ -128,7 +130,7 @@ def write_data(args: argparse.Namespace, rate: int, folder: Path) -> None:
             raise CorpusError(f"{part}: all {len(recordings)} recordings are silent")
         if len(kept) < len(recordings):
             silent = len(recordings) - len(kept)
-            logger.warning("%s: %d silent recordings are left out", part, silent)
+            logger.warning("%s: %d silent recordings are skipped", part, silent)
         final = Path(os.path.abspath(args.data)) / part
         write_lists(kept, samples, folder / part, final)
         minutes = sum(samples.values()) / rate / 60
@@ -136,7 +138,7 @@ def write_data(args: argparse.Namespace, rate: int, folder: Path) -> None:
 
 
 def join_short(utterances: list[Utterance], seconds: float) -> list[Joined]:
-    """Join utterances shorter than `seconds`, those of one speaker, up to that length.
+    """Concatenate utterances shorter than `seconds` of the same speaker.
 
     ESPnet's chunk iterator drops utterances shorter than a chunk, and STOI needs 0.4 s.
     """
@@ -160,10 +162,10 @@ def join_short(utterances: list[Utterance], seconds: float) -> list[Joined]:
 
 
 def name_all(recordings: list[Joined]) -> list[Recording]:
-    """Give recordings names that are valid in Kaldi's lists and as names of files.
+    """Give recordings names that are valid in Kaldi's lists and as file names.
 
-    They are sorted and start with the speaker's, as Kaldi asks; one whose speaker is
-    not known is a speaker of its own.
+    They are sorted and start with the name of the speaker, as Kaldi requires. A
+    recording without a speaker becomes its own speaker.
     """
     named = {}
     for speaker, parts in recordings:
@@ -179,7 +181,7 @@ def name_all(recordings: list[Joined]) -> list[Recording]:
 
 
 def plain(text: str) -> str:
-    """Replace what cannot be in a name: spaces, slashes, other signs."""
+    """Replace characters that are invalid in names."""
     return re.sub(r"[^\w.+-]+", "_", text)
 
 
@@ -192,7 +194,7 @@ def write_audio(
         parts = [read_audio(item.wav, rate) for item in recording.sources]
         signal = torch.cat([scale(part, args.peak) for part in parts])
         steps = (signal.clamp(-1, 1) * 32767).round()
-        # Scores and codecs alike divide by the energy.
+        # Metrics and codecs divide by the energy.
         if not steps.any():
             return 0
         path = folder / f"{recording.name}.wav"
@@ -206,13 +208,13 @@ def write_audio(
 
 
 def scale(signal: Tensor, peak: float) -> Tensor:
-    """Scale an utterance (samples,) to a peak; 0 leaves it as it is.
+    """Scale an utterance (samples,) to a peak; 0 leaves it unchanged.
 
-    Speech recorded at many levels, some very low, is hard to start from: the output of
-    the first layers is then dominated by their biases.
+    Training starts badly with very low levels, because biases then dominate the output
+    of the first layers.
     """
     highest = signal.abs().max()
-    # Below one step of 16 bits there is nothing but silence to scale.
+    # Below one quantization step of 16 bits the signal is silence.
     return signal * (peak / highest) if peak and highest > 1 / 32768 else signal
 
 
@@ -234,7 +236,7 @@ def write_lists(
 
 
 def replace(new: Path, old: Path) -> None:
-    """Put a folder in the place of another, which may be missing."""
+    """Replace a folder, which may be missing, by another one."""
     aside = old.with_name(f".{old.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     if old.exists():

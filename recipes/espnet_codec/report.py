@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print what the scores say, write results.json and results.png; the last stage."""
+"""Print a table of the scores, write results.json and plots; stage 6 of run.sh."""
 
 import argparse
 import json
@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> None:
 def gather(expdir: Path, recorded: Path) -> Results:
     """Read all scores of a run.
 
-    `bandwidths` has for each one asked for the rate that its codes had and the means
-    over the test part, trained and untrained.
+    For each requested bandwidth, `bandwidths` has the actual rate of the codes and the
+    means over the test part, trained and untrained.
     """
     config = load(expdir / "train.yaml")
     rates = json.loads((expdir / "score" / "rates.json").read_text(encoding="utf-8"))
@@ -56,11 +56,11 @@ def gather(expdir: Path, recorded: Path) -> Results:
         row: dict[str, Any] = {"asked_kbit_per_s": float(bandwidth)}
         for state in STATES:
             key = f"{state}/{bandwidth}"
-            found = {
+            scored = {
                 name: mean(scores[name][key]) if scores[name].get(key) else None
                 for name in METRICS
             }
-            row[state] = rates[key] | found
+            row[state] = rates[key] | scored
         rows.append(row)
     ours = config["codec"].startswith("vq_")
     return {
@@ -89,8 +89,8 @@ def read_scores(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 
 def score_table(results: Results) -> str:
-    """Show the metrics of the trained model beside those of the untrained."""
-    header = ["kbit/s asked", "used"]
+    """Compare the metrics of the trained and the untrained model."""
+    header = ["kbit/s requested", "actual"]
     header += [
         f"{column}{', untrained' * n}" for _, column in METRICS.values() for n in (0, 1)
     ]
@@ -117,7 +117,7 @@ def score_table(results: Results) -> str:
 
 
 def as_text(metric: float | None) -> str:
-    """Return a metric as text; it is missing where all recordings were silent."""
+    """Format a metric; it is missing if all recordings were silent."""
     return "-" if metric is None else f"{metric:.1f}"
 
 

@@ -1,35 +1,35 @@
 #!/usr/bin/env bash
-# Trains a codec of ESPnet with any quantizer and measures it on held-out speech, all by
-# ESPnet's own programs, which the launcher tells of the quantizers.
+# Trains an ESPnet codec with any quantizer and evaluates it on held-out speech, with
+# ESPnet's own programs; the launcher registers the quantizers.
 #
 #   bash recipes/espnet_codec/run.sh
 #   bash recipes/espnet_codec/run.sh conf/soundstream_16k.yaml --data_folder DIR --ngpu 1
 #   sbvq run espnet_codec fsdd --quantizer bsq --bandwidths 1
 set -euo pipefail
 
-# As ESPnet's own recipes do: several threads would wait for each other more than they
-# save, and --nj says how many processes there are.
+# As in ESPnet's own recipes: --nj sets the number of processes, and several threads per
+# process would slow them down.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # Options, each with its default; `--name value` sets one.
-stage=1              # first stage to do
-stop_stage=6         # last stage to do
+stage=1              # first stage to run
+stop_stage=6         # last stage to run
 output_folder=       # default: results/espnet_codec/CONFIG, in the current folder
 expdir=              # of the training; default: OUTPUT_FOLDER/exp or .../exp_QUANTIZER
-data_folder=         # a folder of audio; default: the Free Spoken Digit Dataset is fetched
+data_folder=         # a folder of audio; default: the Free Spoken Digit Dataset
 manifest=            # a CSV file that lists audio (a column wav; ID and spk_id if known)
-cache_folder=        # where a fetched corpus is kept
+cache_folder=        # for downloaded corpora
 held_out="0.05 0.15" # shares for validation and test
-join_seconds=3       # shorter utterances of a speaker are joined up to this
+join_seconds=3       # shorter utterances of a speaker are concatenated up to this
 peak=0.9             # every utterance is scaled to it; 0 leaves it as recorded
 quantizer=           # a name of `sbvq ls families`; default: that of CONFIG
 quantizer_conf=      # its options, such as '{entropy_weight: 0.1}'
-bandwidths=          # kbit/s to measure at, such as "1 2"; default: those of CONFIG
+bandwidths=          # kbit/s to evaluate, such as "1 2"; default: those of CONFIG
 train_args=          # more options of gan_codec_train, such as "--max_epoch 3"
 inference_model=latest.pth # in EXPDIR
-ngpu=0               # GPUs to train on; inference takes one
+ngpu=0               # GPUs for training; inference uses one
 nj=1                 # processes at a time in stages 1, 4 and 5
 python=              # the Python to use; default: $PYTHON, or python3
 
@@ -59,7 +59,7 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
     config=$1
     shift
 fi
-# The recipe's own may be named as it is from the recipe's folder.
+# Configurations of the recipe may be given relative to its folder.
 if [ ! -f "$config" ] && [ -f "$recipe/$config" ]; then config=$recipe/$config; fi
 known="stage stop_stage output_folder expdir data_folder manifest cache_folder held_out
 join_seconds peak quantizer quantizer_conf bandwidths train_args inference_model ngpu nj python"
@@ -73,12 +73,12 @@ while [ $# -gt 0 ]; do
             value=$2
             shift 2
             ;;
-        *) fail "$1 is no option; the configuration stands before them (--help)" ;;
+        *) fail "$1 is not an option; the configuration must come first (--help)" ;;
     esac
     name=${name#--}
     case " $(echo $known) " in
         *" $name "*) printf -v "$name" %s "$value" ;;
-        *) fail "unknown option --$name; there are: $(echo $known)" ;;
+        *) fail "unknown option --$name; known are: $(echo $known)" ;;
     esac
 done
 for name in stage stop_stage ngpu nj; do
@@ -110,11 +110,11 @@ output_folder=${output_folder:-results/espnet_codec/${name%.*}}
 expdir=${expdir:-$output_folder/exp${quantizer:+_$quantizer}}
 data=$output_folder/data
 
-# ---------------------------------------------------------- what stages are made of
+# ---------------------------------------------------------- functions for stages
 jobs=() logs=()
 
-# Run in the background: what is stopped must stop its programs too. In a group of
-# its own, so that their own workers are reached.
+# Programs run in the background, each in its own process group, so that stopping this
+# script also stops them and their workers.
 set -m
 start() { # LOG COMMAND...
     local file=$1
@@ -157,7 +157,7 @@ trap 'exit 143' TERM
 
 espnet() { "$python" -m sb_espnet_vq.run -m "espnet2.bin.$1" "${@:2}"; }
 
-helper() { # NAME ARGUMENTS...: one of our scripts, in view
+helper() { # NAME ARGUMENTS...: a script of this recipe, with visible output
     local status=0
     "$python" "$recipe/$1.py" "${@:2}" </dev/null &
     jobs=("$!")
@@ -174,10 +174,10 @@ decode() { # FOLDER BANDWIDTH OPTIONS...
 }
 
 need() { # FILE STAGE
-    [ -e "$1" ] || fail "$1 is not there; run stage $2 first"
+    [ -e "$1" ] || fail "$1 does not exist; run stage $2 first"
 }
 
-does() { # STAGE: whether it is asked for
+does() { # STAGE: whether to run it
     [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]
 }
 
@@ -197,7 +197,7 @@ if does 1; then
         --cache_folder "$cache_folder" --held_out $held_out \
         --join_seconds "$join_seconds" --peak "$peak" --nj "$nj"
 fi
-# Runs with other quantizers share these data: none may prepare them again meanwhile.
+# Runs with other quantizers share these data and must not prepare them again now.
 if [ -e "$data" ]; then
     exec 8<>"$output_folder/.data.lock"
     "$python" -m sb_espnet_vq.utils.run_lock 8 "$data" shared || exit 2
@@ -214,9 +214,9 @@ if does 3; then
     for part in train valid; do need "$expdir/shapes/$part/audio_shape" 2; done
     if [ -e "$expdir/checkpoint.pth" ]; then
         "$python" -m zipfile -t "$expdir/checkpoint.pth" >/dev/null 2>&1 ||
-            fail "$expdir/checkpoint.pth was cut short as it was written. Remove it to" \
-                "train from the start, or from the weights of an epoch that is there" \
-                "with --train_args '--init_param $expdir/NUMBERepoch.pth'"
+            fail "$expdir/checkpoint.pth was cut short and cannot be read. Remove it to" \
+                "train from the start, or from the weights of a saved epoch with" \
+                "--train_args '--init_param $expdir/NUMBERepoch.pth'"
         log "resuming after the last complete epoch"
     fi
     options=()
@@ -240,7 +240,7 @@ if does 3; then
     finish
     { kill -TERM -- "-$watcher" && wait "$watcher"; } 2>/dev/null || true
     watcher=
-    # ESPnet ends with status 0 then, and its log alone tells.
+    # ESPnet then exits with status 0; only its log reports the failure.
     if grep -q "gradients at all steps are invalid" "$expdir/train.log"; then
         fail "no step of the last epoch had a finite gradient; see $expdir/train.log"
     fi
@@ -250,11 +250,12 @@ if does 4; then
     log "stage 4: inference at $bandwidths kbit/s, trained and untrained"
     need "$data/test/wav.scp" 1
     need "$expdir/$inference_model" 3
-    # A decoded folder is complete, and of this model and speech, if its stamp is there.
+    # The stamp of a decoded folder identifies the model and the speech; it is written
+    # last, so that its folder is complete.
     stamp="$(cksum <"$expdir/$inference_model") $(cksum <"$data/made_from.json")"
     for state in trained untrained; do
         model=()
-        # Without a model file ESPnet takes the weights that training started from.
+        # Without a model file ESPnet uses the initial weights.
         if [ $state = trained ]; then model=(--model_file "$expdir/$inference_model"); fi
         for bandwidth in $bandwidths; do
             decoded=$expdir/inference/$state/at_$bandwidth

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write the shape files that ESPnet's iterators read; run.sh's second stage.
+"""Write the shape files for ESPnet's iterators; stage 2 of run.sh.
 
-ESPnet would read all audio for the lengths; data/*/utt2num_samples has them. Recordings
-too short for its chunk iterator are left out here, and counted. Too little speech for
-a single batch is an error instead of a training that learns nothing.
+ESPnet would read all audio for the lengths, which data/*/utt2num_samples contains.
+Recordings that are too short for the chunk iterator are skipped and counted. Too little
+speech for a single batch is an error, since training would not do any step.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def read_samples(path: Path) -> dict[str, int]:
 def select(
     samples: dict[str, int], part: str, batch_size: int, config: Config
 ) -> dict[str, int]:
-    """Leave out what is not longer than a chunk; the rest must make a batch."""
+    """Skip recordings not longer than a chunk; the rest must fill a batch."""
     lengths = chunk_lengths(config)
     if not lengths:
         return samples
@@ -60,7 +60,7 @@ def select(
     if len(usable) < len(samples):
         short = len(samples) - len(usable)
         logger.warning(
-            "%s: %d of %d recordings are left out: not longer than a chunk",
+            "%s: %d of %d recordings are skipped: not longer than a chunk",
             *(part, short, len(samples)),
         )
     step = max(1, int(shortest * config.get("chunk_shift_ratio", 0.5)))

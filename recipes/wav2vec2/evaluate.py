@@ -1,4 +1,4 @@
-"""Metrics of wav2vec 2.0 on test speech, and the tables and panels that show them."""
+"""Metrics of wav2vec 2.0 on test speech; tables and plots."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -22,7 +22,7 @@ from sb_espnet_vq.training.results import (
 )
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
-# A row of the table, its metric, and that of guessing.
+# Rows of the table: title, metric, chance level.
 ROWS = (
     ("accuracy", "accuracy", "chance"),
     ("contrastive loss (nat)", "loss", "chance_loss"),
@@ -34,9 +34,9 @@ ROWS = (
 
 
 def evaluate(brain: Any, datasets: dict[str, Any], models: dict[str, Any]) -> Results:
-    """Return all results of a Brain that has its best checkpoint and was tested.
+    """Return all results of a Brain after testing its best checkpoint.
 
-    `models` are the trained and the untrained networks, without wrappers.
+    `models` are the trained and the untrained networks, without DDP wrappers.
     """
     hparams, untrained = vars(brain.hparams), models["untrained"]
     untrained.front_end.gather(make_loader(datasets["train"], hparams))
@@ -70,9 +70,9 @@ def sums_of(
 
 
 def contrastive_metrics(brain: Any, sums: dict[str, Tensor]) -> dict[str, float]:
-    """Compare the predictions of a model with guessing.
+    """Compare the predictions of a model with the chance level.
 
-    Losses are in nats a masked frame; perplexity and used codes are added over
+    Losses are in nats per masked frame; perplexity and used codes are summed over
     codebooks.
     """
     metrics = brain.summarise(sums)
@@ -88,9 +88,9 @@ def contrastive_metrics(brain: Any, sums: dict[str, Tensor]) -> dict[str, float]
 def represent(
     brain: Any, models: dict[str, Any], batch: SpeechBatch
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the frames that the probe compares, and how many of each row are valid.
+    """Return the frames for the probe, and the number of valid ones in each row.
 
-    They come from the trained encoder, the untrained one, and plain log-mel features.
+    They are those of the trained encoder, the untrained encoder, and log-mel features.
     """
     hparams = vars(brain.hparams)
     samples = batch.samples.to(brain.device)
@@ -116,16 +116,16 @@ def report(results: Results, folder: str) -> None:
     trained, minutes = results["test"]["trained"], results["minutes"]
     title = (
         f"wav2vec 2.0 on {minutes['train']:.0f} min of speech, {results['steps']} "
-        f"steps; on {minutes['test']:.1f} min of test speech "
-        f"{trained['accuracy']:.3f} accurate (guessing {trained['chance']:.3f})"
+        f"steps; on {minutes['test']:.1f} min of test speech: accuracy "
+        f"{trained['accuracy']:.3f} (chance {trained['chance']:.3f})"
     )
     panels = [draw_accuracy, draw_perplexity, draw_codes]
     write_report(results, folder, title, [contrast_table(results)], panels)
 
 
 def contrast_table(results: Results) -> str:
-    """Compare the model with guessing and with itself before training."""
-    header = ("masked held-out speech", "trained", "guessing", "untrained", "guessing")
+    """Compare the model with chance and with the untrained model."""
+    header = ("masked held-out speech", "trained", "chance", "untrained", "chance")
     trained, untrained = (results["test"][name] for name in ("trained", "untrained"))
     rows = [
         (shown, trained[name], trained.get(chance, ""))
@@ -133,36 +133,36 @@ def contrast_table(results: Results) -> str:
         for shown, name, chance in ROWS
     ]
     note = (
-        f"Up to {results['negatives']} negatives a frame, those with the same codes "
-        f"left out; of {results['entries']} codes\nin {len(results['code_counts'])} "
-        "codebook(s), whose perplexities are added. The trained model is "
-        f"{trained['accuracy_ratio']:.1f} times as\naccurate as guessing. Never read "
-        "accuracy without perplexity: with few codes in use,\nthere is little to "
-        "discriminate."
+        f"Up to {results['negatives']} negatives per frame, without those that have "
+        f"the codes of the target; {results['entries']} codes\nin "
+        f"{len(results['code_counts'])} codebook(s), perplexities summed. The accuracy "
+        f"of the trained model is {trained['accuracy_ratio']:.1f} times\nchance. "
+        "Always read accuracy together with perplexity: with few codes in use the task "
+        "is easy."
     )
     return f"{text_table(rows, header)}\n{note}"
 
 
 def draw_accuracy(axes: Any, results: Results) -> None:
-    """Draw the accuracy of each epoch, against guessing and the untrained model."""
-    chance = (results["test"]["trained"]["chance"], "guessing")
-    title = "Which of the candidates is the masked frame?"
+    """Draw the accuracy of each epoch, with chance and the untrained model."""
+    chance = (results["test"]["trained"]["chance"], "chance")
+    title = "Contrastive accuracy"
     draw_epochs(axes, results, "accuracy", title, "share of masked frames", chance)
     draw_untrained(axes, results["test"]["untrained"]["accuracy"])
     axes.set_ylim(0, 1)
 
 
 def draw_perplexity(axes: Any, results: Results) -> None:
-    """Draw the perplexity of each epoch, against all codes and the untrained model."""
-    evenly = (results["entries"], "all codes equally")
-    title = "Codes in use: perplexity, added over codebooks"
-    draw_epochs(axes, results, "perplexity", title, "codes", evenly)
+    """Draw the perplexity of each epoch, with its maximum and the untrained model."""
+    uniform = (results["entries"], "uniform use of all codes")
+    title = "Code perplexity, summed over codebooks"
+    draw_epochs(axes, results, "perplexity", title, "codes", uniform)
     draw_untrained(axes, results["test"]["untrained"]["perplexity"])
     axes.set_ylim(0, 1.05 * results["entries"])
 
 
 def draw_untrained(axes: Any, value: float) -> None:
-    """Draw a line for the model before training, and the legend again."""
+    """Draw a line for the untrained model, and update the legend."""
     axes.axhline(value, color="#666666", ls=":", label=f"untrained: {value:.2f}")
     axes.legend(frameon=False)
 

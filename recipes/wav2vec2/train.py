@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pretrain an encoder by contrastive prediction of quantized frames (wav2vec 2.0).
 
-Baevski et al. 2020, https://arxiv.org/abs/2006.11477. A front end turns speech into
+Baevski et al. 2020, https://arxiv.org/abs/2006.11477. A front end converts speech to
 latent frames; spans of them are masked, and the encoder must discriminate the quantized
 latent of each masked frame from those of other masked frames.
 
@@ -35,7 +35,7 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 class Networks(NamedTuple):
-    """The parts of a model, trained or not, in a distributed wrapper or not."""
+    """The parts of a model, with or without DDP wrappers."""
 
     front_end: nn.Module
     latent_encoder: nn.Module
@@ -44,7 +44,7 @@ class Networks(NamedTuple):
 
     @classmethod
     def of(cls, hparams: dict[str, Any]) -> "Networks":
-        """Return those of the YAML, without wrappers."""
+        """Return the networks of the YAML, without DDP wrappers."""
         return cls(*(hparams[name] for name in cls._fields))
 
 
@@ -61,24 +61,24 @@ class Targets(NamedTuple):
 
     values: Tensor  # (B, T, final_dim), 0 in the padding
     diversity: Tensor  # scalar loss
-    counts: Tensor  # (K, num_vars) int64, frames of each code
+    counts: Tensor  # (K, num_vars) int64, number of frames of each code
     temperature: float  # of the quantizer
 
 
 class Contrast(NamedTuple):
     """Scores of the candidates of N masked frames."""
 
-    logits: Tensor  # (N, 1 + negatives), the right target first
+    logits: Tensor  # (N, 1 + negatives), the target first
     diversity: Tensor  # scalar loss
-    counts: Tensor  # (K, num_vars) int64, frames of each code
+    counts: Tensor  # (K, num_vars) int64, number of frames of each code
     temperature: float  # of the quantizer
 
 
 class Wav2Vec2Brain(ResumableBrain):
-    """Trains and evaluates; the YAML file explains the hyperparameters."""
+    """Trains and evaluates the model; the YAML file documents the hyperparameters."""
 
-    # Not the loss: with few codes in use there is little to discriminate, so that the
-    # loss is least where everything has collapsed onto one code.
+    # Not the loss: with few codes in use the task is easy, so the loss is lowest after
+    # a collapse onto one code.
     min_key = "nats_above_chance"
 
     def networks(self) -> Networks:
@@ -96,16 +96,17 @@ class Wav2Vec2Brain(ResumableBrain):
     def encode(
         self, latents: Latents, encoder: nn.Module, mask: Tensor | None = None
     ) -> Tensor:
-        """Run the encoder, (B, T, embedding_dim); `mask` (B, T) marks hidden frames."""
+        """Run the encoder, (B, T, embedding_dim); `mask` (B, T) marks masked frames."""
         padding = ~latents.valid
-        # Attention over no frame at all is NaN: even the shortest row gets one.
+        # At least one frame for each row: attention over no frame is NaN.
         padding[:, 0] = False
         return encoder(latents.frames, padding_mask=padding, mask=mask)["embeddings"]
 
     def layer_output(self, latents: Latents, encoder: Any, layer: int) -> Tensor:
-        """Return the output of a layer of the encoder, from 1 on.
+        """Return the output of an encoder layer, counted from 1.
 
-        -1 is the normalised output of the last. The wrapper returns no other.
+        -1 is the normalized output of the last layer, the only one that SpeechBrain's
+        wrapper returns.
         """
         if layer == -1:
             return self.encode(latents, encoder)
@@ -114,14 +115,14 @@ class Wav2Vec2Brain(ResumableBrain):
         return outputs[0][0]
 
     def quantize(self, latents: Latents, target_quantiser: nn.Module) -> Targets:
-        """Quantize all valid frames. The quantizer never sees padding."""
+        """Quantize all valid frames; the quantizer gets no padding."""
         quantiser: Any = unwrap(target_quantiser).quantiser
         # SpeechBrain's wrapper does not return the codes.
         with outputs_of(quantiser) as outputs:
-            found, meta = target_quantiser(latents.frames[latents.valid][None])
-        values = found.new_zeros(*latents.valid.shape, found.shape[-1])
-        values = values.masked_scatter(latents.valid[..., None], found)
-        # A frame that is not finite has no code; the loss shows it to the trainer.
+            targets, meta = target_quantiser(latents.frames[latents.valid][None])
+        values = targets.new_zeros(*latents.valid.shape, targets.shape[-1])
+        values = values.masked_scatter(latents.valid[..., None], targets)
+        # A non-finite frame has no code; it makes the loss NaN.
         columns = [codes[codes >= 0] for codes in outputs[0]["codes"][0].T]
         size = quantiser.quantizer.codebook_size
         counts = torch.stack([torch.bincount(c, minlength=size) for c in columns])
@@ -134,10 +135,10 @@ class Wav2Vec2Brain(ResumableBrain):
     def contrast(
         self, batch: SpeechBatch, stage: sb.Stage, networks: Networks
     ) -> Contrast:
-        """Score the candidates of each masked frame by any model.
+        """Score the candidates of each masked frame with the given networks.
 
-        Masks and negatives are new in every epoch of training and always the same in
-        evaluation, so that metrics can be compared.
+        Masks and negatives differ in every epoch of training and are constant in
+        evaluation, so that metrics can be compared across epochs.
         """
         latents = self.latents(batch, networks)
         epoch = self.hparams.epoch_counter.current
@@ -167,9 +168,9 @@ class Wav2Vec2Brain(ResumableBrain):
     def compute_objectives(
         self, predictions: Contrast, batch: SpeechBatch, stage: sb.Stage
     ) -> Tensor:
-        """Return contrastive loss (mean over masked frames, nats) and diversity loss.
+        """Return contrastive loss (mean over masked frames, nats) plus diversity loss.
 
-        With nothing masked, it has a graph to every parameter all the same.
+        If nothing is masked, it is still connected to all parameters.
         """
         contrastive = self.count(self.sums, predictions)
         return contrastive + self.hparams.diversity_weight * predictions.diversity
@@ -177,13 +178,13 @@ class Wav2Vec2Brain(ResumableBrain):
     def count(self, sums: TrainingRecord, predictions: Contrast) -> Tensor:
         """Add a batch to sums for `summarise`; return its mean contrastive loss."""
         logits = predictions.logits
-        right = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-        loss = F.cross_entropy(logits, right, reduction="sum")
+        first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        loss = F.cross_entropy(logits, first, reduction="sum")
         candidates = logits.isfinite().sum(1).clamp(min=1)
         masked = torch.tensor(float(len(logits)), device=logits.device)
         sums.add(
             loss=loss,
-            # A tie is not correct; a target without negatives is.
+            # A tie counts as incorrect, a target without negatives as correct.
             correct=(logits[:, :1] > logits[:, 1:]).all(1).sum(),
             masked=masked,
             chance=(1 / candidates).sum(),
@@ -195,22 +196,22 @@ class Wav2Vec2Brain(ResumableBrain):
         return loss / max(1, len(logits))
 
     def on_fit_start(self) -> None:
-        """Restore the latest checkpoint; else gather statistics for the front end."""
+        """Restore the latest checkpoint, or collect statistics for the front end."""
         fresh = self.checkpointer is None or not self.checkpointer.list_checkpoints()
         super().on_fit_start()
         if fresh:
             unwrap(self.modules.front_end).gather(self.plain_train_batches)
 
     def on_fit_batch_start(self, batch: SpeechBatch, should_step: bool) -> None:
-        """Set the learning rate and the quantizer's temperature by the step number."""
+        """Set the learning rate and the quantizer's temperature for this step."""
         super().on_fit_batch_start(batch, should_step)
         quantiser = unwrap(self.modules.target_quantiser).quantiser
         quantiser.update_temp(self.optimizer_step)
 
     def summarise(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Return means over masked frames (losses in nats), and usage of codes.
+        """Return means over masked frames (losses in nats), and code usage.
 
-        chance is the accuracy of guessing; perplexity is added over codebooks.
+        `chance` is the chance level of accuracy; perplexity is summed over codebooks.
         """
         masked = max(1.0, float(sums["masked"]))
         means = {
@@ -230,7 +231,7 @@ class Wav2Vec2Brain(ResumableBrain):
 
 @contextmanager
 def outputs_of(module: nn.Module) -> Iterator[list[Any]]:
-    """Collect what a module within another returns while that one runs."""
+    """Collect the outputs of a submodule within this context."""
     outputs: list[Any] = []
     hook = module.register_forward_hook(lambda *call: outputs.append(call[2]))
     try:
@@ -240,7 +241,7 @@ def outputs_of(module: nn.Module) -> Iterator[list[Any]]:
 
 
 def unwrap(module: Any) -> Any:
-    """Return the module in a distributed wrapper, or the module itself."""
+    """Return the module inside a DDP wrapper, or the module itself."""
     wrapped = nn.parallel.DistributedDataParallel
     return module.module if isinstance(module, wrapped) else module
 
@@ -259,7 +260,7 @@ def main(arguments: list[str]) -> None:
 
 
 def check_settings(hparams: dict[str, Any]) -> None:
-    """Refuse values that do not fit together, before anything is written."""
+    """Raise ConfigError for inconsistent values, before any file is written."""
     if "stack" in hparams:
         width = ("n_mels * stack", hparams["n_mels"] * hparams["stack"])
     else:

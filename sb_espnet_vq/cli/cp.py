@@ -1,4 +1,4 @@
-"""``sbvq cp NAME DEST``: a recipe with its hparams, to change."""
+"""``sbvq cp NAME DEST``: copies a recipe with its hparams."""
 
 import argparse
 import os
@@ -15,11 +15,11 @@ HELP = "copy a recipe and its hparams to change them"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("name", help="a recipe (best_rq)")
-    parser.add_argument("dest", type=Path, help="the folder to make")
+    parser.add_argument("dest", type=Path, help="the folder to create")
     parser.add_argument(
         "--force",
         action="store_true",
-        help="replace files of the recipe that DEST holds already; others stay",
+        help="replace existing files of the recipe in DEST; keep other files",
     )
 
 
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
             f"{args.dest} already holds {', '.join(taken)}; "
             "choose another folder, or replace them with --force"
         )
-    _copy_whole(copies, args.dest)
+    _copy_atomically(copies, args.dest)
     print(f"copied {len(copies)} files to {args.dest}")
     start = _start_command(recipe, args.dest)
     if start:
@@ -42,31 +42,31 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _start_command(recipe: _resources.Recipe, dest: Path) -> str | None:
-    """Return the command that starts the copy; None where it has no program."""
+    """Return the command that starts the copy; None if it has no program."""
     starts = {"run.sh": "bash run.sh", "train.py": "python train.py"}
     start = next((starts[name] for name in starts if (dest / name).exists()), None)
     if start is None or not recipe.hparams:
         return None
     first = "fsdd" if "fsdd" in recipe.hparams else next(iter(recipe.hparams))
-    config = _place(recipe, recipe.hparams[first])
+    config = _path_in_copy(recipe, recipe.hparams[first])
     return f"cd {dest} && {start} {config}"
 
 
-def _place(recipe: _resources.Recipe, config: Path) -> Path:
-    """Return where the copy has a configuration, relative to its folder."""
+def _path_in_copy(recipe: _resources.Recipe, config: Path) -> Path:
+    """Return the path of a configuration in the copy, relative to its folder."""
     if config.is_relative_to(recipe.folder):
         return config.relative_to(recipe.folder)
     return Path("hparams", config.name)
 
 
 def _planned_copies(recipe: _resources.Recipe) -> dict[Path, Path]:
-    """Return each file to make, relative to the new folder, and its source."""
+    """Return each file to create, relative to the new folder, and its source."""
     copies = {p: recipe.folder / p for p in _resources.files_of(recipe.folder)}
-    copies |= {_place(recipe, path): path for path in recipe.hparams.values()}
+    copies |= {_path_in_copy(recipe, path): path for path in recipe.hparams.values()}
     return copies
 
 
-def _copy_whole(copies: dict[Path, Path], dest: Path) -> None:
+def _copy_atomically(copies: dict[Path, Path], dest: Path) -> None:
     """Copy atomically: stage all files in a temporary folder, then move them."""
     made = [p for p in (dest, *dest.parents) if not p.exists()]
     dest.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def _copy_whole(copies: dict[Path, Path], dest: Path) -> None:
 
 
 def _move_all(names: list[Path], aside: Path, dest: Path) -> None:
-    """Move staged files into place; if one cannot be, put the old ones back."""
+    """Move staged files to their destination; restore the old ones on failure."""
     done: list[Path] = []
     try:
         for name in names:

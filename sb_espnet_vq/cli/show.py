@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print what the name stands for."""
+    """Print the description of the name."""
     recipe, slash, hparams = args.name.partition("/")
     if slash:
         path = _resources.find_recipe(recipe).yaml(hparams)
@@ -41,13 +41,13 @@ def _recipe_page(recipe: _resources.Recipe) -> str:
 
 
 def _quantizer_page(name: str) -> str:
-    # These need torch, which the other pages can do without.
+    # These need torch, unlike the other pages.
     from sb_espnet_vq.cli import uses
     from sb_espnet_vq.registry import find_quantizer, list_quantizers, quantizer_options
 
     if name not in list_quantizers():
         raise ConfigError(
-            f"{name!r} is no quantizer, recipe or configuration. Quantizers: "
+            f"{name!r} is not a quantizer, recipe or configuration. Quantizers: "
             f"{', '.join(list_quantizers())}. Recipes: "
             f"{', '.join(_resources.list_recipes())}"
         )
@@ -71,19 +71,19 @@ def _option_line(option: inspect.Parameter) -> str:
 
 def _option_text(doc: str, option: str) -> list[str]:
     """Return the indented lines under ``option : type`` in a docstring."""
-    found = re.search(rf"^{re.escape(option)} : .*\n((?:[ ]+.*\n?)+)", doc, re.M)
-    return [f"    {line.strip()}" for line in found[1].splitlines()] if found else []
+    match = re.search(rf"^{re.escape(option)} : .*\n((?:[ ]+.*\n?)+)", doc, re.M)
+    return [f"    {line.strip()}" for line in match[1].splitlines()] if match else []
 
 
 def _yaml_example(path: str, options: dict) -> list[str]:
-    # The sizes always: a default may depend on the width of the frames.
+    # Always with sizes, since a default may depend on the width of the frames.
     sizes = {"dim": 256, "codebook_size": 1024}
     needed = [o.name for o in options.values() if o.default is o.empty]
     names = dict.fromkeys([*needed, *(name for name in sizes if name in options)])
     lines = [
         "In YAML",
         "-------",
-        "# by itself, as a module",
+        "# as a module",
         f"quantizer: !new:{path}",
     ]
     return lines + [f"    {name}: {sizes.get(name, '...')}" for name in names]

@@ -1,4 +1,4 @@
-"""A codec: an encoder, any quantizer and a decoder, with a choice of bandwidths."""
+"""A codec of an encoder, any quantizer and a decoder, at several bandwidths."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from sb_espnet_vq.toolkit_words import translate
 
 
 class CodecOutput(NamedTuple):
-    """What `Codec` returns.
+    """The output of `Codec`.
 
     Arguments
     ---------
     signals : torch.Tensor
-        (B, L), the audio as it comes out; 0 after an utterance's end.
+        (B, L), decoded audio; 0 after the end of an utterance.
     codes : torch.Tensor
-        (B, T, K) int64, -1 after it.
+        (B, T, K) int64; -1 after the end of an utterance.
     loss : torch.Tensor
-        Scalar, the quantizer's own, weighted.
+        Scalar, weighted loss of the quantizer.
     stats : dict
-        The quantizer's: `perplexity`, `used_codes` and more.
+        Statistics of the quantizer: `perplexity`, `used_codes` and its loss terms.
     """
 
     signals: Tensor
@@ -44,7 +44,7 @@ class CodecOutput(NamedTuple):
 
 
 class Codec(FreezableModule):
-    """Audio to codes and back, at the bandwidth that is asked for.
+    """Encodes audio to codes and decodes it, at a given bandwidth.
 
     Arguments
     ---------
@@ -53,13 +53,13 @@ class Codec(FreezableModule):
     decoder : torch.nn.Module
         As `ConvDecoder`: (B, T, dim) and valid frames to (B, T * hop).
     sample_rate : int
-        Of the audio, in Hz.
+        Sample rate of the audio in Hz.
     dim : int
         Width of the frames.
     codebook_size : int
         Codes in each codebook.
     n_codebooks : int
-        How many, for quantizers that can have several.
+        Number of codebooks, for quantizers that can have several.
     quantizer : str
         A registered name, or the full path of a class.
     quantizer_conf : dict, optional
@@ -116,12 +116,12 @@ class Codec(FreezableModule):
         return self.sample_rate / self.hop
 
     def bitrate(self, n_codebooks: int | None = None) -> float:
-        """Return the rate of the first ``n_codebooks``, by default of all.
+        """Return the bitrate of the first ``n_codebooks`` codebooks.
 
         Arguments
         ---------
         n_codebooks : int, optional
-            How many are in use.
+            Number of codebooks. Default: all.
 
         Returns
         -------
@@ -131,12 +131,12 @@ class Codec(FreezableModule):
         return total_bandwidth(self._rates(), n_codebooks)
 
     def codebooks_for(self, bandwidth: float | None) -> int:
-        """Return how many codebooks fit a bandwidth, at least one and at most all.
+        """Return the number of codebooks for a bandwidth, at least one, at most all.
 
         Arguments
         ---------
         bandwidth : float, optional
-            kbit/s; None, 0 or less asks for all.
+            kbit/s; None, 0 or less means all.
 
         Returns
         -------
@@ -155,16 +155,16 @@ class Codec(FreezableModule):
         samples: Tensor | None = None,
         bandwidth: float | None = None,
     ) -> CodecOutput:
-        """Encode, quantize and decode; in training, the codebooks learn.
+        """Encode, quantize and decode; in training, update the codebooks.
 
         Arguments
         ---------
         signals : torch.Tensor
             (B, L) float.
         samples : torch.Tensor, optional
-            (B,) int64, valid samples of each row; by default all.
+            (B,) int64, valid samples of each row. Default: all.
         bandwidth : float, optional
-            kbit/s to stay within; None for all codebooks.
+            Maximum rate in kbit/s; None for all codebooks.
 
         Returns
         -------
@@ -188,7 +188,7 @@ class Codec(FreezableModule):
         samples: Tensor | None = None,
         bandwidth: float | None = None,
     ) -> Tensor:
-        """Return the codes of audio and change nothing.
+        """Return the codes of audio without changing state.
 
         Arguments
         ---------
@@ -198,7 +198,7 @@ class Codec(FreezableModule):
         Returns
         -------
         torch.Tensor
-            (B, T, K) int64, -1 after an utterance's end.
+            (B, T, K) int64, -1 after the end of an utterance.
         """
         frames = self.encoder(signals, samples)
         mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
@@ -211,7 +211,7 @@ class Codec(FreezableModule):
         Arguments
         ---------
         codes : torch.Tensor
-            (B, T, K) integers; the first K codebooks, -1 after an utterance's end.
+            (B, T, K) integers; the first K codebooks, -1 after the end of an utterance.
         samples : torch.Tensor, optional
             (B,) int64, valid samples of each row, as passed to ``encode``. Without it,
             the audio ends with the last frame of each row.
@@ -219,13 +219,13 @@ class Codec(FreezableModule):
         Returns
         -------
         torch.Tensor
-            (B, L) float32, 0 after an utterance's end; L is that of the longest row,
-            or T * hop without ``samples``. Rows do not depend on each other.
+            (B, L) float32, 0 after the end of an utterance; L is the length of the
+            longest row, or T * hop without ``samples``. Rows are independent.
 
         Raises
         ------
         ShapeError
-            If codes have another shape or dtype, or ``samples`` does not fit them.
+            If codes have a wrong shape or dtype, or ``samples`` does not match them.
         ValueError
             If a code is out of range (eager mode on a CPU; else NaN).
         """

@@ -1,8 +1,8 @@
-"""ESPnet's side: `import sb_espnet_vq.gan_codec` registers the codecs in ESPnet.
+"""Modules for ESPnet; `import sb_espnet_vq.gan_codec` registers the codecs in ESPnet.
 
 ``vq_soundstream``, ``vq_encodec`` and ``vq_dac`` are then choices of ``--codec`` in
 this process: for ``AudioCoding``, ``from_pretrained``, ``CodecTokenizer`` and espnetez.
-The import may come before or after imports of ESPnet. It does not import ESPnet itself.
+ESPnet may be imported before or after. This import does not import ESPnet itself.
 """
 
 from importlib import import_module
@@ -19,12 +19,12 @@ _EXTENDED = {
 
 
 def extend(module: ModuleType) -> None:
-    """Apply its function to one of these modules; at most once.
+    """Extend one of the modules in ``_EXTENDED``; at most once.
 
     Arguments
     ---------
     module : module
-        One of ESPnet's. Nothing is done while it is still being imported.
+        Module of ESPnet. Not changed while it is still being imported.
     """
     registration = import_module("sb_espnet_vq.gan_codec.registration")
     getattr(registration, _EXTENDED[module.__name__])(module)

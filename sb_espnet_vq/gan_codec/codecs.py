@@ -27,7 +27,7 @@ __all__ = ["CODECS", "VQDAC", "VQEncodec", "VQSoundStream"]
 
 
 class _QuantizerByName(StreamsOfQuantizer):
-    """Mixin before one of ESPnet's codecs: its quantizer is replaced by another.
+    """Mixin that replaces the quantizer of an ESPnet codec.
 
     Options that are mappings accept any mapping type, such as OmegaConf's.
 
@@ -41,7 +41,7 @@ class _QuantizerByName(StreamsOfQuantizer):
         Import that registers this codec in ESPnet, recorded in saved
         configurations.
     **codec_conf
-        ESPnet's own options, with ESPnet's own defaults.
+        ESPnet's options, with ESPnet's defaults.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class _QuantizerByName(StreamsOfQuantizer):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        # What --print_config shows, and what a default may be copied from.
+        # --print_config shows this signature; it also provides defaults.
         own = [
             inspect.Parameter("quantizer", _KEYWORD, default="rvq"),
             inspect.Parameter("quantizer_conf", _KEYWORD, default={}),
@@ -80,7 +80,7 @@ class _QuantizerByName(StreamsOfQuantizer):
             )
         own = options_of("codec_conf.quantizer_conf", quantizer_conf)
         defaults = _defaults(type(self))
-        # ESPnet writes into the dictionaries that it gets, defaults too.
+        # ESPnet modifies the dictionaries that it gets, including defaults.
         conf = plain(copy.deepcopy({**defaults, **codec_conf}))
         for name, default in defaults.items():
             if isinstance(default, Mapping):
@@ -96,8 +96,8 @@ class _QuantizerByName(StreamsOfQuantizer):
             raise ConfigError(
                 f"--swap puts {theirs.quantizer} into the stock codecs, but "
                 f"{type(self).__name__} takes its quantizer from codec_conf.quantizer "
-                f"({quantizer}): leave --swap out and name the quantizer there, or "
-                "name the stock codec"
+                f"({quantizer}): remove --swap and set the quantizer there, or use the "
+                "stock codec"
             )
         place = f"codec_conf.quantizer ({quantizer})"
         with config_errors.of_quantizer(place, "codec_conf.quantizer_conf.{}", own):
@@ -117,19 +117,19 @@ class _QuantizerByName(StreamsOfQuantizer):
             )
         state = theirs.state_dict()
         if not own and _shapes(ours.state_dict()) == _shapes(state):
-            # The same seed then gives the same codec as ESPnet's.
+            # A seed then gives the same codec as in ESPnet.
             ours.load_state_dict(state)
         self.generator.quantizer = ours
 
     def forward(self, audio: Tensor, forward_generator: bool = True, **kwargs) -> dict:
-        """Take a step of the generator or of the discriminator.
+        """Run a step of the generator or of the discriminator.
 
         Arguments
         ---------
         audio : torch.Tensor
             (B, T) float, T a multiple of ``frame_shift`` samples.
         forward_generator : bool
-            Which of the two.
+            Whether to run the generator step.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class _QuantizerByName(StreamsOfQuantizer):
         Raises
         ------
         ShapeError
-            If T is not such a multiple: the decoder's output would be of another
+            If T is not such a multiple, since the decoder's output would have another
             length.
         """
         if audio.shape[-1] == 0 or audio.shape[-1] % self.frame_shift:
@@ -158,18 +158,18 @@ class _QuantizerByName(StreamsOfQuantizer):
         Raises
         ------
         ShapeError
-            If there is no audio.
+            If the audio is empty.
         ValueError
             If the audio is not finite (see `CodecQuantizer.encode`).
         """
         if x.numel() == 0:
-            raise ShapeError(f"{type(self).__name__}: there is no audio to encode")
+            raise ShapeError(f"{type(self).__name__}: the audio to encode is empty")
         return super().encode(x, **kwargs)  # type: ignore[misc]
 
 
 _STOCK = (SoundStream, Encodec, DAC)
-# ESPnet's codecs read these out of `generator_params`, where its generators have a
-# default for each; without them here a shorter configuration would end in a KeyError.
+# ESPnet's codecs require these in `generator_params`, although its generators have
+# defaults; without them, a shorter configuration would raise KeyError.
 _LOOKED_UP = ("encdec_ratios", "quantizer_bins", "quantizer_n_q")
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -180,8 +180,8 @@ def _stock(codec: type) -> dict[str, inspect.Parameter]:
     given = options_of_class(upstream)
     options = {name: each.replace(kind=_KEYWORD) for name, each in given.items()}
     if upstream is Encodec:
-        # ESPnet's default cannot be built: it is one level flatter than what its
-        # discriminator takes.
+        # ESPnet's default cannot be built: it lacks one level of nesting that the
+        # discriminator expects.
         flat = options["discriminator_params"]
         nested = {"msstft_discriminator_params": flat.default}
         options["discriminator_params"] = flat.replace(default=nested)
@@ -209,7 +209,7 @@ class VQSoundStream(_QuantizerByName, SoundStream):
 class VQEncodec(_QuantizerByName, Encodec):
     """Encodec of ESPnet with any registered quantizer.
 
-    Defossez et al. 2022, https://arxiv.org/abs/2210.13438. The rest as in
+    Defossez et al. 2022, https://arxiv.org/abs/2210.13438. Otherwise as
     `VQSoundStream`.
     """
 
@@ -217,14 +217,14 @@ class VQEncodec(_QuantizerByName, Encodec):
 class VQDAC(_QuantizerByName, DAC):
     """DAC of ESPnet with any registered quantizer.
 
-    Kumar et al. 2023, https://arxiv.org/abs/2306.06546. The rest as in
+    Kumar et al. 2023, https://arxiv.org/abs/2306.06546. Otherwise as
     `VQSoundStream`.
     """
 
     _unpacks_quantization_loss = True
 
 
-#: What `--codec` calls them.
+#: Codecs by their name in `--codec`.
 CODECS: dict[str, type[torch.nn.Module]] = {
     "vq_soundstream": VQSoundStream,
     "vq_encodec": VQEncodec,

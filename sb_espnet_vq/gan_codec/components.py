@@ -1,8 +1,8 @@
 """Each quantizer as a component with ESPnet's interface.
 
-For your own code that builds a codec's quantizer; the codecs `vq_soundstream`,
-`vq_encodec` and `vq_dac` take any quantizer by name. Under the launcher each is
-``espnet2.gan_codec.NAME`` too.
+For code that builds a codec's quantizer itself; the codecs `vq_soundstream`,
+`vq_encodec` and `vq_dac` take any quantizer by name. Under the launcher each component
+is also available as ``espnet2.gan_codec.NAME``.
 """
 
 from inspect import Signature
@@ -57,19 +57,19 @@ class BSQComponent(_Component):
 
 
 class ClassPartitionedComponent(_Component):
-    """Keys shared out among classes as a codec's quantizer (all keys are searched)."""
+    """A partitioned codebook as a codec's quantizer, without labels: all codes used."""
 
     name = "class_partitioned"
 
 
 class EntropyVQComponent(_Component):
-    """A codebook kept in even use by an entropy term as a codec's quantizer."""
+    """A codebook with an entropy term for uniform use as a codec's quantizer."""
 
     name = "entropy_vq"
 
 
 class GumbelComponent(_Component):
-    """Gumbel-softmax codes in groups as a codec's quantizer."""
+    """Gumbel-softmax quantization in groups as a codec's quantizer."""
 
     name = "gumbel"
 
@@ -81,7 +81,7 @@ class RandomProjectionComponent(_Component):
 
 
 class RVQComponent(_Component):
-    """Residual vector quantization; its state has the keys of ESPnet's own class."""
+    """Residual vector quantization, with the state-dict keys of ESPnet's class."""
 
     name = "rvq"
 

@@ -19,8 +19,8 @@ GENERATOR_KEYS = {
     "code_dim": "codebook_dim",
     "quantizer_dropout": "quantizer_dropout",
 }
-# Python's error for an unknown argument and typeguard's for a wrong type: ESPnet's
-# constructors pass whole sections of the YAML on as arguments.
+# Python's error for an unknown argument and typeguard's for a wrong type: ESPnet passes
+# whole sections of the YAML to constructors.
 _UNKNOWN = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 _WRONG_TYPE = re.compile(r'argument "(\w+)"')
 
@@ -99,7 +99,7 @@ def _with_key(text: str, place: str, options: str, conf: Collection[str]) -> str
 
 
 def _paths(conf: Any, key: str, above: tuple[str, ...] = ()) -> Iterator[tuple]:
-    """Yield every place of a key in nested mappings."""
+    """Yield every path to a key in nested mappings."""
     if not isinstance(conf, Mapping):
         return
     for name, value in conf.items():

@@ -40,7 +40,7 @@ def record_needs(task: Any, quantizers: ModuleType, ours: Collection[str]) -> No
 
     @functools.wraps(stock)
     def build_model(cls, args: Namespace):
-        # ESPnet saves the configuration after it has built the model.
+        # ESPnet saves the configuration after building the model.
         if args.codec in ours:
             model = stock(cls, args)
             args.codec_conf = {**args.codec_conf, KEY: IMPORT}
@@ -51,7 +51,7 @@ def record_needs(task: Any, quantizers: ModuleType, ours: Collection[str]) -> No
         if recorded == IMPORT:
             raise ConfigError(
                 f"codec_conf.{KEY}: {args.codec} is not a codec of sb_espnet_vq, but "
-                f"the configuration is that of one; set codec to it ({', '.join(ours)})"
+                f"the configuration needs one; set codec to it ({', '.join(ours)})"
             )
         if recorded not in (None, needs):
             raise ConfigError(

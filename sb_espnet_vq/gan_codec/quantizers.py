@@ -23,7 +23,7 @@ __all__ = ["CodecQuantizer", "DropoutQuantizedResult", "QuantizedResult"]
 
 
 class QuantizedResult(NamedTuple):
-    """What the quantizer returns; unpacks as a tuple of four.
+    """The output of the quantizer; unpacks as a tuple of four.
 
     Arguments
     ---------
@@ -32,7 +32,7 @@ class QuantizedResult(NamedTuple):
     codes : torch.Tensor
         (n, B, T) int64 of the n codebooks in use.
     bandwidth : torch.Tensor
-        Scalar, the true rate in kbit/s.
+        Scalar, the actual rate in kbit/s.
     penalty : torch.Tensor, optional
         Scalar, the quantizer's loss; 0 in eval.
     """
@@ -44,7 +44,7 @@ class QuantizedResult(NamedTuple):
 
 
 class DropoutQuantizedResult(NamedTuple):
-    """The same with quantizer dropout; unpacks as a tuple of five.
+    """The output with quantizer dropout; unpacks as a tuple of five.
 
     Arguments
     ---------
@@ -65,43 +65,43 @@ class DropoutQuantizedResult(NamedTuple):
 
 
 class CodecQuantizer(FreezableModule):
-    """A quantizer by name, in the place of ESPnet's ResidualVectorQuantizer.
+    """A quantizer by name, with the interface of ESPnet's ResidualVectorQuantizer.
 
-    ``dimension`` is the quantizer's ``dim`` and ``bins`` its ``codebook_size``. Every
-    other argument goes to quantizers that have such an option. With ``rvq`` its state
-    has the keys of ESPnet's.
+    ``dimension`` is the quantizer's ``dim`` and ``bins`` its ``codebook_size``. Other
+    arguments are passed to quantizers that have such an option. With ``rvq`` the state
+    dict has ESPnet's keys.
 
     Arguments
     ---------
     dimension : int
         Width of the frames.
     codebook_dim : int
-        Width of the codebooks, as ``rvq`` has it: learnt projections lead in and out
-        of each level if it differs from ``dimension``. (``random_projection``, which
-        learns nothing, keeps its own ``code_dim``.)
+        Width of the codebooks, as in ``rvq``: if it differs from ``dimension``, each
+        level has learned input and output projections. (``random_projection``, which
+        does not learn, keeps its own ``code_dim``.)
     n_q : int
         Number of codebooks, for quantizers that can have several.
     bins : int
-        Codes in each.
+        Codes in each codebook.
     decay : float
-        Of the moving averages.
+        Decay of the moving averages.
     kmeans_init : bool
-        Start from k-means over the first training batch.
+        Initialize by k-means over the first training batch.
     kmeans_iters : int
-        Rounds of it.
+        Iterations of k-means.
     threshold_ema_dead_code : int
-        Revive codes that serve fewer frames a batch than this on average, and
-        fewer than a tenth of the mean code; 0 never.
+        Replace codes with fewer frames per batch than this on average, and fewer than
+        a tenth of the mean over codes. 0 disables it.
     quantizer_dropout : bool
-        As ``rvq`` has it: keep a random number of codebooks for each utterance in
-        training. By default this also returns five values, as ESPnet's class does.
+        As in ``rvq``: in training, keep a random number of codebooks for each
+        utterance. By default five values are then returned, as in ESPnet's class.
     quantizer : str
         A registered name, or the full path of a class.
     quantizer_conf : Mapping, optional
         Options of the quantizer; they override the mapped ones.
     quantization_loss : bool, optional
-        Whether ``forward`` returns five values, the last of them the quantization
-        loss, as ESPnet's DAC unpacks them. Default: ``quantizer_dropout``.
+        Whether ``forward`` returns five values, the last one being the quantization
+        loss, as ESPnet's DAC expects. Default: ``quantizer_dropout``.
 
     Attributes
     ----------
@@ -184,7 +184,7 @@ class CodecQuantizer(FreezableModule):
             (B, dimension, T) float, or (B, dimension) for one frame each; the
             result then has no T axis either.
         sample_rate : float
-            Frames a second (Hz): ESPnet's word for the frame rate.
+            Frame rate (Hz); the argument name is that of ESPnet.
         bandwidth : float, optional
             kbit/s to stay within; None or 0 for all codebooks. In training with
             dropout all codebooks are used.
@@ -204,7 +204,7 @@ class CodecQuantizer(FreezableModule):
         rate = total_bandwidth(self._rates(sample_rate), levels)
         used = self.n_q if self.training and self._drops else levels
         out = self.vq(self._frames_last(x), n_codebooks=used)
-        # Upstream's penalty is zero in eval, and trainers log it.
+        # As in upstream, the penalty is zero in eval mode, where trainers log it.
         penalty = out.loss if self.training else out.loss.detach() * 0
         quantized = self._features_first(out.quantized, x)
         codes = out.codes.movedim(-1, 0)
@@ -214,7 +214,7 @@ class CodecQuantizer(FreezableModule):
             return QuantizedResult(quantized, codes, bandwidth_used, penalty)
         other = torch.zeros_like(penalty)
         if self.training and self._has_dropout:
-            # The distance of the commitment, without its weight and gradient.
+            # The commitment loss, without its weight and gradient.
             other = out.stats.get("commitment", other)
         return DropoutQuantizedResult(quantized, codes, bandwidth_used, penalty, other)
 
@@ -232,12 +232,12 @@ class CodecQuantizer(FreezableModule):
         x, sample_rate, bandwidth
             As in ``forward``.
         st : int, optional
-            Leave out the codes of the first ``st`` codebooks.
+            Omit the codes of the first ``st`` codebooks.
 
         Returns
         -------
         torch.Tensor
-            (n - st, B, T) int64, none of them negative.
+            (n - st, B, T) int64, not negative.
 
         Raises
         ------
@@ -254,7 +254,7 @@ class CodecQuantizer(FreezableModule):
         return codes if x.dim() == 3 else codes[..., 0]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the values that codes stand for.
+        """Return the values of codes.
 
         Arguments
         ---------
@@ -283,7 +283,7 @@ class CodecQuantizer(FreezableModule):
     def get_num_quantizers_for_bandwidth(
         self, sample_rate: float, bandwidth: float | None = None
     ) -> int:
-        """Return how many codebooks fit ``bandwidth`` (kbit/s) at a frame rate (Hz).
+        """Return the number of codebooks for a bandwidth (kbit/s) and frame rate (Hz).
 
         Example
         -------
@@ -313,7 +313,7 @@ class CodecQuantizer(FreezableModule):
         raise ValueError(
             f"{type(self).__name__}: {int(bad.sum())} of {bad.numel()} frames are NaN "
             f"or infinite, the first of them frame {frame} of utterance {row}, and "
-            "have no code; leave the recording out, or replace such samples by zeros"
+            "have no code; skip the recording, or replace such samples by zeros"
         )
 
     def _rates(self, sample_rate: float) -> list[float]:

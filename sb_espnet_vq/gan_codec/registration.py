@@ -29,7 +29,7 @@ def extend_task(task: ModuleType) -> None:
 
 
 def ask_quantizers(codecs: ModuleType) -> None:
-    """Make every codec of ESPnet report the sizes of a quantizer of this package.
+    """Make ESPnet's codecs report the sizes of quantizers of this package.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ def ask_quantizers(codecs: ModuleType) -> None:
 
 
 def guard_quantizer(quantizers: ModuleType) -> None:
-    """Make ESPnet's quantizer refuse the state of another instead of skipping it.
+    """Make ESPnet's quantizer reject the state of another one instead of skipping it.
 
     Arguments
     ---------

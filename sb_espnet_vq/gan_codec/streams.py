@@ -1,7 +1,7 @@
-"""Number and sizes of a codec's codebooks, taken from its quantizer.
+"""Number and sizes of a codec's codebooks, read from its quantizer.
 
-ESPnet's codecs copy these from their options at construction; ESPnet's tokenizers,
-embeddings and speech language models read the copies. With another quantizer the copies
+ESPnet's codecs copy them from their options at construction, and ESPnet's tokenizers,
+embeddings and speech language models use the copies. With another quantizer the copies
 would be wrong.
 """
 

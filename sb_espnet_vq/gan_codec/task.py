@@ -9,6 +9,6 @@ class VQGANCodecTask(GANCodecTask):
     """GAN codec training with ``codec: vq_soundstream`` and the like.
 
     For code that takes a task class and runs without the launcher: espnetez, ESPnet3's
-    ``task:`` key, custom scripts. Workers that ESPnet spawns import this package when
-    they unpickle the class, so they have the codecs too.
+    ``task:`` key, custom scripts. Spawned workers of ESPnet import this package when
+    they unpickle the class, so the codecs are registered there too.
     """

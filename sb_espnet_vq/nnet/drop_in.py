@@ -1,4 +1,4 @@
-"""What drop-in classes share: a quantizer behind the names of the replaced class."""
+"""Base class of drop-in classes: a quantizer with the names of the replaced class."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from sb_espnet_vq.quantizers.learning import FreezableModule
 
 
 class DropIn(FreezableModule):
-    """Holds a quantizer, whose state has the keys of the replaced class.
+    """Holds a quantizer; the state dict has the keys of the replaced class.
 
-    A subclass translates arguments and results. It has a property for each parameter,
-    buffer or layer of the replaced class; an assignment to one goes to the quantizer.
+    Subclasses translate arguments and results. They have a property for each parameter,
+    buffer or layer of the replaced class; assignments to it are made on the quantizer.
 
     Arguments
     ---------
@@ -29,7 +29,7 @@ class DropIn(FreezableModule):
         keep_upstream_names(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # torch would register a module under the name of the property, to no effect.
+        # torch would register a module under the property's name, without effect.
         is_property = isinstance(getattr(type(self), name, None), property)
         owner = self.quantizer if is_property else self
         if owner is not self and hasattr(owner, name):

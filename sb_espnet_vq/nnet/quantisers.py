@@ -1,8 +1,8 @@
-"""Drop-in for `speechbrain.nnet.quantisers`, and the entropy-regularised quantizer.
+"""Drop-in for `speechbrain.nnet.quantisers`, and an entropy-regularized quantizer.
 
-Each class has the constructor, return values and state of the one that it replaces,
-and holds the quantizer that computes. docs/deviations.md lists where results differ on
-purpose.
+Each class has the constructor, return values and state dict of the replaced class, and
+holds the quantizer that does the computation. docs/deviations.md lists intended
+differences in results.
 """
 
 import torch
@@ -23,22 +23,22 @@ __all__ = ["GumbelVectorQuantizer", "RandomProjectionQuantizer", "VectorQuantize
 
 
 class GumbelVectorQuantizer(DropIn):
-    """Gumbel-softmax quantizer of wav2vec 2.0, as SpeechBrain's lobes call it.
+    """Gumbel-softmax quantizer of wav2vec 2.0, for SpeechBrain's lobes.
 
     Baevski et al. 2020, https://arxiv.org/abs/2006.11477, equations 1 and 4.
 
     Arguments
     ---------
     input_dim : int
-        Width of the frames that come in.
+        Width of the input frames.
     num_vars : int
-        Entries in each group.
+        Codebook vectors in each group.
     temp_tuple : tuple of float
         (start, stop, decay) of the temperature, which `update_temp` sets.
     groups : int
         Number of groups.
     vq_dim : int
-        Width of what comes out, a multiple of ``groups``.
+        Width of the output, a multiple of ``groups``.
 
     Raises
     ------
@@ -71,14 +71,14 @@ class GumbelVectorQuantizer(DropIn):
         self.groups = groups
         self.vq_dim = vq_dim
         self.max_temp, self.min_temp, self.temp_decay = temp_tuple
-        # Beside the others: optimizers store their state by the order of parameters.
+        # Next to the others, since optimizers store state by the order of parameters.
         largest = torch.tensor(float(num_vars * groups)).log()
         max_ent = nn.Parameter(largest, requires_grad=False)
         self.quantizer.register_parameter("max_ent", max_ent)
 
     @property
     def vars(self) -> nn.Parameter:
-        """Entries of all groups, (1, groups * num_vars, vq_dim / groups)."""
+        """Codebook vectors of all groups, (1, groups * num_vars, vq_dim / groups)."""
         return self.quantizer.vars
 
     @property
@@ -88,7 +88,7 @@ class GumbelVectorQuantizer(DropIn):
 
     @property
     def max_ent(self) -> nn.Parameter:
-        """Logarithm of the number of entries, not trained."""
+        """Logarithm of the number of codebook vectors, not trained."""
         return self.quantizer.max_ent
 
     @property
@@ -102,7 +102,7 @@ class GumbelVectorQuantizer(DropIn):
 
     @property
     def codebook_size(self) -> int:
-        """Entries in each group."""
+        """Codebook vectors in each group."""
         return self.num_vars
 
     def update_temp(self, steps: int) -> None:
@@ -117,15 +117,15 @@ class GumbelVectorQuantizer(DropIn):
         x : torch.Tensor
             (B, T, input_dim) float.
         mask : torch.Tensor, optional
-            (B, T) bool, True at valid frames; padding then counts nowhere.
+            (B, T) bool, True at valid frames; padding is then ignored everywhere.
 
         Returns
         -------
         dict
-            ``x`` (B, T, vq_dim); ``num_vars``, entries of all groups; ``temp``;
-            ``code_perplexity`` and ``prob_perplex``, perplexity of the likeliest
-            entries and of the mean probabilities (with gradient), summed over
-            groups, over the frames of all ranks in training.
+            ``x`` (B, T, vq_dim); ``num_vars``, number of codes in all groups;
+            ``temp``; ``code_perplexity`` and ``prob_perplex``, perplexity of the most
+            likely codes and of the mean probabilities (with gradient), summed over
+            groups and, in training, computed over the frames of all ranks.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class GumbelVectorQuantizer(DropIn):
     def forward_with_used_codes(
         self, x: Tensor, *, mask: Tensor | None = None
     ) -> tuple[dict, Tensor, Tensor]:
-        """Quantize a batch, and return the likeliest entries of each frame.
+        """Quantize a batch; also return the most likely codes of each frame.
 
         Arguments
         ---------
@@ -147,13 +147,13 @@ class GumbelVectorQuantizer(DropIn):
         Returns
         -------
         dict
-            That of ``forward``.
+            As from ``forward``.
         used_codes : torch.Tensor
-            Scalar, how many entries were the likeliest of a frame, summed over groups,
-            over the frames of all ranks in training.
+            Scalar, number of codes that are the most likely ones of a frame, summed
+            over groups and, in training, computed over the frames of all ranks.
         codes : torch.Tensor
-            (B, T, groups) int64, the likeliest entries, which eval takes; -1 for
-            padding and for frames that are not finite.
+            (B, T, groups) int64, the most likely codes, which eval mode uses; -1 for
+            padding and for non-finite frames.
 
         Raises
         ------
@@ -162,21 +162,21 @@ class GumbelVectorQuantizer(DropIn):
         """
         out, usage = self.quantizer.forward_with_usage(x, mask=mask)
         shares = code_shares(out.codes, self.num_vars, self.training, usage.dtype)
-        answer = {
+        output = {
             "num_vars": self.num_vars * self.groups,
             "temp": self.curr_temp,
             "code_perplexity": entropy(shares, 1e-7).exp().sum(),
             "prob_perplex": entropy(usage, 1e-7).exp().sum(),
             "x": out.quantized,
         }
-        return answer, (shares > 0).sum().float(), out.codes
+        return output, (shares > 0).sum().float(), out.codes
 
 
 class RandomProjectionQuantizer(DropIn):
     """Random-projection quantizer of BEST-RQ.
 
-    Chiu et al. 2022, https://arxiv.org/abs/2202.01855, section 3.1. In its first
-    training forward every rank takes over the tables of rank 0.
+    Chiu et al. 2022, https://arxiv.org/abs/2202.01855, section 3.1. The first training
+    forward broadcasts the projection and codebook of rank 0.
 
     Arguments
     ---------
@@ -194,7 +194,8 @@ class RandomProjectionQuantizer(DropIn):
 
     Buffers
     -------
-    P : (input_dim, cb_dim), CB : (cb_vocab, cb_dim); a seed gives upstream's.
+    P : (input_dim, cb_dim), CB : (cb_vocab, cb_dim); a seed gives the same values as
+        upstream.
 
     Example
     -------
@@ -230,8 +231,8 @@ class RandomProjectionQuantizer(DropIn):
         Returns
         -------
         torch.Tensor
-            (B, T) int64. A frame that is not finite gets 0, so that a loss over
-            codes does not index out of bounds before the trainer sees the frame.
+            (B, T) int64. A non-finite frame gets 0, so that a loss does not index out
+            of bounds before the trainer can detect the frame.
 
         Raises
         ------
@@ -243,15 +244,15 @@ class RandomProjectionQuantizer(DropIn):
         return self.encode(x)[..., 0].clamp(min=0)
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """Return what torch.jit.script compiles in place of this module."""
+        """Return the module that torch.jit.script compiles instead of this one."""
         return ScriptableRandomProjection(self.P, self.CB).train(self.training)
 
 
 class VectorQuantizer(DropIn):
-    """Quantizer that an entropy term alone keeps in even use.
+    """Vector quantizer with an entropy term for uniform use of the codes.
 
-    Only the entropy term moves the codebook; use `EntropyVQ` to let the codebook
-    follow its frames too.
+    Only the entropy term trains the codebook; use `EntropyVQ` to train it also with a
+    codebook loss.
 
     Arguments
     ---------

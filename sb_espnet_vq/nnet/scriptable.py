@@ -17,7 +17,7 @@ from sb_espnet_vq.ops.sphere import sign_codes, sign_logits, unit_vectors
 
 
 class ScriptableRandomProjection(nn.Module):
-    """The forward of `RandomProjectionQuantizer`.
+    """Scriptable forward of `RandomProjectionQuantizer`.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ class ScriptableRandomProjection(nn.Module):
         super().__init__()
         self.register_buffer("P", P)
         self.register_buffer("CB", CB)
-        # For both kinds of devices, since a scripted module may be moved.
+        # For both device types, since a scripted module may be moved.
         self.rows_on_cpu = tile_rows(torch.empty(0, device="cpu"), len(CB))
         self.rows_on_device = tile_rows(torch.empty(0, device="meta"), len(CB))
 
@@ -60,7 +60,7 @@ class ScriptableRandomProjection(nn.Module):
 
 
 class ScriptableBSQ(nn.Module):
-    """The forward of `BinarySphericalQuantizer`.
+    """Scriptable forward of `BinarySphericalQuantizer`.
 
     Arguments
     ---------
@@ -97,13 +97,13 @@ class ScriptableBSQ(nn.Module):
         valid = _finite(frames)
         bad = ~valid
         if mask is not None:
-            real = mask.reshape(-1, 1)
-            valid, bad = valid & real, bad & real
+            unmasked = mask.reshape(-1, 1)
+            valid, bad = valid & unmasked, bad & unmasked
         frames = torch.where(valid, frames, 0.0)
         u = unit_vectors(frames)
         indices = sign_codes(u, self.mask)
         signs = ((u > 0).to(u.dtype) * 2 - 1) * bits**-0.5
-        # Adds 0: only the gradient passes.
+        # Straight-through: adds 0 with the gradient of u.
         quantized = signs + (u - u.detach())
         loss = quantized[:1].sum() * 0
         if self.entropy_loss_weight > 0:

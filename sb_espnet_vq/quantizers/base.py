@@ -1,4 +1,4 @@
-"""The interface of every quantizer: what callers may use, what subclasses implement."""
+"""The interface of every quantizer: public methods, and methods for subclasses."""
 
 from abc import abstractmethod
 
@@ -20,27 +20,27 @@ from sb_espnet_vq.quantizers.precision import full_precision
 
 __all__ = ["Quantized", "Quantizer", "QuantizerOutput"]
 
-# The largest codebook that a quantizer without a table lists as vectors.
+# Largest codebook size for `codebook_vectors` of quantizers without a table.
 _MAX_LISTED = 2**16
 
 
 class Quantizer(BatchModule):
     """Base of all quantizers: ``forward``, ``encode`` and ``decode``.
 
-    A quantizer implements ``_quantize`` (frames to values, codes and loss terms),
+    Subclasses implement ``_quantize`` (frames to values, codes and loss terms),
     ``_search`` (frames to codes) and ``_decode`` (codes to values) on flat frames
-    (N, dim). Rows of padding and frames that are not finite are zero there: only sums
-    over frames need ``frames.weight``.
+    (N, dim). Padding and non-finite frames are zero rows there, so only sums over
+    frames need ``frames.weight``.
 
     Arguments
     ---------
     dim : int
-        Width of the frames that go in and come out.
+        Width of the input and output frames.
     codebook_size : int
         Codes in each codebook; in the largest if their sizes differ (see
         ``codebook_sizes``).
     n_codebooks : int
-        Codes for each frame.
+        Codes per frame.
 
     Attributes
     ----------
@@ -55,13 +55,12 @@ class Quantizer(BatchModule):
 
     #: Weight of each loss term that ``_quantize`` returns.
     loss_weights: dict[str, float]
-    #: Whether training draws codes at random.
+    #: Whether training samples codes.
     draws_codes: bool = False
-    #: Number of classes that ``labels`` may name; None if labels are not used.
+    #: Number of classes for ``labels``; None if labels are not used.
     num_classes: int | None = None
-    #: Whether memory grows with ``codebook_size``, as that of a codebook does and
-    #: that of signs or rounded numbers does not. On the class, to be read before
-    #: construction.
+    #: Whether memory grows with ``codebook_size``: true for a codebook, false for signs
+    #: or rounded numbers. A class attribute, which can be read before construction.
     has_table: bool = True
     #: Whether `forward_with_usage` returns probabilities of codes.
     gives_probabilities: bool = False
@@ -90,8 +89,8 @@ class Quantizer(BatchModule):
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each codebook.
 
-        A quantizer with codebooks of different sizes overrides it; the largest is its
-        ``codebook_size``.
+        Quantizers with codebooks of different sizes override it; the largest size is
+        their ``codebook_size``.
         """
         return (self.codebook_size,) * self.n_codebooks
 
@@ -102,7 +101,7 @@ class Quantizer(BatchModule):
 
     @property
     def sampling_temperature(self) -> Tensor | float:
-        """Temperature at which training draws codes; 0 if it takes the best code."""
+        """Temperature at which training samples codes; 0 if it does not sample."""
         return 0.0
 
     def forward(
@@ -135,7 +134,7 @@ class Quantizer(BatchModule):
         Raises
         ------
         ShapeError
-            If a shape or dtype is wrong. Nothing has changed then.
+            If a shape or dtype is wrong. No state has changed then.
         ValueError
             If a label is out of range (eager mode on a CPU; else NaN frames).
         ConfigError
@@ -151,7 +150,7 @@ class Quantizer(BatchModule):
         labels: Tensor | None = None,
         n_codebooks: int | None = None,
     ) -> tuple[QuantizerOutput, Tensor | None]:
-        """Do what ``forward`` does; return also how probable each code was.
+        """Do what ``forward`` does; also return the mean probability of each code.
 
         Arguments
         ---------
@@ -164,8 +163,8 @@ class Quantizer(BatchModule):
             As from ``forward``.
         usage : torch.Tensor, optional
             (n_codebooks, codebook_size) mean probability of each code over the valid
-            frames of all ranks, with gradient, for a loss that rewards even use of
-            codes. None unless ``gives_probabilities``.
+            frames of all ranks, with gradient, for losses on the code distribution.
+            None unless ``gives_probabilities``.
 
         Raises
         ------
@@ -175,8 +174,8 @@ class Quantizer(BatchModule):
         if not self.gives_probabilities:
             out = self(x, mask=mask, labels=labels, n_codebooks=n_codebooks)
             return out, None
-        out, found = self._forward(x, mask, labels, n_codebooks)
-        return out, found.usage
+        out, result = self._forward(x, mask, labels, n_codebooks)
+        return out, result.usage
 
     @torch.no_grad()
     def encode(
@@ -187,7 +186,7 @@ class Quantizer(BatchModule):
         labels: Tensor | None = None,
         n_codebooks: int | None = None,
     ) -> Tensor:
-        """Return the codes of a batch and change nothing.
+        """Return the codes of a batch without changing state.
 
         Arguments
         ---------
@@ -207,12 +206,12 @@ class Quantizer(BatchModule):
         return self._encode(x, mask, labels, n_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the values that codes stand for.
+        """Return the values of codes.
 
         Arguments
         ---------
         codes : torch.Tensor
-            (..., K) integers, K <= n_codebooks: fewer give the coarser value. A
+            (..., K) integers, K <= n_codebooks: fewer give a coarser value. A
             code of -1 contributes 0. In an unsigned dtype, the largest value means -1
             unless it is a valid code.
 
@@ -272,14 +271,14 @@ class Quantizer(BatchModule):
         numbers = torch.arange(self.codebook_size, device=self._device())
         vectors = []
         for column, size in enumerate(self.codebook_sizes):
-            # All other codes are missing and contribute 0.
+            # Codes of the other codebooks are -1 and contribute 0.
             codes = numbers.new_full((len(numbers), self.n_codebooks), -1)
             codes[:, column] = torch.where(numbers < size, numbers, -1)
             vectors.append(self.decode(codes))
         return torch.stack(vectors)
 
     def set_step(self, step: int) -> None:
-        """Set the number of training steps done, for what follows a schedule.
+        """Set the number of completed training steps, for schedules.
 
         Arguments
         ---------
@@ -320,14 +319,14 @@ class Quantizer(BatchModule):
         self._hold(entries)
 
     def extra_repr(self) -> str:
-        """Name the sizes in ``repr``."""
+        """Show the sizes in ``repr``."""
         return (
             f"dim={self.dim}, codebook_size={self.codebook_size}, "
             f"n_codebooks={self.n_codebooks}"
         )
 
     def _set_step(self, step: int) -> None:
-        """Set the step of a schedule; nothing by default."""
+        """Set the step of a schedule; no operation by default."""
 
     def _hold(self, entries: Tensor | None) -> None:
         """Set the held vectors, (n_codebooks, codebook_size) bool, or None."""

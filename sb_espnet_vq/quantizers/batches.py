@@ -1,4 +1,4 @@
-"""From batches to flat frames and back, for every quantizer."""
+"""Base class that flattens batches to frames and restores their shape."""
 
 from abc import ABC, abstractmethod
 from itertools import chain
@@ -19,16 +19,16 @@ from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.quantizers.outputs import Quantized, QuantizerOutput
 from sb_espnet_vq.quantizers.precision import full_precision
 
-# Above this many codes, usage is taken from the codes of one rank, since a count
-# for each code would outweigh the batch.
+# Above this many codes, usage is computed from the codes of one rank only, since the
+# counts of all codes would need more memory than the batch.
 _MAX_COUNTED = 2**16
 
 
 class BatchModule(LearningModule, ABC):
     """Masking, precision, losses and statistics around ``_quantize`` and ``_search``.
 
-    Batches of any leading shape become flat float32 (or float64) frames with autocast
-    off, in which rows that are padding or not finite are zero.
+    Flattens batches of any leading shape to float32 (or float64) frames, with autocast
+    disabled and with zeros for padding and non-finite frames.
     """
 
     dim: int
@@ -42,13 +42,13 @@ class BatchModule(LearningModule, ABC):
     def _quantize(self, frames: Frames) -> Quantized:
         """Quantize frames for ``forward``; in training, update buffers after.
 
-        With several codebooks, use the first ``frames.n_codebooks``. A quantizer
-        whose own ``forward`` has further options may take them here.
+        With several codebooks, use the first ``frames.n_codebooks``. Additional options
+        of a subclass's ``forward`` are passed here.
         """
 
     @abstractmethod
     def _search(self, frames: Frames) -> Tensor:
-        """Return the codes (N, K) of frames, changing nothing.
+        """Return the codes (N, K) of frames without changing state.
 
         K is ``frames.n_codebooks`` in a quantizer with several codebooks.
         """
@@ -56,10 +56,10 @@ class BatchModule(LearningModule, ABC):
     def _forward(
         self, x, mask, labels, n_codebooks=None, **options
     ) -> tuple[QuantizerOutput, Quantized]:
-        """Do the work of ``forward``; return also what ``_quantize`` returned.
+        """Implement ``forward``; also return the result of ``_quantize``.
 
-        Its loss terms still carry their graphs, which drop-in classes need; like the
-        loss they are NaN where a frame is not finite.
+        Its loss terms keep their graphs, which drop-in classes need. Like the loss,
+        they are NaN if a frame is not finite.
         """
         self._check_input(x, mask, labels)
         used = self._number_of_codebooks(n_codebooks)
@@ -74,16 +74,18 @@ class BatchModule(LearningModule, ABC):
             self._agree_over_ranks()
         with full_precision(x):
             frames, bad = self._frames(x, mask, labels, shared, n_codebooks)
-            found = self._quantize(frames, **options)
-            if found.kept is not None and self.marks_dropped:
+            result = self._quantize(frames, **options)
+            if result.kept is not None and self.marks_dropped:
                 # The counts are those of all codes, not only of the kept ones.
-                codes = torch.where(found.kept, found.codes, -1)
-                found = found._replace(codes=codes, counts=None)
-            stats = self._usage(frames, found)
-            stats |= {name: term.detach().float() for name, term in found.terms.items()}
-            loss, found = self._loss(found, bad)
-        # A copy for the user, who may write into it: the graph may hold the original.
-        quantized, codes = found.value, found.codes.clone()
+                codes = torch.where(result.kept, result.codes, -1)
+                result = result._replace(codes=codes, counts=None)
+            stats = self._usage(frames, result)
+            stats |= {
+                name: term.detach().float() for name, term in result.terms.items()
+            }
+            loss, result = self._loss(result, bad)
+        # A copy, since the user may modify it and the graph may hold the original.
+        quantized, codes = result.value, result.codes.clone()
         if not frames.all_valid:
             nothing = torch.where(bad, torch.nan, 0.0)[:, None]
             quantized = torch.where(frames.valid[:, None], quantized, nothing)
@@ -91,7 +93,7 @@ class BatchModule(LearningModule, ABC):
         lead = x.shape[:-1]
         quantized = quantized.to(x.dtype).reshape(*lead, quantized.shape[1])
         codes = codes.reshape(*lead, codes.shape[1])
-        return QuantizerOutput(quantized, codes, loss, stats), found
+        return QuantizerOutput(quantized, codes, loss, stats), result
 
     def _encode(self, x, mask, labels, n_codebooks=None) -> Tensor:
         self._check_input(x, mask, labels)
@@ -100,7 +102,7 @@ class BatchModule(LearningModule, ABC):
             return self._encode_parts(x, mask, labels, used)
 
     def _encode_parts(self, x, mask, labels, n_codebooks) -> Tensor:
-        """Encode in halves where there are many frames: memory stays bounded."""
+        """Encode recursively in halves, so that memory is bounded for many frames."""
         lead = x.shape[:-1]
         if tracing() or lead.numel() <= tile_rows(x, self.dim):
             frames, _ = self._frames(x, mask, labels, False, n_codebooks)
@@ -122,7 +124,7 @@ class BatchModule(LearningModule, ABC):
         if self.num_classes is not None and labels is not None:
             unknown = (labels < 0) | (labels >= self.num_classes)
             labels = labels.masked_fill(unknown, 0)
-            # On a device this cannot raise: the utterance turns NaN instead.
+            # Raising would synchronize the device, so the utterance becomes NaN.
             lead = (-1,) + (1,) * (x.dim() - 1)
             x = torch.where(unknown.view(lead), torch.nan, x)
         frames = flat_frames(x, mask, labels, shared)
@@ -132,13 +134,14 @@ class BatchModule(LearningModule, ABC):
         bad = ~frames.valid
         return frames, bad if mask is None else bad & mask.reshape(-1)
 
-    def _loss(self, found: Quantized, bad: Tensor) -> tuple[Tensor, Quantized]:
-        # The slice costs nothing and keeps a graph where no term has one.
-        loss = found.value[:1].sum() * 0
-        # A product, not a sum: gradients turn NaN too, which scalers look at.
-        spoilt = torch.ones_like(loss).masked_fill(bad.any(), torch.nan)
-        loss = loss * spoilt
-        terms = {name: term * spoilt for name, term in found.terms.items()}
+    def _loss(self, result: Quantized, bad: Tensor) -> tuple[Tensor, Quantized]:
+        # Zero, connected to the graph even if no loss term is.
+        loss = result.value[:1].sum() * 0
+        # A product, not a sum, so that gradients become NaN too: gradient scalers
+        # check them.
+        factor = torch.ones_like(loss).masked_fill(bad.any(), torch.nan)
+        loss = loss * factor
+        terms = {name: term * factor for name, term in result.terms.items()}
         for name, term in terms.items():
             loss = loss + self.loss_weights[name] * term
         if self.training and torch.is_grad_enabled() and world_size() > 1:
@@ -147,17 +150,17 @@ class BatchModule(LearningModule, ABC):
             loss = keep_in_graph(
                 loss, [p for p in self.parameters() if p.requires_grad]
             )
-        return loss.float(), found._replace(terms=terms)
+        return loss.float(), result._replace(terms=terms)
 
     @torch.no_grad()
-    def _usage(self, frames: Frames, found: Quantized) -> dict[str, Tensor]:
-        counts = found.counts
+    def _usage(self, frames: Frames, result: Quantized) -> dict[str, Tensor]:
+        counts = result.counts
         if counts is None and self.codebook_size > _MAX_COUNTED:
-            perplexity, used = usage_of_codes(found.codes, frames.valid)
+            perplexity, used = usage_of_codes(result.codes, frames.valid)
             return {"perplexity": perplexity, "used_codes": used}
         if counts is None:
-            weight = frames.weight[:, None] * (found.codes >= 0)
-            codes = found.codes.clamp(min=0)
+            weight = frames.weight[:, None] * (result.codes >= 0)
+            codes = result.codes.clamp(min=0)
             counts = frames.total(code_counts(codes, weight, self.codebook_size))
         perplexity, used = usage_of_counts(counts)
         return {"perplexity": perplexity, "used_codes": used}

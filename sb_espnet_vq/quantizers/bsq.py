@@ -1,4 +1,4 @@
-"""`bsq`: the signs of a vector on the sphere."""
+"""`bsq`: binary spherical quantization, the signs of a unit vector."""
 
 import torch
 from torch import Tensor, nn
@@ -21,29 +21,29 @@ class BSQ(Quantizer):
     """Binary spherical quantizer: D bits, one for each sign.
 
     Zhao et al. 2024, https://arxiv.org/abs/2406.07548, section 3: a frame is
-    normalised to u and quantized to sign(u) / sqrt(D), with 0 counting as
-    negative. The first dim is the most significant bit of the code.
+    normalized to u and quantized to sign(u) / sqrt(D), where the sign of 0 is negative.
+    The first dimension is the most significant bit of the code.
 
     The entropy term is the mean entropy of each frame's soft assignment minus
     ``diversity_gamma`` times the entropy of the mean assignment, with assignment
     probabilities softmax(2 * inv_temperature * u . c) over all 2^D codes c. Both
     are exact: bits are independent within a frame (equations 8 and 9), so the
-    first is a sum over bits, and the mean assignment is one matrix product.
+    first is a sum over bits, and the mean assignment is a single matrix product.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     codebook_size : int, optional
-        2**D codes, D from 1 to 62. Default: 2**dim. Where D differs from ``dim``,
-        learnt projections lead in and out.
+        2**D codes, D from 1 to 62. Default: 2**dim. If D differs from ``dim``, there
+        are learned input and output projections.
     entropy_weight : float, optional
         Weight of the entropy term. Must be 0 above 2**24 codes, where the mean
-        assignment outgrows memory. Default: 0.1, or 0 there.
+        assignment needs too much memory. Default: 0.1, or 0 above that size.
     diversity_gamma : float
-        Weight of evenness against confidence within the entropy term.
+        Weight of the entropy of the mean assignment within the entropy term.
     inv_temperature : float
-        Of the soft assignment, > 0; higher is harder.
+        Inverse temperature of the soft assignment, > 0; higher is harder.
     frozen : bool
         No updates in training; gradients still reach the frames.
 
@@ -86,7 +86,7 @@ class BSQ(Quantizer):
                 f"{entropy_weight} with 2**{self.bits}"
             )
         self.loss_weights = {"entropy": entropy_weight}
-        # Without the entropy term nobody pays for 2**bits probabilities.
+        # Without the entropy term, the 2**bits probabilities are not computed.
         self.gives_probabilities = entropy_weight > 0
         self.diversity_gamma = in_range(
             "diversity_gamma", diversity_gamma, 0, float("inf")
@@ -104,7 +104,7 @@ class BSQ(Quantizer):
             self.requires_grad_(False)
 
     def on_sphere(self, x: Tensor) -> Tensor:
-        """Return the normalised codes-to-be (N, bits) of frames (N, dim)."""
+        """Return the projected and normalized frames (N, bits) of frames (N, dim)."""
         return unit_vectors(project(self.project_in, x))
 
     def forward(
@@ -123,7 +123,8 @@ class BSQ(Quantizer):
         x, mask, labels, n_codebooks
             As in `Quantizer.forward`.
         inv_temperature : float, optional
-            Of the soft assignment, in this call. Default: the constructor's.
+            Inverse temperature of the soft assignment in this call. Default: that of
+            the constructor.
 
         Returns
         -------
@@ -145,11 +146,11 @@ class BSQ(Quantizer):
         Arguments
         ---------
         frames : Frames
-            What ``u`` was made of.
+            The frames from which ``u`` was computed.
         u : torch.Tensor
             (N, bits) unit vectors.
         inv_temperature : float
-            Of the soft assignment.
+            Inverse temperature of the soft assignment.
 
         Returns
         -------

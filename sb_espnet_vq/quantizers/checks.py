@@ -1,6 +1,6 @@
-"""Checks of the tensors that a quantizer is given, before any state changes.
+"""Checks of the input tensors of a quantizer, before any state changes.
 
-Each error names what came and what was expected; ``name`` is the class it speaks for.
+Each error states what was expected and what it got; ``name`` is the quantizer's class.
 """
 
 from collections.abc import Collection, Iterable
@@ -44,8 +44,8 @@ def check_placement(name: str, device: torch.device | None, **tensors) -> None:
 def check_input(name: str, dim: int, x, mask) -> None:
     """Raise `ShapeError` unless x is float (..., dim) and mask fits it."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        came = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ShapeError(f"{name}: x must be a float tensor, got {came}")
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ShapeError(f"{name}: x must be a float tensor, got {got}")
     if x.dim() == 0 or x.shape[-1] != dim:
         raise ShapeError(
             f"{name}: x must be (..., {dim}), got {tuple(x.shape)}; "
@@ -53,13 +53,13 @@ def check_input(name: str, dim: int, x, mask) -> None:
         )
     if mask is not None and not _is_tensor(mask, torch.bool, x.shape[:-1]):
         raise ShapeError(
-            f"{name}: mask must be bool {tuple(x.shape[:-1])}, True at real "
+            f"{name}: mask must be bool {tuple(x.shape[:-1])}, True at valid "
             f"frames; got {_kind(mask)}"
         )
 
 
 def check_labels(name: str, num_classes: int | None, x: Tensor, labels) -> None:
-    """Raise unless labels are int64 (B,) and, where reading is free, in range."""
+    """Raise unless labels are int64 (B,) and, in eager mode on a CPU, in range."""
     if x.dim() < 2 or not _is_tensor(labels, torch.int64, x.shape[:1]):
         raise ShapeError(
             f"{name}: labels must be int64 {tuple(x.shape[:1])}, one for each "
@@ -80,8 +80,8 @@ def check_codes(name: str, n_codebooks: int, codes) -> None:
         codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool
     )
     if not whole:
-        came = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
-        raise ShapeError(f"{name}: codes must be an integer tensor, got {came}")
+        got = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+        raise ShapeError(f"{name}: codes must be an integer tensor, got {got}")
     if codes.dim() == 0 or not 1 <= codes.shape[-1] <= n_codebooks:
         raise ShapeError(
             f"{name}: codes must be (..., K) with 1 <= K <= {n_codebooks}, "
@@ -90,7 +90,7 @@ def check_codes(name: str, n_codebooks: int, codes) -> None:
 
 
 def out_of_range(codes: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Detect codes outside of [-1, size) of their codebook.
+    """Detect codes outside [-1, size) of their codebook.
 
     Arguments
     ---------
@@ -178,21 +178,21 @@ def other_quantizer(
     prefix : str
         Prefix of the quantizer's keys.
     mine : collection of str
-        The keys of the module that is to be loaded.
+        State-dict keys of the module to load.
     name : str
         Name of its quantizer.
 
     Returns
     -------
     list of str
-        An error message, or nothing.
+        One error message, or none.
     """
     given = {key for key in state if key.startswith(prefix)}
     if not given or not given.isdisjoint(mine):
         return []
     return [
         f"the checkpoint was written with another quantizer than {name!r}: it holds "
-        f"{min(given)}, expected was {min(mine)}"
+        f"{min(given)}, expected {min(mine)}"
         if mine
         else f"the checkpoint holds {min(given)}, but {name!r} has no state: it was "
         "written with another quantizer"

@@ -1,4 +1,4 @@
-"""`class_partitioned`: a codebook of which each class may use its own part."""
+"""`class_partitioned`: a codebook with a separate part for each class."""
 
 from typing import NamedTuple
 
@@ -22,36 +22,36 @@ from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class ClassPartitionedVQ(Quantizer):
-    """Vector quantizer whose keys are shared out among classes.
+    """Vector quantizer whose codebook is partitioned among classes.
 
     Paissan et al. 2023, "Posthoc Interpretation via Quantization",
-    https://arxiv.org/abs/2303.12659, section 3.2. The keys, but for the last
-    ``shared_keys``, are split into one run for each class. A frame with a label may
-    use the keys of its class, and in eval the shared ones too; they are closed
-    in training. Without labels all keys are open. The codebook is a parameter, with
-    losses as in van den Oord et al. 2017, equation 3.
+    https://arxiv.org/abs/2303.12659, section 3.2. The codebook vectors, except the last
+    ``shared_keys``, are split into one contiguous range for each class. A frame with a
+    label can use the vectors of its class, and in eval mode also the shared ones, which
+    are not used in training. Without labels all vectors are available. The codebook is
+    a parameter, with losses as in van den Oord et al. 2017, equation 3.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     codebook_size : int
-        Number of keys.
+        Number of codebook vectors.
     num_classes : int
         Number of classes.
     shared_keys : int
-        Keys at the end of the codebook that belong to no class.
+        Codebook vectors at the end of the codebook that belong to no class.
     commitment_weight : float
-        Weight of the mean squared distance of frames to their (fixed) keys.
+        Weight of the mean squared distance of frames to their (fixed) codes.
     codebook_weight : float
-        Weight of the mean squared distance of keys to their (fixed) frames.
+        Weight of the mean squared distance of codes to their (fixed) frames.
     frozen : bool
         No updates in training; gradients still reach the frames.
 
     Raises
     ------
     ConfigError
-        If an option is out of range or a class would have no key of its own.
+        If an option is out of range or a class would have no codebook vector.
 
     Example
     -------
@@ -88,7 +88,7 @@ class ClassPartitionedVQ(Quantizer):
         nn.init.uniform_(self.embedding.weight, -bound, bound)
         first, last = class_ranges(codebook_size, num_classes, shared_keys)
         device = self.embedding.weight.device
-        # Not saved, so in a module built without storage nothing would fill them.
+        # Not saved, so they would stay empty in a module built on the meta device.
         if device.type != "meta":
             first, last = first.to(device), last.to(device)
         self.register_buffer("first_key", first, persistent=False)
@@ -99,15 +99,15 @@ class ClassPartitionedVQ(Quantizer):
             self.requires_grad_(False)
 
     def nearest_keys(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the nearest key that each frame may use, without checks.
+        """Return the nearest code available to each frame, without checks.
 
         Arguments
         ---------
         x : torch.Tensor
-            (B, M, dim) finite float32 or float64, in any memory layout: nothing copies
-            it. Autocast must be off.
+            (B, M, dim) finite float32 or float64, in any memory layout; it is not
+            copied. Autocast must be disabled.
         labels : torch.Tensor, optional
-            (B,) int64 in [0, num_classes). Without them all keys are open.
+            (B,) int64 in [0, num_classes). Without them all codes are available.
 
         Returns
         -------
@@ -149,14 +149,14 @@ class ClassPartitionedVQ(Quantizer):
 
 
 class KeyRuns(NamedTuple):
-    """Where each class has its keys in the codebook.
+    """The range of codes of each class.
 
     Arguments
     ---------
     first, last : torch.Tensor
         (num_classes,) int64, ``last`` exclusive.
     widest : int
-        The largest last - first, known without reading a tensor.
+        The largest last - first, stored so that no tensor needs to be read.
     """
 
     first: Tensor
@@ -167,20 +167,20 @@ class KeyRuns(NamedTuple):
 def nearest_class_key(
     x: Tensor, table: Tensor, labels: Tensor, runs: KeyRuns, shared: int
 ) -> Tensor:
-    """Find the nearest key that each frame's class may use.
+    """Find the nearest code that is available to the class of each frame.
 
     Arguments
     ---------
     x : torch.Tensor
         (B, M, D) finite float, in any memory layout.
     table : torch.Tensor
-        (V, D) keys in the dtype of ``x``.
+        (V, D) codebook vectors in the dtype of ``x``.
     labels : torch.Tensor
         (B,) int64 classes.
     runs : KeyRuns
-        The keys of each class.
+        The codes of each class.
     shared : int
-        How many keys at the end are open to every class.
+        Number of codes at the end that are available to every class.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def nearest_class_key(
             [2]])
     """
     if len(runs.first) == 1:
-        # One class has all keys that are open, and they need no gathering.
+        # With a single class the available codes are contiguous: no gather needed.
         codes = nearest_code(x.reshape(-1, x.shape[2]), table[: runs.widest + shared])
         return codes.view(x.shape[:2])
     first, last = runs.first[labels], runs.last[labels]
@@ -208,7 +208,7 @@ def nearest_class_key(
 
 
 def class_of_keys(codebook_size: int, num_classes: int, shared_keys: int) -> Tensor:
-    """Return the class of each key that belongs to one.
+    """Return the class of each code that belongs to a class.
 
     Arguments
     ---------
@@ -218,14 +218,14 @@ def class_of_keys(codebook_size: int, num_classes: int, shared_keys: int) -> Ten
     Returns
     -------
     torch.Tensor
-        (codebook_size - shared_keys,) float32 whole numbers, not falling: an even
-        grid from -0.5 to num_classes - 0.51, rounded half to even. On the CPU,
-        since a grid computed elsewhere may round to other classes.
+        (codebook_size - shared_keys,) float32 integers, nondecreasing: a uniform grid
+        from -0.5 to num_classes - 0.51, rounded half to even. On the CPU, since a grid
+        computed on another device may round differently.
 
     Raises
     ------
     ConfigError
-        If more keys are shared than there are.
+        If ``shared_keys`` exceeds ``codebook_size``.
 
     Example
     -------
@@ -243,7 +243,7 @@ def class_of_keys(codebook_size: int, num_classes: int, shared_keys: int) -> Ten
 def class_ranges(
     codebook_size: int, num_classes: int, shared_keys: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the first key of each class and the one after its last.
+    """Return the range of codes of each class.
 
     Arguments
     ---------
@@ -253,12 +253,12 @@ def class_ranges(
     Returns
     -------
     first, last : torch.Tensor
-        (num_classes,) int64 on the CPU.
+        (num_classes,) int64 on the CPU; ``last`` is exclusive.
 
     Raises
     ------
     ConfigError
-        If a class has no key.
+        If a class has no code.
 
     Example
     -------
@@ -269,9 +269,9 @@ def class_ranges(
     counts = torch.bincount(keys, minlength=num_classes)
     if int(counts.min()) == 0:
         raise ConfigError(
-            f"codebook_size {codebook_size} with shared_keys {shared_keys} cannot "
-            f"serve {num_classes} classes: class {int(counts.argmin())} would have "
-            "none; use more keys or fewer shared ones"
+            f"codebook_size {codebook_size} with shared_keys {shared_keys} is too "
+            f"small for {num_classes} classes: class {int(counts.argmin())} would have "
+            "none; increase codebook_size or decrease shared_keys"
         )
     last = counts.cumsum(0)
     return last - counts, last

@@ -1,4 +1,4 @@
-"""A codebook in buffers that follows the frames it serves."""
+"""A codebook in buffers, learned by exponential moving averages."""
 
 import torch
 import torch.nn.functional as F
@@ -17,32 +17,33 @@ from sb_espnet_vq.quantizers.start import (
     start_from_frames_,
 )
 
-# A threshold above this part of the mean use of all codes would call healthy codes
-# dead: a batch may have fewer frames than threshold * codebook_size.
+# The dead-code threshold is capped at this share of the mean use of all codes: a batch
+# may have fewer frames than threshold * codebook_size, and healthy codes would be
+# replaced.
 _DEAD_SHARE = 0.1
 
 
 class EMACodebook(nn.Module):
-    """Entries as moving averages, started by k-means, with dead codes revived.
+    """Codebook of moving averages, with k-means initialization and dead-code revival.
 
     Arguments
     ---------
     dim : int
-        Width of the entries.
+        Width of the codebook vectors.
     codebook_size : int
-        Number of entries.
+        Number of codebook vectors.
     decay : float
-        In [0, 1]; how much of the average stays at each step (SoundStream,
-        Zeghidour et al. 2021, section III-C).
+        In [0, 1]; decay of the average at each step (SoundStream, Zeghidour et al.
+        2021, section III-C).
     kmeans_init : bool
-        Start from the k-means centres of the first training batch. Until then,
-        and always where False, entries are random.
+        Initialize with the k-means centres of the first training batch. Until then,
+        and always if False, codebook vectors are random.
     kmeans_iters : int
-        Rounds of k-means.
+        Iterations of k-means.
     threshold_ema_dead_code : float
-        A code whose average count of frames a batch falls below this, and below
-        a tenth of the mean over codes, takes the place of a frame drawn from the
-        batch. 0 turns it off.
+        A code whose average number of frames per batch is below this, and below
+        a tenth of the mean over codes, is replaced by a frame drawn from the batch.
+        0 disables it.
 
     Raises
     ------
@@ -51,12 +52,12 @@ class EMACodebook(nn.Module):
 
     Buffers
     -------
-    inited : (1,) float, 1 once entries are started.
-    cluster_size : (codebook_size,) average frames a batch of each code.
-    embed : (codebook_size, dim) the entries.
+    inited : (1,) float, 1 after initialization.
+    cluster_size : (codebook_size,) average number of frames per batch of each code.
+    embed : (codebook_size, dim) the codebook vectors.
     embed_avg : (codebook_size, dim) average sum of frames of each code.
-    held : (codebook_size,) bool, entries that do not change; None if all learn.
-        Not saved.
+    held : (codebook_size,) bool, codebook vectors that do not change; None if all
+        learn. Not saved.
 
     Example
     -------
@@ -70,8 +71,7 @@ class EMACodebook(nn.Module):
     tensor(100.)
     """
 
-    # The names of the buffers are those of ESPnet's codebooks, so that its
-    # checkpoints load as they are.
+    # The buffers are named as in ESPnet's codebooks, so that its checkpoints load.
     inited: Tensor
     cluster_size: Tensor
     embed: Tensor
@@ -98,8 +98,8 @@ class EMACodebook(nn.Module):
         self.register_buffer("inited", torch.tensor([float(not kmeans_init)]))
         self.register_buffer("cluster_size", torch.zeros(codebook_size))
         self.register_buffer("embed", embed)
-        # A random start counts no frame. Were an entry itself its average sum, as
-        # upstream's is, the first frames that choose it would fling it far away.
+        # Random vectors have no frames yet. If the average sum started at the vector
+        # itself, as in upstream, the first update would move the vector far away.
         self.register_buffer("embed_avg", embed.clone() if kmeans_init else embed * 0)
         self.register_buffer("held", None, persistent=False)
         self._flag = StartFlag()
@@ -110,11 +110,11 @@ class EMACodebook(nn.Module):
         return nearest_code(x, self.embed.to(x.dtype))
 
     def entries(self, codes: Tensor) -> Tensor:
-        """Return the entries (N, dim) of codes (N,) in [0, codebook_size)."""
+        """Return the vectors (N, dim) of codes (N,) in [0, codebook_size)."""
         return F.embedding(codes, self.embed.to(table_dtype(self.embed)))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the entries (N, dim) of codes (N,), zero for -1."""
+        """Return the vectors (N, dim) of codes (N,), zero for -1."""
         entries = self.entries(codes.clamp(min=0))
         return torch.where(codes[:, None] >= 0, entries, 0)
 
@@ -124,12 +124,12 @@ class EMACodebook(nn.Module):
 
     @property
     def started(self) -> bool:
-        """Whether the entries are initialized, at random or by k-means."""
+        """Whether the codebook is initialized, randomly or by k-means."""
         return self._flag.read(self.inited)
 
     @torch.no_grad()
     def start_(self, frames: Frames) -> None:
-        """Start the entries from the frames of the first batch that has any."""
+        """Initialize the codebook from the first batch that has valid frames."""
         if self.started:
             return
         before = self._held_rows()
@@ -143,7 +143,7 @@ class EMACodebook(nn.Module):
 
     @torch.no_grad()
     def learn_(self, frames: Frames, codes: Tensor) -> Tensor:
-        """Move the entries towards the frames that chose them.
+        """Update the codebook vectors from the frames assigned to them.
 
         Arguments
         ---------
@@ -155,7 +155,7 @@ class EMACodebook(nn.Module):
         Returns
         -------
         torch.Tensor
-            (codebook_size,) frames of each code, over all ranks.
+            (codebook_size,) number of frames of each code, over all ranks.
         """
         before = self._held_rows()
         x = frames.x.detach()
@@ -166,7 +166,7 @@ class EMACodebook(nn.Module):
         ema_update_(self.cluster_size, counts, self.decay, some)
         ema_update_(self.embed_avg, sums, self.decay, some)
         means = smoothed_means(self.embed_avg, self.cluster_size, self.embed)
-        # At decay 1 counts may stay 0, and nothing can be divided by them.
+        # With decay 1 all counts may stay 0, and the means would be undefined.
         moves = some & (self.cluster_size.sum() > 0)
         _write_(self.embed, moves, means)
         if self.threshold > 0:
@@ -178,16 +178,15 @@ class EMACodebook(nn.Module):
         mean = self.cluster_size.mean()
         threshold = (mean * _DEAD_SHARE).clamp(max=self.threshold)
         dead = (self.cluster_size < threshold) & (frames.n_valid > 0)
-        # Drawn even where none is dead, so that what is drawn next is the same
-        # however many ranks there are.
+        # Drawn even if no code is dead, so that later draws do not depend on the number
+        # of ranks.
         numbers = draw_numbers(frames, len(dead))
-        # To look would make a GPU's host wait; and ranks that saw it differently
-        # would wait for each other for ever.
+        # Not on a GPU, where reading synchronizes; not with several ranks, which would
+        # deadlock if they disagreed.
         if not frames.shared and eager_on_cpu(dead) and not bool(dead.any()):
             return
         drawn = take_frames(frames, numbers).to(self.embed.dtype)
-        # Reviving with a larger count than the threshold would let a code hold its
-        # place longer than it earns.
+        # A count above the threshold would keep an unused code longer than necessary.
         revived = drawn * threshold
         _write_(self.cluster_size, dead, threshold)
         _write_(self.embed, dead[:, None], drawn)
@@ -197,13 +196,13 @@ class EMACodebook(nn.Module):
         return CodebookState(self.inited, self.cluster_size, self.embed, self.embed_avg)
 
     def _held_rows(self) -> tuple[Tensor, ...] | None:
-        """Copy the buffers if any entries are held."""
+        """Copy the buffers if any vectors are held."""
         if self.held is None:
             return None
         return self.cluster_size.clone(), self.embed.clone(), self.embed_avg.clone()
 
     def _put_back(self, before: tuple[Tensor, ...] | None) -> None:
-        """Restore the held entries."""
+        """Restore the held vectors."""
         if before is None or self.held is None:
             return
         cluster_size, embed, embed_avg = before
@@ -228,6 +227,6 @@ class EMACodebook(nn.Module):
 
 
 def _write_(buffer: Tensor, where: Tensor, value: Tensor) -> None:
-    # Detached: torch.jit.trace does not record `no_grad`, and the executor that
-    # SpeechBrain selects gives a graph to tensors that have none.
+    # Detached, since torch.jit.trace does not record `no_grad`, and the executor that
+    # SpeechBrain selects attaches a graph to tensors without one.
     buffer.copy_(torch.where(where, value, buffer).detach())

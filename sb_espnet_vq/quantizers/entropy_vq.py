@@ -1,4 +1,4 @@
-"""`entropy_vq`: a codebook learnt by gradient, with an entropy regulariser."""
+"""`entropy_vq`: a codebook learned by gradient, with an entropy regularizer."""
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,13 @@ from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class EntropyVQ(Quantizer):
-    """Vector quantizer whose codebook is a parameter, used evenly by its entropy term.
+    """Vector quantizer with a trained codebook and an entropy term for uniform use.
 
     Commitment and codebook losses as in van den Oord et al. 2017,
     https://arxiv.org/abs/1711.00937, equation 3. The entropy term is the negative
     entropy of the mean soft assignment, softmax(-||x - c||^2 / temperature)
-    averaged over frames: smallest, -log(codebook_size), where all codes serve
-    equally.
+    averaged over frames. Its minimum, -log(codebook_size), is reached if all codes are
+    used equally.
 
     Arguments
     ---------
@@ -31,12 +31,12 @@ class EntropyVQ(Quantizer):
     codebook_size : int
         Number of codes.
     temperature : float
-        Of the soft assignment, > 0; lower is harder.
+        Temperature of the soft assignment, > 0; lower is harder.
     commitment_weight : float
         Weight of the mean squared distance of frames to their (fixed) codes.
     codebook_weight : float
         Weight of the mean squared distance of codes to their (fixed) frames. At 0
-        only the entropy term moves the codebook.
+        only the entropy term trains the codebook.
     entropy_weight : float
         Weight of the entropy term.
     frozen : bool
@@ -90,7 +90,7 @@ class EntropyVQ(Quantizer):
     def forward_with_terms(
         self, x: Tensor, *, mask: Tensor | None = None
     ) -> tuple[QuantizerOutput, dict[str, Tensor]]:
-        """Do what ``forward`` does; return also each loss term, with gradient.
+        """Do what ``forward`` does; also return each loss term, with gradient.
 
         Arguments
         ---------
@@ -109,8 +109,8 @@ class EntropyVQ(Quantizer):
         ShapeError
             As in ``forward``.
         """
-        out, found = self._forward(x, mask, None)
-        return out, found.terms
+        out, result = self._forward(x, mask, None)
+        return out, result.terms
 
     def _hold(self, entries: Tensor | None) -> None:
         self.held = None if entries is None else entries[0]

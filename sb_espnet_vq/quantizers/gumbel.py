@@ -1,4 +1,4 @@
-"""`gumbel`: codes drawn by the Gumbel-softmax, in groups."""
+"""`gumbel`: codes sampled with the Gumbel-softmax, in groups."""
 
 import math
 from typing import cast
@@ -20,28 +20,28 @@ from sb_espnet_vq.quantizers.precision import project, table_dtype
 
 
 class GumbelGroups(Quantizer):
-    """Gumbel-softmax over groups of entries, at a temperature that the caller sets.
+    """Gumbel-softmax over groups of codebook vectors; the caller sets the temperature.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation
-    1: a linear layer gives each frame logits over the entries of each group; in
-    training an entry is drawn from them with Gumbel noise (Jang et al. 2017,
-    https://arxiv.org/abs/1611.01144), in eval the likeliest is taken. The chosen
-    entries of all groups, side by side, are the value. It has no loss of its own.
+    1: a linear layer computes logits over the codebook vectors of each group. Training
+    samples a vector with Gumbel noise (Jang et al. 2017,
+    https://arxiv.org/abs/1611.01144); eval mode takes the most likely one. The value is
+    the concatenation of the vectors of all groups. There is no loss.
 
-    The codes are the likeliest ones, in training too, and `forward_with_usage` gives
-    the mean probabilities: the diversity loss of wav2vec 2.0 needs both.
+    The codes are the most likely ones, also in training, and `forward_with_usage`
+    returns the mean probabilities: the diversity loss of wav2vec 2.0 needs both.
 
     Arguments
     ---------
     dim : int
-        Width of the frames that go in.
+        Width of the input frames.
     codebook_size : int
-        Entries in each group.
+        Codebook vectors in each group.
     n_codebooks : int
         Number of groups.
     out_dim : int
-        Width of the value. If ``n_codebooks`` does not divide it, a learnt projection
-        follows the entries.
+        Width of the value. If ``n_codebooks`` does not divide it, a learned projection
+        is applied to the concatenated vectors.
     temperature : tuple of float
         (start, stop, decay) of the caller's schedule; the first applies until
         `set_temperature` is called.
@@ -79,7 +79,7 @@ class GumbelGroups(Quantizer):
         self._temperature = self.max_temp
         n_entries = self.n_codebooks * self.codebook_size
         width = -(-out_dim // self.n_codebooks)
-        # Drawn in upstream's order, so that a seed gives upstream's weights.
+        # In upstream's order, so that a seed gives the same weights as upstream.
         self.register_buffer("held", None, persistent=False)
         self.vars = nn.Parameter(torch.empty(1, n_entries, width))
         nn.init.uniform_(self.vars)
@@ -99,7 +99,7 @@ class GumbelGroups(Quantizer):
         return self.temperature()
 
     def set_temperature(self, temperature: float) -> None:
-        """Set the temperature of the training forwards that follow."""
+        """Set the temperature of the next training forwards."""
         self._temperature = temperature
 
     def temperature(self) -> Tensor | float:
@@ -117,14 +117,14 @@ class GumbelGroups(Quantizer):
         n_codebooks: int | None = None,
         frame_weight: Tensor | None = None,
     ) -> Drawn:
-        """Sample entries of the first groups, as in training.
+        """Sample codebook vectors of the first groups, as in training.
 
         Arguments
         ---------
         x : torch.Tensor
             (N, dim).
         n_codebooks : int, optional
-            How many groups to use. Default: all.
+            Number of groups to use. Default: all.
         frame_weight : torch.Tensor, optional
             (N,) as in `draw_entries`.
 
@@ -183,21 +183,21 @@ class GumbelVQ(GumbelGroups):
     """Gumbel-softmax quantizer with product codebooks.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation 1,
-    as in `GumbelGroups`. The codes in training are those of the drawn entries, and the
-    temperature follows the number of training forwards.
+    as in `GumbelGroups`. In training the codes are the sampled ones, and the
+    temperature is a function of the number of training forwards.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     codebook_size : int
-        Entries in each group.
+        Codebook vectors in each group.
     n_codebooks : int
-        Number of groups. If it does not divide ``dim``, a learnt projection follows
-        the entries.
+        Number of groups. If it does not divide ``dim``, a learned projection is applied
+        to the concatenated vectors.
     temperature : tuple of float
-        (start, stop, decay): training forward number s, counted from 0, runs at
-        max(start * decay**s, stop).
+        (start, stop, decay): training forward number s, counted from 0, has the
+        temperature max(start * decay**s, stop).
     frozen : bool
         No updates in training, and a constant temperature; codes are still sampled
         and gradients still reach the frames.
@@ -209,7 +209,7 @@ class GumbelVQ(GumbelGroups):
 
     Buffers
     -------
-    step : () int64, training forwards that had a frame.
+    step : () int64, number of training forwards with a valid frame.
 
     Example
     -------
@@ -240,9 +240,9 @@ class GumbelVQ(GumbelGroups):
 
     def temperature(self) -> Tensor | float:
         """Return the temperature of the next training forward, a scalar tensor."""
-        # Only the step is a tensor: a copy of a number to a device would wait for it.
-        # The logarithm is Python's: rounded to float32, a decay this close to 1
-        # would be off by its own distance from 1 over some hundred thousand steps.
+        # Only the step is a tensor: copying a number to a device synchronizes it.
+        # The logarithm is computed in float64: the rounding error of a decay this close
+        # to 1 in float32 would accumulate over a few hundred thousand steps.
         decay = (self.step.float() * math.log(self.temp_decay)).exp()
         return (self.max_temp * decay).clamp(min=self.min_temp)
 

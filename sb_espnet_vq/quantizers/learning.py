@@ -1,4 +1,4 @@
-"""Modules that learn in buffers and behave in trainers like those with parameters."""
+"""Base classes of modules whose buffers learn: freezing, casts, ranks."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -12,10 +12,10 @@ from sb_espnet_vq.quantizers.recompute import BufferHistory
 
 
 class FreezableModule(nn.Module):
-    """A module whose ``requires_grad_`` also freezes the quantizers inside."""
+    """A module whose ``requires_grad_`` also freezes the quantizers it contains."""
 
     def requires_grad_(self, requires_grad: bool = True):
-        """Freeze or unfreeze the module and all quantizers inside.
+        """Freeze or unfreeze the module and all quantizers it contains.
 
         A frozen quantizer behaves in training as before (`gumbel` samples codes, and
         gradients reach ``x``), but parameters and moving averages do not change and
@@ -41,7 +41,7 @@ class FreezableModule(nn.Module):
 class LearningModule(FreezableModule):
     """Freezing, casts, activation checkpointing and ranks, for buffers that learn.
 
-    A subclass changes its buffers where ``learning`` is True, within ``updates``.
+    Subclasses change their buffers only if ``learning`` is True, within ``updates``.
     """
 
     #: Whether training updates nothing; see ``requires_grad_``.
@@ -70,10 +70,10 @@ class LearningModule(FreezableModule):
 
     @torch.no_grad()
     def _agree_over_ranks(self) -> None:
-        """Give every rank the buffers of rank 0, once.
+        """Broadcast the buffers of rank 0, once.
 
-        Trainers wrap a module in DDP, which would do so, only if it has
-        parameters; and random starts differ unless the user seeds all ranks alike.
+        DDP would do so, but trainers apply it only to modules with parameters, and
+        random initializations differ unless the user seeds all ranks equally.
         """
         if self._ranks_agree:
             return
@@ -84,7 +84,7 @@ class LearningModule(FreezableModule):
     def _apply(self, *args, **kwargs):
         before = {id(m): dict(m._buffers) for m in self.modules()}
         super()._apply(*args, **kwargs)
-        # Updates of averages are below half-precision resolution, and rounded tables
+        # Updates of averages are below half-precision resolution, and rounded codebooks
         # give other codes.
         widen_buffers(self, before)
         return self

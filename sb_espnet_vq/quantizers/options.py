@@ -1,4 +1,4 @@
-"""Checks of the options that a quantizer is built with."""
+"""Checks of the constructor options of quantizers."""
 
 import math
 import numbers
@@ -68,7 +68,7 @@ def in_range(name: str, value: float, low: float, high: float) -> float:
 
 
 def true_or_false(name: str, value: bool) -> bool:
-    """Return ``value`` if it is a bool; the text "false", say, would count as true.
+    """Return ``value`` if it is a bool; the string "false" would be truthy.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What quantizers return: to users for a batch, and to the base class for frames."""
+"""Return types of quantizers: for batches, and internally for flat frames."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class QuantizerOutput(NamedTuple):
-    """What a quantizer returns.
+    """The output of a quantizer for a batch.
 
     Arguments
     ---------
@@ -16,7 +16,7 @@ class QuantizerOutput(NamedTuple):
     codes : torch.Tensor
         (..., K) int64, -1 where there is no valid frame.
     loss : torch.Tensor
-        Scalar float32 to add to the trainer's own loss.
+        Scalar float32, to be added to the trainer's loss.
     stats : dict
         Detached scalars: ``perplexity`` and ``used_codes`` (means over codebooks)
         and each loss term before its weight.
@@ -29,25 +29,25 @@ class QuantizerOutput(NamedTuple):
 
 
 class Quantized(NamedTuple):
-    """What the method ``_quantize`` of a quantizer returns for flat frames.
+    """The output of ``_quantize`` for flat frames.
 
     Arguments
     ---------
     value : torch.Tensor
-        (N, dim), with whatever gradient it should carry.
+        (N, dim), with the intended gradient.
     codes : torch.Tensor
-        (N, K) int64; -1 allowed, and anything in range at invalid frames.
+        (N, K) int64; may be -1, and at invalid frames any code in range.
     terms : dict
         Name of each loss term and its mean over frames, averaged over codebooks;
         the weights are in the quantizer's ``loss_weights``.
     counts : torch.Tensor, optional
-        (K, V) uses of each code over all ranks, if they were computed anyway.
+        (K, V) count of each code over all ranks, if already computed.
     usage : torch.Tensor, optional
         (K, V) mean probability of each code over the valid frames of all ranks,
         with gradient (see ``gives_probabilities``).
     kept : torch.Tensor, optional
-        (N, K) bool, False where training dropped a codebook for a frame: the value
-        leaves it out. None if every codebook was kept.
+        (N, K) bool, False where training dropped a codebook for a frame, so that the
+        value does not include it. None if every codebook was kept.
     """
 
     value: Tensor

@@ -1,4 +1,4 @@
-"""In which precision a quantizer computes."""
+"""The precision in which quantizers compute."""
 
 import threading
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from sb_espnet_vq.ops.scores import scores
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
-    """Return a context in which products on ``x``'s device keep their dtype.
+    """Return a context without reduced-precision products on the device of ``x``.
 
-    Codes chosen from rounded distances would flip, so neither autocast nor TF32 may
-    shorten a product. While tracing, only autocast is switched off: the precision of
-    a compiled product is fixed when it is compiled.
+    Rounded distances would change codes, so autocast and TF32 are disabled. While
+    tracing, only autocast is disabled, since compilation fixes the precision of a
+    product.
 
     Arguments
     ---------
     x : torch.Tensor
-        Tensor whose device counts.
+        Tensor on the device in question.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def _has_autocast(device: str) -> bool:
 
 
 class _ExactMatmul:
-    """Switches a backend's short products off while any thread is inside.
+    """Disables a backend's reduced-precision products while any thread is inside.
 
-    The switch belongs to the process, and DataParallel calls a module from threads.
+    The setting is global, and DataParallel calls a module from several threads.
     """
 
     def __init__(self, backend: Any):
@@ -68,7 +68,7 @@ class _ExactMatmul:
         with self._lock:
             self._inside -= 1
             if self._inside == 0 and self._before not in _EXACT:
-                # What came from the backend's own setting is to follow it again.
+                # An inherited value must follow the backend's own setting again.
                 inherited = self._backend.fp32_precision == self._before
                 self._backend.matmul.fp32_precision = (
                     "none" if inherited else self._before
@@ -86,7 +86,7 @@ def _exact_products(device: str, autocast: AbstractContextManager) -> Iterator[N
 
 
 def table_dtype(table: Tensor) -> torch.dtype:
-    """Return the dtype to compute in with ``table``: float64 stays, else float32.
+    """Return the dtype for computing with ``table``: float64 stays, else float32.
 
     Example
     -------
@@ -102,7 +102,7 @@ def widen_buffers(module: nn.Module, before: dict[int, dict]) -> None:
     Arguments
     ---------
     module : torch.nn.Module
-        With its submodules.
+        Its submodules are converted too.
     before : dict
         ``id`` of a submodule to its buffers before the cast; their values are used if
         present.
@@ -125,7 +125,7 @@ def widen_buffers(module: nn.Module, before: dict[int, dict]) -> None:
 def project(module: nn.Module, x: Tensor) -> Tensor:
     """Apply a linear layer, or the identity, in the dtype of ``x``.
 
-    A call of the layer would fail where its weights are narrower than ``x``.
+    Calling the layer would fail if its weights had a lower precision than ``x``.
 
     Arguments
     ---------

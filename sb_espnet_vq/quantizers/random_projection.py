@@ -15,13 +15,14 @@ from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class RandomProjection(Quantizer):
-    """Random-projection quantizer, which gives targets and learns nothing.
+    """Random-projection quantizer for targets; it does not learn.
 
     Chiu et al. 2022, "BEST-RQ", https://arxiv.org/abs/2202.01855, section 3.1: the
-    code of x is the entry of a random unit-norm codebook nearest to the normalised
-    random projection of x. As all entries have norm 1, that is the entry with the
-    largest product with the projection, whose norm does not matter. A code decodes
-    to the shortest frame whose projection is the entry (the pseudo-inverse).
+    code of x is the vector of a random unit-norm codebook that is nearest to the
+    normalized random projection of x. As all codebook vectors have norm 1, it is also
+    the one with the largest inner product with the unnormalized projection. A code
+    decodes to the frame of minimum norm whose projection is the codebook vector
+    (pseudo-inverse).
 
     Arguments
     ---------
@@ -51,7 +52,7 @@ class RandomProjection(Quantizer):
     torch.Size([2, 100, 1])
     """
 
-    # Nothing here learns.
+    # No parameter or buffer learns.
     frozen = True
 
     P: Tensor
@@ -61,7 +62,7 @@ class RandomProjection(Quantizer):
     def __init__(self, dim: int, codebook_size: int = 8192, code_dim: int = 16):
         super().__init__(dim, codebook_size)
         self.code_dim = positive_int("code_dim", code_dim)
-        # Drawn in upstream's order, so that a seed gives upstream's tables.
+        # In upstream's order, so that a seed gives the same tensors as upstream.
         projection = nn.init.xavier_uniform_(torch.empty(dim, code_dim))
         self.register_buffer("P", projection)
         self.register_buffer("CB", F.normalize(torch.randn(codebook_size, code_dim)))

@@ -98,7 +98,7 @@ def _current_backward() -> int:
 
 
 def _may_run_again() -> bool:
-    """Tell whether the current forward may run under checkpointing.
+    """Return whether the current forward may run under checkpointing.
 
     Such a forward runs without gradient (reentrant) or with saved-tensor hooks.
     """

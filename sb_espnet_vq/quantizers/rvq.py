@@ -1,4 +1,4 @@
-"""`rvq`: several codebooks, each quantizing what the ones before left over."""
+"""`rvq`: several codebooks, each quantizing the residual of the previous ones."""
 
 from typing import cast
 
@@ -15,19 +15,19 @@ from sb_espnet_vq.quantizers.precision import project, table_dtype
 
 
 class ResidualLevel(nn.Module):
-    """One level: a projection in, a codebook, a projection out.
+    """One level: an input projection, a codebook and an output projection.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     code_dim : int
-        Width of the codebook. Where it equals ``dim`` there are no projections.
+        Width of the codebook. If it equals ``dim`` there are no projections.
     **codebook
         Options of `EMACodebook`.
     """
 
-    # Its names are those of ESPnet's levels, so that its checkpoints load.
+    # Named as in ESPnet's levels, so that its checkpoints load.
 
     def __init__(self, dim: int, code_dim: int, **codebook):
         super().__init__()
@@ -41,7 +41,7 @@ class ResidualLevel(nn.Module):
         return project(self.project_in, x)
 
     def outward(self, entries: Tensor) -> Tensor:
-        """Project entries (N, code_dim) to the width of the frames."""
+        """Project codebook vectors (N, code_dim) to the width of the frames."""
         return project(self.project_out, entries)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class ResidualLevel(nn.Module):
         out = self.outward(self._codebook.decode(codes))
         if isinstance(self.project_out, nn.Identity):
             return out
-        # The projection's bias would give even a missing code a value.
+        # The bias of the projection would otherwise give a missing code a value.
         return torch.where(codes[:, None] >= 0, out, 0)
 
 
@@ -60,10 +60,10 @@ class RVQ(Quantizer):
     algorithm 1; with ``code_dim`` the factorised form of Kumar et al. 2023,
     https://arxiv.org/abs/2306.06546, section 3.2.
 
-    Gradients. For the frames, the whole chain counts as the identity, and the
-    commitment of each level reaches them directly. Output projections get the
-    gradient of the value at fixed codes, input projections that of their own
-    level with its lookup counting as the identity.
+    Gradients. For the frames, the whole chain is treated as the identity
+    (straight-through), and the commitment loss of each level reaches them directly.
+    Output projections get the gradient of the value at fixed codes; input projections
+    get the gradient of their own level, with straight-through through its lookup.
 
     Arguments
     ---------
@@ -75,11 +75,11 @@ class RVQ(Quantizer):
         Number of levels.
     quantizer_dropout : bool
         In training, keep for each utterance (first axis of the input) only a
-        random number of levels, 1 to ``n_codebooks``. Dropped codes come back as
+        random number of levels, 1 to ``n_codebooks``. Dropped codes are returned as
         -1; every codebook still learns from every frame.
     code_dim : int, optional
-        Width of the codebooks; learnt projections lead in and out of each level
-        where it differs from ``dim``. Default: ``dim``.
+        Width of the codebooks. If it differs from ``dim``, each level has learned
+        input and output projections. Default: ``dim``.
     decay : float
         Decay of the moving averages, in [0, 1].
     commitment_weight : float
@@ -91,7 +91,7 @@ class RVQ(Quantizer):
         Iterations of k-means.
     threshold_ema_dead_code : float
         Replace codes that represent fewer frames per batch than this, on average
-        over batches, and fewer than a tenth of the mean code. 0 turns it off.
+        over batches, and fewer than a tenth of the mean over codes. 0 disables it.
     frozen : bool
         No updates in training, of codebooks or projections; gradients still reach
         the frames.
@@ -169,10 +169,10 @@ class RVQ(Quantizer):
         return [cast(ResidualLevel, layer) for layer in self.layers][:levels]
 
     def _run_plain(self, chain: list[ResidualLevel], frames: Frames, kept):
-        """Run levels without projections, which need no graph for each of them.
+        """Run levels without projections, which need no graph of their own.
 
-        The commitment of a level pulls the frames along what that level left over,
-        so the pulls of all levels add up to one gradient.
+        The gradient of a level's commitment loss is proportional to its residual, so
+        the gradients of all levels are accumulated in one tensor.
         """
         residual = self._widened(frames.x)
         value = torch.zeros_like(residual, dtype=self._table_dtype())
@@ -200,14 +200,14 @@ class RVQ(Quantizer):
         return value, codes, commitment, counts
 
     def _run_projected(self, chain: list[ResidualLevel], frames: Frames, kept):
-        """Run levels whose projections learn."""
+        """Run levels with learned projections."""
         residual = frames.x
         values, codes, commitments, counts = [], [], [], []
         for level, layer in enumerate(chain):
             z = layer.inward(residual)
             code, entries, count = self._run_codebook(layer, frames, z.detach())
             distance = mean_square(z - entries)
-            # From a cut copy: the frames get their gradient from the whole chain.
+            # Detached, since the frames get their gradient from the whole chain.
             out = straight_through(layer.inward(residual.detach()), entries)
             out = layer.outward(out)
             residual = residual - out.detach()
@@ -230,7 +230,7 @@ class RVQ(Quantizer):
         return code, entries, book.learn_(inner, code) if self.learning else None
 
     def _draw_kept(self, frames: Frames, levels: int) -> Tensor | None:
-        """Draw which frames keep which levels, (N, levels) bool; None: all keep all."""
+        """Draw the levels that each frame keeps, (N, levels) bool; None: all."""
         if not (self.training and self.quantizer_dropout):
             return None
         device, utterances = frames.x.device, frames.n_utterances
@@ -254,7 +254,7 @@ class RVQ(Quantizer):
         return table_dtype(self._chain(1)[0]._codebook.embed)
 
     def _widened(self, x: Tensor) -> Tensor:
-        """Return a copy of frames in the dtype that entries bring them to."""
+        """Return a copy of frames in the common dtype of frames and codebook."""
         dtype = torch.promote_types(x.dtype, self._table_dtype())
         return x.detach().to(dtype, copy=True)
 
@@ -268,5 +268,5 @@ class RVQ(Quantizer):
 
 
 def _added(values: list[Tensor]) -> Tensor:
-    """Add in the order of levels, so that forward and decode round alike."""
+    """Add in the order of levels, so that forward and decode round equally."""
     return sum(values[1:], values[0])

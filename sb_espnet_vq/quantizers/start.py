@@ -1,4 +1,4 @@
-"""Initialization of a codebook by k-means, and the flag that it is done."""
+"""Initialization of a codebook by k-means, and the flag that records it."""
 
 from itertools import count
 from typing import NamedTuple
@@ -77,7 +77,7 @@ def start_from_frames_(state: CodebookState, frames: Frames, iterations: int) ->
     frames : Frames
         With x (N, dim). Reading their number synchronizes the device.
     iterations : int
-        Rounds of k-means.
+        Iterations of k-means.
     """
     if bool(state.inited > 0) or int(frames.n_valid) == 0:
         return

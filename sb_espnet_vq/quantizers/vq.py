@@ -1,4 +1,4 @@
-"""`vq`: one codebook that follows a moving average."""
+"""`vq`: one codebook, learned by moving averages."""
 
 from torch import Tensor
 
@@ -13,8 +13,8 @@ class VQ(Quantizer):
     """Vector quantizer with an EMA codebook.
 
     van den Oord et al. 2017, https://arxiv.org/abs/1711.00937, equation 3 and
-    appendix A.1; k-means start and revival of dead codes as in SoundStream,
-    Zeghidour et al. 2021, https://arxiv.org/abs/2107.03312, section III-C.
+    appendix A.1; k-means initialization and replacement of dead codes as in
+    SoundStream, Zeghidour et al. 2021, https://arxiv.org/abs/2107.03312, section III-C.
 
     Arguments
     ---------
@@ -32,7 +32,7 @@ class VQ(Quantizer):
         Iterations of k-means.
     threshold_ema_dead_code : float
         Replace codes that represent fewer frames per batch than this, on average
-        over batches, and fewer than a tenth of the mean code. 0 turns it off.
+        over batches, and fewer than a tenth of the mean over codes. 0 disables it.
     frozen : bool
         No updates in training; gradients still reach the frames.
 

@@ -1,1 +1,1 @@
-"""What the SpeechBrain recipes share: their start, their data, their training loop."""
+"""Shared code of the SpeechBrain recipes: startup, data, training loop, results."""

@@ -1,4 +1,4 @@
-"""Batches of a given amount of speech, whatever the length of its utterances."""
+"""Batches of a given duration of speech, for utterances of any length."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 class SecondsBatchSampler(Sampler):
     """Shuffles utterances into batches of about the same number of seconds.
 
-    Every epoch has the same number of batches, which is what SpeechBrain's
-    distributed wrapper needs, and the utterances are dealt out evenly.
+    Every epoch has the same number of batches, as SpeechBrain's distributed wrapper
+    requires, and the numbers of utterances of batches differ by at most one.
 
     Arguments
     ---------
     dataset : speechbrain.dataio.dataset.DynamicItemDataset
-        Its rows hold a `duration` in seconds.
+        Its rows contain a `duration` in seconds.
     seconds : float
-        Mean amount of speech in a batch.
+        Mean duration of a batch.
     seed : int
-        Seed and epoch together give the order.
+        Seed and epoch determine the order.
 
     Example
     -------
@@ -38,7 +38,7 @@ class SecondsBatchSampler(Sampler):
     """
 
     def __init__(self, dataset: Any, seconds: float, seed: int = 0):
-        # A filtered dataset keeps all rows and lists the IDs that are left.
+        # A filtered dataset keeps all rows and lists the remaining IDs.
         durations = [dataset.data[name]["duration"] for name in dataset.data_ids]
         self.size = len(durations)
         self.batches = min(self.size, max(1, math.ceil(sum(durations) / seconds)))
@@ -56,7 +56,7 @@ class SecondsBatchSampler(Sampler):
             yield order[start:end]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass.
+        """Set the epoch, which determines the order.
 
         Arguments
         ---------
@@ -67,19 +67,19 @@ class SecondsBatchSampler(Sampler):
 
 
 class JoinShort:
-    """Collates utterances; short ones are concatenated.
+    """Collates utterances and concatenates short ones.
 
     Utterances of a batch are concatenated, in order, up to `join_seconds`. A single
-    digit is too short to predict a part of it from the rest; several are not, and
-    need far less padding.
+    short utterance gives too little context for masked prediction, and concatenation
+    reduces padding.
 
     Arguments
     ---------
     sample_rate : int
         In Hz.
     join_seconds : float
-        Longest concatenation; 0 leaves every utterance alone. An
-        utterance that is longer by itself is kept whole.
+        Maximum duration of a concatenation; 0 concatenates nothing. Longer
+        utterances are not cut.
 
     Example
     -------

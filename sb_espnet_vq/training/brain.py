@@ -21,17 +21,17 @@ from sb_espnet_vq.utils.seeds import seed_of
 class ResumableBrain(sb.Brain):
     """Computes metrics of each epoch, seeds random draws by step, keeps the best state.
 
-    A subclass adds to ``self.sums`` in ``compute_objectives`` and computes
-    metrics of them in ``summarise``. The hparams need ``seed``, ``number_of_epochs``,
+    Subclasses add to ``self.sums`` in ``compute_objectives`` and compute metrics from
+    the sums in ``summarise``. The hparams need ``seed``, ``number_of_epochs``,
     ``epoch_counter``, ``schedule``, ``record``, ``train_logger``, ``train_batches``
     and the loaders' options.
 
     Attributes
     ----------
     min_key : str
-        The validation metric whose least value marks the best checkpoint.
+        Validation metric; the best checkpoint is the one with the lowest value.
     sums : TrainingRecord
-        Sums over the stage under way.
+        Sums over the current stage.
     epochs : list[dict[str, float]]
         Metrics of each epoch, after `train`.
     seconds : dict[str, float]
@@ -47,12 +47,12 @@ class ResumableBrain(sb.Brain):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.max_grad_norm <= 0:
-            # SpeechBrain clips all the same: 0 zeroes all gradients, and a negative
-            # value (documented as "no clipping") flips their sign.
+            # SpeechBrain does clip with these values: 0 sets all gradients to zero, and
+            # a negative value (documented as "no clipping") flips their sign.
             self.max_grad_norm = math.inf
 
     def summarise(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Turn the sums of a stage into metrics.
+        """Compute metrics from the sums of a stage.
 
         Arguments
         ---------
@@ -67,7 +67,7 @@ class ResumableBrain(sb.Brain):
         raise NotImplementedError
 
     def speed(self, sums: dict[str, torch.Tensor]) -> tuple[float, str]:
-        """What the progress bar counts a second.
+        """Return the count whose rate the progress bar shows.
 
         Arguments
         ---------
@@ -77,7 +77,7 @@ class ResumableBrain(sb.Brain):
         Returns
         -------
         tuple[float, str]
-            How many there were, and their name.
+            The count and its unit.
         """
         return float(sums.get("frames", 0)), "frames"
 
@@ -97,7 +97,7 @@ class ResumableBrain(sb.Brain):
         }
         loader = self.make_dataloader(datasets["train"], sb.Stage.TRAIN, **options)
         if self.train_sampler is None:
-            # SpeechBrain itself sets the epoch of distributed samplers only.
+            # SpeechBrain sets the epoch only of distributed samplers.
             self.train_sampler = sampler
         self.steps_per_epoch = len(loader)
         self.total_steps = self._count_steps()
@@ -116,12 +116,12 @@ class ResumableBrain(sb.Brain):
         self.epochs = list(hparams["record"].epochs)
 
     def on_fit_start(self) -> None:
-        """Make the optimizers and restore the latest checkpoint, if there is one.
+        """Create the optimizers and restore the latest checkpoint, if there is one.
 
         Raises
         ------
         CheckpointError
-            The checkpoint is that of another model.
+            If the checkpoint belongs to another model.
         """
         try:
             super().on_fit_start()
@@ -129,23 +129,23 @@ class ResumableBrain(sb.Brain):
             if "loading state_dict" not in str(error):
                 raise
             raise CheckpointError(
-                f"{self.checkpointer.checkpoints_dir}: the checkpoint there is that of "
-                "another model; give another output_folder, or the settings that it "
-                f"was trained with. {error}"
+                f"{self.checkpointer.checkpoints_dir}: the checkpoint in this folder "
+                "belongs to another model; give another output_folder, or the settings "
+                f"of that training. {error}"
             ) from error
 
     def on_evaluate_start(
         self, max_key: str | None = None, min_key: str | None = None
     ) -> None:
-        """Load the best checkpoint, by default the one with the least ``min_key``."""
+        """Load the best checkpoint, by default the one with the lowest ``min_key``."""
         if max_key is None and min_key is None:
             min_key = self.min_key
         super().on_evaluate_start(max_key, min_key)
 
     def _count_steps(self) -> int:
-        """Optimizer steps of the whole run, by epochs or by their limit."""
+        """Return the optimizer steps of the whole run, from epochs or limit."""
         if self.optimizer_step_limit is not None:
-            # From the command line, SpeechBrain gives this option as a text.
+            # From the command line, SpeechBrain passes this option as a string.
             self.optimizer_step_limit = int(self.optimizer_step_limit)
         batches = self.steps_per_epoch * self.hparams.number_of_epochs
         steps = max(1, batches // self.grad_accumulation_factor)
@@ -169,9 +169,9 @@ class ResumableBrain(sb.Brain):
             )
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
-        """Seed every random draw of this step by its number; set the learning rate.
+        """Seed the random generators from the step number; set the learning rate.
 
-        A resumed run then draws what an uninterrupted one would have drawn.
+        A resumed run then makes the same random draws as an uninterrupted one.
         """
         rank = self.rank if self.distributed_launch else 0
         seed = seed_of(f"{self.step_key()}/{rank}")
@@ -182,7 +182,7 @@ class ResumableBrain(sb.Brain):
             self.hparams.schedule.apply(optimizer, step, self.total_steps)
 
     def step_key(self) -> str:
-        """Name this training step, on every rank alike, as a source of seeds.
+        """Return a key of this training step for seeds, the same on every rank.
 
         Returns
         -------
@@ -231,6 +231,6 @@ class ResumableBrain(sb.Brain):
         self.checkpointer.save_and_keep_only(
             meta={self.min_key: metrics[self.min_key], "epoch": epoch},
             min_keys=[self.min_key],
-            # SpeechBrain's own default is one list for all calls, and grows.
+            # SpeechBrain's default is a mutable list that grows with every call.
             importance_keys=[],
         )

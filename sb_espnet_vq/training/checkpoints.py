@@ -1,4 +1,4 @@
-"""Atomic checkpoints, and a record of training in them."""
+"""Atomic checkpoints, and the training record saved in them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ SAVING = "saving"
 class WholeCheckpointer(Checkpointer):
     """SpeechBrain's checkpointer, with atomic checkpoints.
 
-    SpeechBrain makes the folder and its meta file first and fills it then, so
-    that a run which is killed, or meets a full disk, while saving leaves a
-    broken checkpoint that it takes for the latest one. Here a checkpoint is
-    filled under another name and renamed when all of it is on the disk. A
-    checkpoint that lost a file (a kill while it was being deleted) is not seen.
+    SpeechBrain creates the folder and its meta file first, so a run that is killed, or
+    finds the disk full, while saving leaves an incomplete checkpoint that is later
+    loaded as the latest one. This class writes a checkpoint under a temporary name and
+    renames it when it is complete. Checkpoints with a missing file, as after a kill
+    during deletion, are ignored.
 
-    Arguments, files and all other behaviour are those of the parent class.
+    Arguments, files and all other behavior are those of the parent class.
     """
 
     def save_checkpoint(
@@ -59,7 +59,7 @@ class WholeCheckpointer(Checkpointer):
         end_of_epoch : bool
             Whether the epoch is over.
         name : str, optional
-            Of the checkpoint, by default the time.
+            Name of the checkpoint. Default: the time.
         verbosity : int
             Logging level of the message.
 
@@ -71,8 +71,8 @@ class WholeCheckpointer(Checkpointer):
         Raises
         ------
         CheckpointError
-            It could not be written. What was written is removed, and earlier
-            checkpoints stay as they were.
+            If it could not be written. The incomplete files are removed, and earlier
+            checkpoints are unchanged.
         """
         if if_main_process():
             self._remove_unfinished()
@@ -101,7 +101,7 @@ class WholeCheckpointer(Checkpointer):
         Raises
         ------
         CheckpointError
-            The file of an object is missing. No object has been changed.
+            If the file of an object is missing. No object has been changed.
         """
         needed = [
             name
@@ -128,7 +128,7 @@ class WholeCheckpointer(Checkpointer):
 
     def _publish(self, saved: Checkpoint) -> Checkpoint:
         final = saved.path.with_name(saved.path.name.removeprefix(f"{SAVING}-"))
-        # The number of files is noted, so that a lost one is noticed.
+        # The number of files is recorded, so that missing ones are detected.
         with (saved.path / METAFNAME).open("a", encoding="utf-8") as meta:
             meta.write(f"files: {_count(saved.path)}\n")
         if final.exists():
@@ -149,19 +149,19 @@ class WholeCheckpointer(Checkpointer):
         free = shutil.disk_usage(self.checkpoints_dir).free / 2**20
         latest = self.find_checkpoint()
         kept = (
-            f"the previous one, {latest.path.name}, is untouched: start again with "
-            "the same command to go on from it"
+            f"the previous one, {latest.path.name}, is unchanged: run the same command "
+            "again to resume from it"
             if latest
             else "there is no previous one"
         )
         return (
             f"{self.checkpoints_dir}: a checkpoint could not be saved ({error}); "
-            f"{free:.0f} MiB are free on this disk; {kept}"
+            f"this disk has {free:.0f} MiB free; {kept}"
         )
 
 
 class TrainingRecord:
-    """What happened in each epoch so far; saved and restored with checkpoints.
+    """Metrics of each epoch so far; saved and restored with checkpoints.
 
     Arguments
     ---------
@@ -172,9 +172,8 @@ class TrainingRecord:
     epochs : list[dict[str, float]]
         Metrics of each finished epoch, in order.
     running : dict[str, torch.Tensor]
-        Sums over the epoch under way. In a distributed run each process has
-        its own; they are added up when they are saved, and then belong to the
-        main process.
+        Sums over the current epoch. In a distributed run each process has its own;
+        saving adds them up, and they are restored in the main process.
 
     Example
     -------
@@ -204,7 +203,7 @@ class TrainingRecord:
             )
 
     def totals(self) -> dict[str, torch.Tensor]:
-        """The sums over all processes; every process must call it.
+        """Return the sums over all processes; every process must call it.
 
         Returns
         -------
@@ -222,7 +221,7 @@ class TrainingRecord:
         return totals
 
     def close_epoch(self, **metrics: float) -> None:
-        """Keep the metrics of an epoch and start the next one's sums at zero.
+        """Store the metrics of an epoch and reset the sums.
 
         Arguments
         ---------
@@ -248,7 +247,7 @@ class TrainingRecord:
             self.running = {n: torch.zeros_like(v) for n, v in self.running.items()}
 
 
-# Every process saves, because their sums are added up on the way.
+# Every process takes part in saving, since their sums are added up.
 register_checkpoint_hooks(TrainingRecord, save_on_main_only=False)
 
 

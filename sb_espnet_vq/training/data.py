@@ -1,4 +1,4 @@
-"""The corpus of a recipe, split, and batches of it."""
+"""Splits of the corpus of a recipe, and batches."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
     Returns
     -------
     dict[str, DynamicItemDataset]
-        train (without what is too long or too short to train on), valid, test.
+        train (without utterances that are too long or too short), valid, test.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _of_fit_length(
         )
     if dropped:
         logger.warning(
-            "%d of %d training utterances are left out: not between %g and %g s",
+            "%d of %d training utterances are skipped: not between %g and %g s",
             dropped,
             len(dataset),
             shortest,

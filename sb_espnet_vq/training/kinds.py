@@ -12,7 +12,7 @@ class Kind(Protocol):
     """A set of valid values. ``str(kind)`` completes the sentence "it must be ..."."""
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value read from YAML is of this kind."""
+        """Return whether a value read from YAML is of this kind."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Number:
     whole: bool = False
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value is such a number."""
+        """Return whether a value is such a number."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if self.whole and not isinstance(value, int):
@@ -61,8 +61,8 @@ class Number:
             "at most": self.most,
             "below": self.below,
         }
-        said = [f"{word} {x}" for word, x in bounds.items() if math.isfinite(x)]
-        return " ".join([noun, " and ".join(said)]).strip()
+        limits = [f"{word} {x}" for word, x in bounds.items() if math.isfinite(x)]
+        return " ".join([noun, " and ".join(limits)]).strip()
 
 
 def whole(least: int | float = -math.inf, most: int | float = math.inf) -> Number:
@@ -101,7 +101,7 @@ class Several:
     count: int = 0
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value is such a list."""
+        """Return whether a value is such a list."""
         if isinstance(value, str) or not isinstance(value, Sequence) or not value:
             return False
         wrong_count = self.count and len(value) != self.count
@@ -124,7 +124,7 @@ class Shares:
     count: int
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value is a list of such shares."""
+        """Return whether a value is a list of such shares."""
         share = Number(above=0, below=1)
         return Several(share, self.count).accepts(value) and sum(value) < 1
 
@@ -139,7 +139,7 @@ class OneOf:
     words: tuple[str, ...]
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value is one of them."""
+        """Return whether a value is one of them."""
         return isinstance(value, str) and value in self.words
 
     def __str__(self) -> str:
@@ -162,7 +162,7 @@ class OfType:
     words: str
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value has the type."""
+        """Return whether a value has the type."""
         return isinstance(value, self.type)
 
     def __str__(self) -> str:
@@ -176,7 +176,7 @@ class OrNull:
     kind: Kind
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value is null or of the other kind."""
+        """Return whether a value is null or of the other kind."""
         return value is None or self.kind.accepts(value)
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 # Labelled utterances that a probe needs.
 FEWEST = 10
 
-# By name of a representation, frames (B, T, D) and the real ones of each row (B,).
+# By name of a representation, frames (B, T, D) and the valid ones of each row (B,).
 Representations = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -60,7 +60,7 @@ def probe(
     classes = sorted(set(train.labels) & set(test.labels))
     known = sum(label in classes for label in train.labels)
     if len(classes) < 2 or known < FEWEST:
-        logger.info("too few labels that train and test share: no probe")
+        logger.info("too few labels are in both train and test: no probe")
         return {"classes": classes, "rows": []}
     counts = {min(count, known) for count in hparams["probe_labels"]}
     rows = [

@@ -1,4 +1,4 @@
-"""What every recipe reports: results.json, results.png, tables and closing lines."""
+"""The report of a recipe: results.json, results.png, tables and summary lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Panel = Callable[[Any, Results], None]
 def training_results(
     brain: Any, datasets: Mapping[str, Any], unit: str = "utterances"
 ) -> Results:
-    """Return what is known of any training.
+    """Return the results common to all trainings.
 
     Arguments
     ---------
@@ -39,7 +39,7 @@ def training_results(
         unit: {part: len(data) for part, data in datasets.items()},
         "minutes": {part: minutes(data) for part, data in datasets.items()},
         "steps": brain.epochs[-1]["step"],
-        # Loading a checkpoint takes the record back to its epoch.
+        # Loading a checkpoint resets the record to its epoch.
         "best_epoch": brain.hparams.record.epochs[-1]["epoch"],
         "epochs": brain.epochs,
         "seconds": brain.seconds,

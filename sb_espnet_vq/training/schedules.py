@@ -1,4 +1,4 @@
-"""Learning rates that are functions of the step alone, with no state to save."""
+"""Learning-rate schedules that depend only on the step and have no state."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WarmupDecay:
         self.decay = decay
 
     def rate(self, step: int, total: int) -> float:
-        """The learning rate of a step.
+        """Return the learning rate of a step.
 
         Arguments
         ---------
@@ -63,7 +63,7 @@ class WarmupDecay:
         return self.peak * min(rise, math.sqrt(1 / rise))
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int, total: int) -> None:
-        """Set the learning rate for the coming step.
+        """Set the learning rate for the next step.
 
         Arguments
         ---------

@@ -169,7 +169,7 @@ def _is_call(value: Any) -> bool:
 
 
 def _tuple(text: str) -> Any:
-    # hyperpyyaml converts such texts to tuples.
+    # hyperpyyaml converts such strings to tuples.
     try:
         return list(ast.literal_eval(text))
     except (SyntaxError, TypeError, ValueError):
@@ -182,7 +182,7 @@ def _value(key: str, text: str) -> Any:
         return _parse(text, f"--{key}")
     if text in _NULL:
         return None
-    # Parse only references and quoted texts.
+    # Parse only references and quoted strings.
     return _parse(text, f"--{key}") if text[0] in "!'\"" else text
 
 

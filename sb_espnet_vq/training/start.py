@@ -1,4 +1,4 @@
-"""The beginning of a recipe: hyperparameters, corpus and Brain."""
+"""Startup of a recipe: hyperparameters, corpus and Brain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Hparams = dict[str, Any]
 
 
 def run_recipe(main: Callable[[list[str]], None]) -> None:
-    """Run a recipe's ``main`` with the command line; a user's error ends in one line.
+    """Run a recipe's ``main`` with the command line; print user errors as one line.
 
     Arguments
     ---------
@@ -34,7 +34,7 @@ def run_recipe(main: Callable[[list[str]], None]) -> None:
 def begin(
     arguments: list[str], check: Callable[[Hparams], None]
 ) -> tuple[Hparams, dict[str, Any]]:
-    """Read the command line and the YAML, make the output folder, prepare the corpus.
+    """Read the command line and YAML, create the output folder, prepare the corpus.
 
     Arguments
     ---------
@@ -61,7 +61,7 @@ def begin(
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides, run_opts.keys())
     check(hparams)
-    # The main process holds it for all ranks.
+    # The main process holds the lock for all ranks.
     run_on_main(lock_folder, args=[hparams["output_folder"]])
     sb.create_experiment_directory(
         experiment_directory=hparams["output_folder"],

@@ -13,7 +13,7 @@ from sb_espnet_vq.training.start import load_hparams
 
 
 def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
-    """Build what a run trained, with the weights of its best checkpoint.
+    """Build a module that a run trained, with the weights of its best checkpoint.
 
     The run's hyperparams.yaml is loaded, which builds whatever it names: use it with
     runs of your own.
@@ -40,7 +40,7 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
     file, save = Path(folder, "hyperparams.yaml"), Path(folder, "save")
     if not file.is_file() or not save.is_dir():
         raise CheckpointError(f"{folder}: no run of a recipe; it has {file.name}, save")
-    # Its own checkpointer would make the folder that the run was given at the time.
+    # The checkpointer of the YAML would create the output folder given for training.
     hparams = load_hparams(str(file), {"checkpointer": None})
     checkpointer = WholeCheckpointer(save)
     best = checkpointer.find_checkpoint(min_key=min_key)

@@ -19,19 +19,21 @@ def audio():
     return 0.1 * torch.randn(3, 815, generator=generator)
 
 
-def test_the_discriminator_learns_to_tell_and_the_codec_is_told(audio):
+def test_the_discriminator_learns_and_gives_the_codec_gradients(audio):
     torch.manual_seed(0)
-    judge = SpectralDiscriminator(windows=(64, 128), channels=4, layers=2)
+    discriminator = SpectralDiscriminator(windows=(64, 128), channels=4, layers=2)
     fake = 0.1 * torch.sin(torch.arange(815.0))[None].repeat(3, 1)
-    optimizer = torch.optim.Adam(judge.parameters(), lr=0.01)
-    before = judge_loss(judge(audio), judge(fake)).item()
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=0.01)
+    before = judge_loss(discriminator(audio), discriminator(fake)).item()
     for _ in range(60):
         optimizer.zero_grad()
-        judge_loss(judge(audio), judge(fake)).backward()
+        judge_loss(discriminator(audio), discriminator(fake)).backward()
         optimizer.step()
-    assert judge_loss(judge(audio), judge(fake)) < before / 2
-    assert adversarial_loss(judge(audio)) < adversarial_loss(judge(fake))
-    heard = fake.clone().requires_grad_()
-    assert feature_loss(judge(audio), judge(audio)) == 0
-    feature_loss(judge(audio), judge(heard)).backward()
-    assert heard.grad.abs().sum() > 0
+    assert judge_loss(discriminator(audio), discriminator(fake)) < before / 2
+    assert adversarial_loss(discriminator(audio)) < adversarial_loss(
+        discriminator(fake)
+    )
+    estimate = fake.clone().requires_grad_()
+    assert feature_loss(discriminator(audio), discriminator(audio)) == 0
+    feature_loss(discriminator(audio), discriminator(estimate)).backward()
+    assert estimate.grad.abs().sum() > 0

@@ -21,7 +21,7 @@ def audio():
 def test_spectral_distances_are_those_of_a_plain_transform(audio):
     estimate = audio.flip(0).clone().requires_grad_()
     loss = SpectralLoss(8000, windows=(64, 128), n_mels=(6, 10), floor=1e-3)
-    found = loss(estimate, audio)
+    output = loss(estimate, audio)
     stft, mel = [], []
     for window in (64, 128):
         pair = [magnitudes(x.detach(), window) for x in (estimate, audio)]
@@ -30,9 +30,9 @@ def test_spectral_distances_are_those_of_a_plain_transform(audio):
         bank = loss.get_buffer(f"bank_{window}").double()
         logs = [(x @ bank).clamp(min=1e-3).log() for x in pair]
         mel.append((logs[0] - logs[1]).abs().mean())
-    assert found.stft.item() == pytest.approx(sum(stft).item() / 2, rel=1e-3)
-    assert found.mel.item() == pytest.approx(sum(mel).item() / 2, rel=1e-3)
-    sum(found).backward()
+    assert output.stft.item() == pytest.approx(sum(stft).item() / 2, rel=1e-3)
+    assert output.mel.item() == pytest.approx(sum(mel).item() / 2, rel=1e-3)
+    sum(output).backward()
     assert estimate.grad.isfinite().all() and estimate.grad.abs().sum() > 0
 
 

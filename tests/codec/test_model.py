@@ -36,7 +36,7 @@ def audio():
 
 
 @pytest.mark.parametrize("name", sb_espnet_vq.list_quantizers())
-def test_codes_decode_to_the_audio_of_forward_with_every_family(name, audio):
+def test_codes_decode_to_the_audio_of_forward_with_every_quantizer(name, audio):
     model = codec(name)
     samples = torch.tensor([815, 433, 20])
     model(audio, samples).loss.backward()
@@ -63,16 +63,16 @@ def test_decoded_audio_is_as_long_as_what_was_encoded(name):
         torch.testing.assert_close(decoded, expected)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_batch_of_codes_decodes_as_its_rows_alone(audio, told):
+@pytest.mark.parametrize("with_samples", [True, False])
+def test_a_batch_of_codes_decodes_as_its_rows_alone(audio, with_samples):
     model = codec().eval()
     samples = torch.tensor([815, 433, 20])
     codes = model.encode(audio, samples)
-    together = model.decode(codes, samples if told else None)
+    together = model.decode(codes, samples if with_samples else None)
     for row, count in enumerate(samples.tolist()):
         own = codes[row : row + 1, : -(-count // HOP)]
-        alone = model.decode(own, samples[row : row + 1] if told else None)[0]
-        assert len(alone) == (count if told else own.shape[1] * HOP)
+        alone = model.decode(own, samples[row : row + 1] if with_samples else None)[0]
+        assert len(alone) == (count if with_samples else own.shape[1] * HOP)
         torch.testing.assert_close(together[row, : len(alone)], alone)
         assert not together[row, len(alone) :].any()
 
@@ -97,13 +97,13 @@ def test_a_bandwidth_buys_as_many_codebooks_as_fit(audio):
         model.encode(audio, bandwidth="wide")
 
 
-def test_a_checkpoint_of_another_family_is_named():
+def test_a_checkpoint_of_another_quantizer_is_named():
     with pytest.raises(RuntimeError, match="written with another quantizer than 'vq'"):
         codec("vq").load_state_dict(codec("entropy_vq").state_dict())
     model = codec()
     model.load_state_dict(codec().state_dict())
 
 
-def test_a_family_that_cannot_use_fewer_codebooks_is_refused():
+def test_a_quantizer_that_cannot_use_fewer_codebooks_is_refused():
     with pytest.raises(ConfigError, match="no option 'n_codebooks'"):
         codec("vq", n_codebooks=2)

@@ -26,7 +26,7 @@ STOCK = {
 
 @contextmanager
 def swapped(quantizer):
-    """Put a quantizer in the place of ESPnet's class, as `--swap PLACE=` does."""
+    """Replace ESPnet's class by a quantizer, as `--swap` does."""
     name = "ResidualVectorQuantizer"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(residual_vq, name, getattr(residual_vq, name))

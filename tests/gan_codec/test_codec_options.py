@@ -42,7 +42,7 @@ DOCUMENTED = {
 
 
 def rows():
-    """Return (ESPnet's option, the family's, who gets it) of the documented table."""
+    """Return (ESPnet's option, quantizer's option, used by) of the documented table."""
     found = []
     for row in re.findall(r"^\| `.*$", PAGE.read_text(encoding="utf-8"), re.M):
         theirs, ours, given = (
@@ -59,31 +59,33 @@ def test_the_table_names_every_option():
     assert sorted(option for option, *_ in rows()) == sorted(DOCUMENTED)
 
 
-@pytest.mark.parametrize(("option", "mine", "families"), rows())
-def test_an_option_of_the_table_is_built(option, mine, families):
+@pytest.mark.parametrize(("option", "mine", "quantizer_names"), rows())
+def test_an_option_of_the_table_is_built(option, mine, quantizer_names):
     value, name, attribute, expected = DOCUMENTED[option]
     assert mine == name
     codec = (
         "vq_dac" if option in ("codebook_dim", "quantizer_dropout") else "vq_encodec"
     )
-    for family in families:
+    for quantizer_name in quantizer_names:
         for conf in ({option: value}, {}):
-            built = build_codec(codec, {"quantizer": family}, **conf)
+            built = build_codec(codec, {"quantizer": quantizer_name}, **conf)
             parts = built.generator.quantizer.vq.modules()
             found = {
                 getattr(part, attribute) for part in parts if hasattr(part, attribute)
             }
             # Only the configuration has this effect.
-            assert (found == {expected}) == bool(conf), (family, found)
+            assert (found == {expected}) == bool(conf), (quantizer_name, found)
 
 
 # ------------------------------------------------------------------ DAC without dropout
 
 
-@pytest.mark.parametrize("family", list_quantizers())
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
 @pytest.mark.parametrize("dropout", [True, False])
-def test_dac_trains_with_and_without_dropout(family, dropout):
-    codec = build_codec("vq_dac", {"quantizer": family}, quantizer_dropout=dropout)
+def test_dac_trains_with_and_without_dropout(quantizer_name, dropout):
+    codec = build_codec(
+        "vq_dac", {"quantizer": quantizer_name}, quantizer_dropout=dropout
+    )
     audio = torch.randn(2, 800) * 0.1
     for turn in (True, False):
         loss = codec.train()(audio, forward_generator=turn)["loss"]

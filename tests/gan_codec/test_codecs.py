@@ -1,4 +1,4 @@
-"""Every ESPnet codec with every family, through ESPnet's own programs."""
+"""Every ESPnet codec with every quantizer, through ESPnet's own programs."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 
 STOCK = (SoundStream, Encodec, DAC)
 FRAME_RATE = RATE / HOP
-# Codebooks of a family at 4 and 16 kbit/s; one of 16 codes costs 4 kbit/s.
+# Codebooks of a quantizer at 4 and 16 kbit/s; one of 16 codes costs 4 kbit/s.
 USED = {"rvq": (1, 4), "gumbel": (1, 4)}
 
 
@@ -104,10 +104,10 @@ def infer(speech, out, bandwidth):
     return target
 
 
-@pytest.mark.parametrize("family", list_quantizers())
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
 @pytest.mark.parametrize("codec", CODECS)
-def test_trains_and_infers(codec, family, speech, tmp_path):
-    train(speech, tmp_path, codec, quantizer=family)
+def test_trains_and_infers(codec, quantizer_name, speech, tmp_path):
+    train(speech, tmp_path, codec, quantizer=quantizer_name)
     saved = (tmp_path / "exp/config.yaml").read_text()
     assert "needs_sb_espnet_vq: import sb_espnet_vq.gan_codec\n" in saved
     model, _ = task.VQGANCodecTask.build_model_from_file(
@@ -115,7 +115,7 @@ def test_trains_and_infers(codec, family, speech, tmp_path):
     )
     model.eval()
     meta = model.meta_info()
-    used = USED.get(family, (1, 1))
+    used = USED.get(quantizer_name, (1, 1))
     assert meta["num_streams"] == used[1]
     assert meta["code_size_per_stream"] == [16] * used[1]
     for bandwidth, number in zip((4.0, 16.0), used, strict=True):
@@ -161,8 +161,8 @@ def test_configurations_are_left_alone(codec):
 def test_stock_checkpoints_load_and_give_the_same_codes(codec, stock):
     torch.manual_seed(0)
     theirs = stock(**codec_conf(codec))
-    # An untrained encoder gives nearly the same frame everywhere, which rounding
-    # alone would tell apart, in ESPnet's search as in ours.
+    # The frames of an untrained encoder are nearly identical, so that both searches
+    # would discriminate them only by rounding.
     for name, weight in theirs.generator.encoder.named_parameters():
         if name.endswith("original0"):
             weight.data *= 3
@@ -210,7 +210,7 @@ def test_bad_configurations_are_refused():
 
 
 @pytest.mark.parametrize("other", ["rvq", "vq", "random_projection"])
-def test_a_checkpoint_of_another_family_is_refused(other):
+def test_a_checkpoint_of_another_quantizer_is_refused(other):
     mine = build("vq_soundstream", quantizer="bsq")
     before = copy.deepcopy(mine.state_dict())
     state = build("vq_soundstream", quantizer=other).state_dict()
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_family_is_refused(other):
         assert torch.equal(value, before[f"generator.quantizer.{key}"])
 
 
-def test_options_of_a_family_win():
+def test_options_of_a_quantizer_win():
     codec = build("vq_encodec", quantizer="gumbel", quantizer_conf={"n_codebooks": 2})
     assert codec.meta_info()["code_size_per_stream"] == [16, 16]
     wide = build("vq_encodec", quantizer="bsq", quantizer_conf={"codebook_size": 2**20})
@@ -230,7 +230,7 @@ def test_options_of_a_family_win():
     assert quantizer.get_bandwidth_per_quantizer(FRAME_RATE) == 20.0
 
 
-def test_a_familys_own_dropout_wins():
+def test_a_quantizers_own_dropout_wins():
     x = torch.randn(2, 8, 50)
     for asked, own in ((True, False), (False, True)):
         q = CodecQuantizer(
@@ -243,7 +243,7 @@ def test_a_familys_own_dropout_wins():
             quantizer_conf={"quantizer_dropout": own, "commitment_weight": 0.25},
         )
         result = q(x, FRAME_RATE, 4.0)
-        # The codec asked for four or five values; the family drops levels or not.
+        # The codec asked for four or five values; the quantizer drops levels or not.
         assert len(result) == 4 + asked
         assert len(result.codes) == (4 if own else 1)
         if asked:
@@ -252,13 +252,15 @@ def test_a_familys_own_dropout_wins():
             torch.testing.assert_close(result.penalty, 0.25 * distance)
 
 
-def test_families_learn_through_the_codec():
-    for family in list_quantizers():
-        codec = build("vq_soundstream", quantizer=family).train()
+def test_quantizers_learn_through_the_codec():
+    for quantizer_name in list_quantizers():
+        codec = build("vq_soundstream", quantizer=quantizer_name).train()
         audio = torch.randn(2, 800) * 0.1
         codec(audio)["loss"].backward()
         grads = [p.grad for p in codec.generator.encoder.parameters()]
-        assert all(grad is not None and grad.isfinite().all() for grad in grads), family
+        assert all(grad is not None and grad.isfinite().all() for grad in grads), (
+            quantizer_name
+        )
 
 
 def test_chunks_are_served(speech, tmp_path):

@@ -16,7 +16,7 @@ __all__ = ["speech"]
 
 LAUNCHER = [sys.executable, "-m", "sb_espnet_vq.run"]
 HERE = Path(__file__).parent
-FAMILY = {"vq_soundstream": "bsq", "vq_encodec": "rvq", "vq_dac": "gumbel"}
+QUANTIZER = {"vq_soundstream": "bsq", "vq_encodec": "rvq", "vq_dac": "gumbel"}
 
 
 def launch(*arguments, status=0):
@@ -92,7 +92,7 @@ def configure(out, codec, named=None, **conf):
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS)
 def test_the_stock_programs_run(codec, speech, tmp_path):
-    configure(tmp_path, codec, quantizer=FAMILY[codec])
+    configure(tmp_path, codec, quantizer=QUANTIZER[codec])
     launch("-m", "espnet2.bin.gan_codec_train", *train_arguments(speech, tmp_path))
     launch(
         *("-m", "espnet2.bin.gan_codec_inference", "--output_dir", tmp_path / "out"),
@@ -106,7 +106,7 @@ def test_the_stock_programs_run(codec, speech, tmp_path):
 
 @pytest.mark.slow
 def test_without_the_launcher_espnet_names_its_own_codecs(speech, tmp_path):
-    """What docs/launcher.md explains."""
+    """As described in docs/launcher.md."""
     configure(tmp_path, "vq_soundstream")
     done = subprocess.run(
         [sys.executable, "-m", "espnet2.bin.gan_codec_train"]
@@ -132,5 +132,5 @@ def test_spawned_workers_know_the_codecs_and_agree(speech, tmp_path):
     assert states[0].keys() == states[1].keys()
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key
-    # It has learnt: ESPnet's codebooks start as zeros, ours from the speech.
+    # It has learned: ESPnet's codebooks start as zeros, ours from the speech.
     assert states[0]["vq.layers.0._codebook.inited"].item() == 1

@@ -106,10 +106,12 @@ def test_a_configuration_of_a_codec_by_name_is_none_of_a_stock_codec(tmp_path):
 
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("codec", STOCK)
-@pytest.mark.parametrize("family", [f for f in list_quantizers() if f != "rvq"])
-def test_a_stock_codec_refuses_the_state_of_another_quantizer(codec, family, strict):
+@pytest.mark.parametrize("quantizer_name", [f for f in list_quantizers() if f != "rvq"])
+def test_a_stock_codec_refuses_the_state_of_another_quantizer(
+    codec, quantizer_name, strict
+):
     conf = codec_conf(f"vq_{codec}")
-    with swapped(family):
+    with swapped(quantizer_name):
         state = STOCK[codec](**conf).state_dict()
     with pytest.raises(RuntimeError, match="written with another quantizer than"):
         STOCK[codec](**conf).load_state_dict(state, strict=strict)
@@ -130,6 +132,6 @@ def test_a_state_that_lacks_codebooks_is_refused(codec):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_swap_beside_a_codec_that_names_its_quantizer_is_refused(codec):
-    for family in ("bsq", "rvq"):
-        with swapped(family), pytest.raises(ConfigError, match="leave --swap out"):
+    for quantizer_name in ("bsq", "rvq"):
+        with swapped(quantizer_name), pytest.raises(ConfigError, match="remove --swap"):
             CODECS[codec](**codec_conf(codec))

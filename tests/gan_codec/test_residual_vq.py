@@ -163,7 +163,7 @@ def test_evaluation_starts_no_codebook():
 
 
 def test_dead_codes_come_back():
-    """One far cluster goes, another comes: codes stuck at the old one move."""
+    """If a cluster of frames is replaced by a far one, its codes move there."""
     quantizer = ResidualVectorQuantizer(
         **{**SMALL, "n_q": 1, "bins": 16, "decay": 0.5, "threshold_ema_dead_code": 2}
     )
@@ -175,10 +175,10 @@ def test_dead_codes_come_back():
 
 
 def test_batches_smaller_than_the_codebook_keep_their_codes():
-    """With as many frames as codes, a threshold of 2 calls most codes dead.
+    """With as many frames as codes, most codes are below a threshold of 2.
 
     Upstream then replaces most of the codebook at every step; ours keeps what it
-    has learnt, so it describes fresh frames of the same clusters far better.
+    has learned, so it describes fresh frames of the same clusters far better.
     """
     centres = torch.randn(64, 16) * 5
     errors = []
@@ -194,7 +194,7 @@ def test_batches_smaller_than_the_codebook_keep_their_codes():
 
 
 class TestDocumentedExamples:
-    """The published examples, in the nearest form that can hold.
+    """The published examples, in the closest form that can be correct.
 
     `sample_rate` is the frame rate; 44100 Hz and 64 kbit/s fit no codebook of
     441 kbit/s, so 1 comes back where 2 is printed; and 10 bits at 16000 Hz are

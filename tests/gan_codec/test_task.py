@@ -1,4 +1,4 @@
-"""Places that name a task class or a codec class in their configuration."""
+"""Configurations that name a task class or a codec class."""
 
 import importlib.util
 

@@ -48,26 +48,26 @@ def check_round_trip(files, number):
     assert torch.equal(coding.decode(again)["resyn_audio"].view(-1), out["resyn_audio"])
 
 
-@pytest.mark.parametrize("family", list_quantizers())
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
 @pytest.mark.parametrize("codec", STOCK)
-def test_a_swapped_codec_round_trips(codec, family, tmp_path):
-    with swapped(family):
-        check_round_trip(save(tmp_path, codec), SEVERAL.get(family, 1))
+def test_a_swapped_codec_round_trips(codec, quantizer_name, tmp_path):
+    with swapped(quantizer_name):
+        check_round_trip(save(tmp_path, codec), SEVERAL.get(quantizer_name, 1))
 
 
-@pytest.mark.parametrize("family", list_quantizers())
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_codec_by_name_round_trips(codec, family, tmp_path):
-    files = save(tmp_path, codec, quantizer=family)
-    check_round_trip(files, SEVERAL.get(family, 1))
+def test_a_codec_by_name_round_trips(codec, quantizer_name, tmp_path):
+    files = save(tmp_path, codec, quantizer=quantizer_name)
+    check_round_trip(files, SEVERAL.get(quantizer_name, 1))
 
 
 @pytest.mark.parametrize("codec", STOCK)
-def test_sizes_are_those_of_the_quantizer_that_is_in_place(codec):
+def test_sizes_are_those_of_the_current_quantizer(codec):
     conf = codec_conf(f"vq_{codec}")
     stock = STOCK[codec](**conf)
-    told = {"num_streams": 4, "code_size_per_stream": [16] * 4}
-    assert told.items() <= stock.meta_info().items()
+    reported = {"num_streams": 4, "code_size_per_stream": [16] * 4}
+    assert reported.items() <= stock.meta_info().items()
     with swapped("bsq,codebook_size=64"):
         other = STOCK[codec](**conf)
     # One quantizer is replaced manually.
@@ -81,20 +81,20 @@ def test_sizes_are_those_of_the_quantizer_that_is_in_place(codec):
 # ---------------------------------------------------------------------- embeddings
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_codebook_dim_is_the_width_of_what_decode_returns(family):
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_codebook_dim_is_the_width_of_what_decode_returns(quantizer_name):
     codes = torch.zeros(1, 2, 3, dtype=torch.int64)
     for width in (8, 4, 512):
-        q = CodecQuantizer(8, width, n_q=4, bins=16, quantizer=family)
+        q = CodecQuantizer(8, width, n_q=4, bins=16, quantizer=quantizer_name)
         assert q.codebook_dim == q.decode(codes).shape[1] == 8
 
 
 @pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("family", list_quantizers())
-def test_embeddings_of_codes_are_built(codec, family, monkeypatch, tmp_path):
-    coding = AudioCoding(*map(str, save(tmp_path, codec, quantizer=family)))
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_embeddings_of_codes_are_built(codec, quantizer_name, monkeypatch, tmp_path):
+    coding = AudioCoding(*map(str, save(tmp_path, codec, quantizer=quantizer_name)))
     monkeypatch.setattr(AudioCoding, "from_pretrained", lambda **_: coding)
-    number = SEVERAL.get(family, 1)
+    number = SEVERAL.get(quantizer_name, 1)
     embed = CodecEmbedding(100, "a model", token_bias=2, token_per_frame=number)
     tokens = tokens_of(coding, torch.randn(400) * 0.1)[None] + 2
     embedded, lengths = embed(tokens, torch.tensor([tokens.shape[1]]))
@@ -105,11 +105,13 @@ def test_embeddings_of_codes_are_built(codec, family, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("family", list_quantizers())
-def test_a_recording_that_is_not_finite_is_refused(family, value):
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_a_recording_that_is_not_finite_is_refused(quantizer_name, value):
     torch.manual_seed(0)
-    named = CODECS["vq_soundstream"](**codec_conf("vq_soundstream", quantizer=family))
-    with swapped(family):
+    named = CODECS["vq_soundstream"](
+        **codec_conf("vq_soundstream", quantizer=quantizer_name)
+    )
+    with swapped(quantizer_name):
         stock = STOCK["soundstream"](**codec_conf("vq_soundstream"))
     wave = torch.randn(2, 1, 400) * 0.1
     wave[1, 0, 160] = value

@@ -11,7 +11,7 @@ import sys
 import torch
 import torch.multiprocessing as mp
 
-# Found again by the spawned processes, which a name of `__main__` would not be.
+# Imported from a module, since spawned processes cannot import names of `__main__`.
 from recording_task import RecordingTask
 
 

@@ -1,4 +1,4 @@
-"""Every registered family in every role, from YAML."""
+"""Every registered quantizer for every use, from YAML."""
 
 import copy
 import io
@@ -6,18 +6,18 @@ import pickle
 
 import pytest
 import torch
-from uses import ROLES, answer, batch, load, tensors, train
+from uses import USES, answer, batch, load, tensors, train
 
 from sb_espnet_vq import ConfigError, list_quantizers
 from sb_espnet_vq.lobes import quantizers
 
-CELLS = [(r, f) for r in ROLES for f in list_quantizers()]
-every_cell = pytest.mark.parametrize(("role", "family"), CELLS)
+CELLS = [(r, f) for r in USES for f in list_quantizers()]
+every_cell = pytest.mark.parametrize(("use", "quantizer_name"), CELLS)
 
 
-def trained(role, family):
-    module = load(role, family)
-    train(role, module, 2)
+def trained(use, quantizer_name):
+    module = load(use, quantizer_name)
+    train(use, module, 2)
     return module.eval()
 
 
@@ -28,16 +28,16 @@ def same(given, expected):
 
 
 @every_cell
-def test_training_lowers_the_loss(role, family):
-    losses = train(role, load(role, family), 40)
+def test_training_lowers_the_loss(use, quantizer_name):
+    losses = train(use, load(use, quantizer_name), 40)
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4]), losses
 
 
 @every_cell
-def test_gradient_reaches_the_input(role, family):
-    module, x = load(role, family).train(), batch().requires_grad_()
-    out = answer(role, module, x)[0]
-    if role == "target":
+def test_gradient_reaches_the_input(use, quantizer_name):
+    module, x = load(use, quantizer_name).train(), batch().requires_grad_()
+    out = answer(use, module, x)[0]
+    if use == "target":
         assert not out.requires_grad
         assert not any(p.requires_grad for p in module.parameters())
         return
@@ -46,41 +46,46 @@ def test_gradient_reaches_the_input(role, family):
 
 
 # As targets, nothing is trained by gradient.
-@pytest.mark.parametrize(("role", "family"), [c for c in CELLS if c[0] != "target"])
-def test_every_parameter_is_trained(role, family):
+@pytest.mark.parametrize(
+    ("use", "quantizer_name"), [c for c in CELLS if c[0] != "target"]
+)
+def test_every_parameter_is_trained(use, quantizer_name):
     # DDP stops at the second step where one is not.
-    module, x = load(role, family).train(), batch().requires_grad_()
-    answers = [out for out in answer(role, module, x) if out.requires_grad]
+    module, x = load(use, quantizer_name).train(), batch().requires_grad_()
+    answers = [out for out in answer(use, module, x) if out.requires_grad]
     sum(out.square().mean() for out in answers).backward()
     for name, parameter in module.named_parameters():
         assert not parameter.requires_grad or parameter.grad is not None, name
 
 
 @every_cell
-def test_checkpoint_brings_everything_back(role, family):
-    module, fresh = trained(role, family), load(role, family, seed=1).eval()
+def test_checkpoint_restores_everything(use, quantizer_name):
+    module, fresh = (
+        trained(use, quantizer_name),
+        load(use, quantizer_name, seed=1).eval(),
+    )
     file = io.BytesIO()
     torch.save(module.state_dict(), file)
     file.seek(0)
     fresh.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    same(answer(role, fresh, batch()), answer(role, module, batch()))
+    same(answer(use, fresh, batch()), answer(use, module, batch()))
 
 
 @every_cell
-def test_copies_give_the_same(role, family):
-    module = trained(role, family)
-    expected = answer(role, module, batch())
+def test_copies_give_the_same(use, quantizer_name):
+    module = trained(use, quantizer_name)
+    expected = answer(use, module, batch())
     restored = pickle.loads(pickle.dumps(module))  # noqa: S301
-    same(answer(role, restored, batch()), expected)
-    same(answer(role, copy.deepcopy(module), batch()), expected)
+    same(answer(use, restored, batch()), expected)
+    same(answer(use, copy.deepcopy(module), batch()), expected)
 
 
 @every_cell
-def test_eval_is_deterministic_and_changes_nothing(role, family):
-    module = trained(role, family)
+def test_eval_is_deterministic_and_changes_nothing(use, quantizer_name):
+    module = trained(use, quantizer_name)
     before = dict(tensors(module))
-    first = answer(role, module, batch())
-    same(answer(role, module, batch()), first)
+    first = answer(use, module, batch())
+    same(answer(use, module, batch()), first)
     for name, value in tensors(module):
         assert torch.equal(value, before[name]), name
 
@@ -98,22 +103,22 @@ STOCK = {
 
 
 @every_cell
-def test_every_family_has_the_sizes_of_speechbrains_recipes(role, family):
-    adapter, sizes = STOCK[role]
-    if (role, family) != ("contrastive", "bsq"):
-        adapter(*sizes, quantizer=family)
+def test_every_quantizer_has_the_sizes_of_speechbrains_recipes(use, quantizer_name):
+    adapter, sizes = STOCK[use]
+    if (use, quantizer_name) != ("contrastive", "bsq"):
+        adapter(*sizes, quantizer=quantizer_name)
         return
     with pytest.raises(ConfigError, match="got 320; add .*=256 or .*_size=512 to"):
-        adapter(*sizes, quantizer=family)
+        adapter(*sizes, quantizer=quantizer_name)
     conf = {"codebook_size": 512}
-    assert adapter(*sizes, quantizer=family, quantizer_conf=conf)
+    assert adapter(*sizes, quantizer=quantizer_name, quantizer_conf=conf)
 
 
 @pytest.mark.parametrize(
-    ("role", "family", "conf", "reason"),
+    ("use", "quantizer_name", "conf", "reason"),
     [
         ("target", "vqq", "", "unknown quantizer 'vqq'"),
-        ("target", "vq", "{dim: 4}", "frames here are 8 wide"),
+        ("target", "vq", "{dim: 4}", "width of the frames is 8"),
         ("contrastive", "vq", "{temperatur: 1}", "'vq' has no option 'temperatur'"),
         ("contrastive", "gumbel", "{temperatur: 1}", "did you mean 'temperature'"),
         ("contrastive", "bsq", "{codebook_size: 320}", "power of two"),
@@ -124,6 +129,6 @@ def test_every_family_has_the_sizes_of_speechbrains_recipes(role, family):
         ("dictionary", "bsq", "{codebook_size: 33}", "power of two"),
     ],
 )
-def test_what_makes_no_sense_is_refused(role, family, conf, reason):
+def test_invalid_options_are_refused(use, quantizer_name, conf, reason):
     with pytest.raises(ValueError, match=reason):
-        load(role, family, conf)
+        load(use, quantizer_name, conf)

@@ -11,18 +11,18 @@ from torch.utils.checkpoint import checkpoint
 
 from sb_espnet_vq import list_quantizers
 
-CELLS = [(r, f) for r in uses.ROLES for f in list_quantizers()]
-every_cell = pytest.mark.parametrize(("role", "family"), CELLS)
+CELLS = [(r, f) for r in uses.USES for f in list_quantizers()]
+every_cell = pytest.mark.parametrize(("use", "quantizer_name"), CELLS)
 
 
 class Pipeline(nn.Module):
-    """A layer, a quantizer in its role, and a layer; returns the task's loss."""
+    """A layer, an adapter with a quantizer, and a layer; returns the task's loss."""
 
-    def __init__(self, role: str, family: str):
+    def __init__(self, use: str, quantizer_name: str):
         super().__init__()
-        module = uses.load(role, family)
-        wraps = role == "contrastive"
-        self.role, self.module = role, uses.pipeline_form(module) if wraps else module
+        module = uses.load(use, quantizer_name)
+        wraps = use == "contrastive"
+        self.use, self.module = use, uses.pipeline_form(module) if wraps else module
         width = uses.WIDTH
         if wraps:
             self.module.quantiser.update_temp(1)  # the task sets it once more
@@ -32,7 +32,7 @@ class Pipeline(nn.Module):
         self.double()  # so that sums in another order agree
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return uses.task_loss(self.role, self.module, x, self.before, self.after)
+        return uses.task_loss(self.use, self.module, x, self.before, self.after)
 
 
 def train(pipeline: nn.Module, call, steps: int = 3) -> dict[str, torch.Tensor]:
@@ -53,10 +53,10 @@ def train(pipeline: nn.Module, call, steps: int = 3) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("reentrant", [True, False])
 @every_cell
-def test_checkpointing_changes_nothing(role, family, reentrant):
+def test_checkpointing_changes_nothing(use, quantizer_name, reentrant):
     results = []
     for checkpointed in (True, False):
-        pipeline = Pipeline(role, family).train()
+        pipeline = Pipeline(use, quantizer_name).train()
 
         def call(x, pipeline=pipeline, checkpointed=checkpointed):
             if not checkpointed:
@@ -71,8 +71,8 @@ def test_checkpointing_changes_nothing(role, family, reentrant):
 
 
 @every_cell
-def test_frozen_it_learns_nothing(role, family):
-    pipeline = Pipeline(role, family).train()
+def test_frozen_it_learns_nothing(use, quantizer_name):
+    pipeline = Pipeline(use, quantizer_name).train()
     train(pipeline, pipeline, 1)
     # SpeechBrain's wrapper knows of parameters only.
     adapter = getattr(pipeline.module, "quantiser", pipeline.module)
@@ -99,11 +99,13 @@ def run_rank(rank: int, folder: str) -> None:
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     for static_graph in (False, True):
-        for role, family in CELLS:
-            pipeline = Pipeline(role, family).train()
+        for use, quantizer_name in CELLS:
+            pipeline = Pipeline(use, quantizer_name).train()
             call = DistributedDataParallel(pipeline, static_graph=static_graph)
             state = train(pipeline, call)
-            torch.save(state, f"{folder}/{role}-{family}-{static_graph}-{rank}.pt")
+            torch.save(
+                state, f"{folder}/{use}-{quantizer_name}-{static_graph}-{rank}.pt"
+            )
     dist.destroy_process_group()
 
 
@@ -117,9 +119,11 @@ def ranks(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("static_graph", [False, True])
 @every_cell
-def test_ddp_needs_no_unused_parameters(ranks, role, family, static_graph):
+def test_ddp_needs_no_unused_parameters(ranks, use, quantizer_name, static_graph):
     first, second = (
-        torch.load(ranks / f"{role}-{family}-{static_graph}-{n}.pt", weights_only=True)
+        torch.load(
+            ranks / f"{use}-{quantizer_name}-{static_graph}-{n}.pt", weights_only=True
+        )
         for n in (0, 1)
     )
     assert first and first.keys() == second.keys()

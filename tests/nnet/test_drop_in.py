@@ -42,7 +42,7 @@ def test_a_drop_in_holds_a_quantizer_and_is_none(given):
 
 
 def call(module, x):
-    """Return what depends on all tensors of a drop-in."""
+    """Return outputs that depend on all tensors of a drop-in."""
     if isinstance(module, VQEmbedding):
         return module.straight_through(x.movedim(-1, 1), torch.tensor([0, 1]))[1]
     out = module.eval()(x)

@@ -147,12 +147,12 @@ def run(call, subject, size, seed):
     torch.manual_seed(seed)
     x, *rest = subject.batch(*size)
     x.requires_grad_()
-    found = tensors(call(x, *rest))
-    learnt = [each.sum() for each in found if each.requires_grad]
-    if not learnt:
-        return found
-    (grad,) = torch.autograd.grad(sum(learnt), x, allow_unused=True)
-    return found if grad is None else (*found, grad)
+    outputs = tensors(call(x, *rest))
+    learned = [each.sum() for each in outputs if each.requires_grad]
+    if not learned:
+        return outputs
+    (grad,) = torch.autograd.grad(sum(learned), x, allow_unused=True)
+    return outputs if grad is None else (*outputs, grad)
 
 
 def saved(scripted):

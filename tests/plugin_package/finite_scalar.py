@@ -15,8 +15,8 @@ class FiniteScalar(Quantizer):
     """Finite scalar quantizer: no codebook to learn, so none to collapse.
 
     Mentzer et al. 2023, https://arxiv.org/abs/2309.15505, section 3: a frame is
-    projected to C channels, each squashed by tanh and rounded to one of L levels
-    evenly spread over [-1, 1]. The code is the number whose digits in base L are
+    projected to C channels, each of which tanh and rounding map to one of L levels
+    uniformly spaced in [-1, 1]. The code is the number whose digits in base L are
     the channels' levels, the first channel the most significant.
 
     Arguments
@@ -31,7 +31,7 @@ class FiniteScalar(Quantizer):
     Raises
     ------
     ConfigError
-        If levels is below 2 or codebook_size is no power of it.
+        If levels is below 2 or codebook_size is not a power of it.
 
     Example
     -------
@@ -41,7 +41,7 @@ class FiniteScalar(Quantizer):
     (3, torch.Size([2, 50, 1]))
     """
 
-    # Nothing grows with codebook_size, so that 2**40 codes are no problem.
+    # No tensor grows with codebook_size, so that 2**40 codes are possible.
     has_table = False
 
     def __init__(self, dim: int, codebook_size: int = 1024, levels: int = 4):

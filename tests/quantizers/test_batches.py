@@ -49,7 +49,7 @@ def encoder(name, labelled):
 def test_an_hour_is_encoded_in_little_memory(name, labelled, hour):
     """270,000 frames with 1024 scores each would be 1 GiB; the frames are 99 MiB."""
     encode, found = encoder(name, labelled), []
-    # Channels first, as codecs have them: what copied them whole would show.
+    # Channels-first layout, as in codecs: copying the whole input would be detected.
     x = hour.transpose(1, 2).contiguous().transpose(1, 2)
     extra = extra_peak_bytes("cpu", lambda: found.append(encode(x)))
     allowed = 64 * 2**20 + 3 * found[0].nbytes

@@ -52,7 +52,7 @@ def test_an_entry_that_no_frame_chooses_any_more_stays():
 
 
 @pytest.mark.parametrize("name", ["vq", "rvq"])
-def test_entries_that_are_held_stay(name):
+def test_held_vectors_do_not_change(name):
     q = build(name, dim=8, codebook_size=48)
     q.train()(clusters(2000))
     held = torch.arange(48) < 20
@@ -79,7 +79,7 @@ LEARNT_TABLES = {
 
 
 @pytest.mark.parametrize("name", LEARNT_TABLES)
-def test_entries_that_learn_by_gradient_are_held(name):
+def test_vectors_that_learn_by_gradient_are_held(name):
     q, table = build(name, dim=8, codebook_size=16), LEARNT_TABLES[name]
     held = torch.arange(16).expand(q.n_codebooks, 16) % 3 == 0
     q.hold(held)
@@ -106,7 +106,7 @@ def test_frozen_from_the_outset(name):
         build(name, dim=8, codebook_size=16, frozen="no")
 
 
-def test_entries_can_be_held_from_the_start():
+def test_vectors_can_be_held_from_the_start():
     q = build("vq", dim=8, codebook_size=48)
     held = torch.arange(48) < 20
     before = q._codebook.embed.clone()
@@ -115,7 +115,7 @@ def test_entries_can_be_held_from_the_start():
     assert torch.equal(q._codebook.embed[held], before[held])
 
 
-def test_wrong_entries_to_hold_are_refused():
+def test_invalid_masks_of_held_vectors_are_refused():
     q = build("vq", dim=8, codebook_size=48)
     for wrong in (torch.ones(47).bool(), torch.ones(48), [True] * 48):
         with pytest.raises(ShapeError, match="entries must be"):
@@ -124,7 +124,7 @@ def test_wrong_entries_to_hold_are_refused():
         build("random_projection", dim=8).hold(torch.ones(8192).bool())
 
 
-def test_entries_move_to_the_mean_of_their_frames():
+def test_codebook_vectors_move_to_the_mean_of_their_frames():
     options = {"decay": 0.5, "kmeans_init": False, "threshold_ema_dead_code": 0}
     q = build("vq", dim=1, codebook_size=2, **options)
     book = q._codebook
@@ -143,7 +143,7 @@ def test_entries_move_to_the_mean_of_their_frames():
 @pytest.mark.parametrize("decay", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("threshold", [0, 2])
 def test_a_random_start_stays_where_frames_are(decay, threshold):
-    """Entries that no frame chooses must not fly off."""
+    """Codebook vectors without frames must not diverge."""
     q = build(
         "vq",
         dim=8,

@@ -44,7 +44,7 @@ def test_entropy_vq_follows_the_formula(temperature):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_entropy_alone_spreads_the_codebook():
+def test_the_entropy_term_spreads_the_codebook():
     torch.manual_seed(0)
     q = build("entropy_vq", dim=8, codebook_size=48, codebook_weight=0.0)
     optimizer = torch.optim.Adam(q.parameters(), 0.1)

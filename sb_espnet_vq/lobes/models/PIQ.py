@@ -1,13 +1,12 @@
-"""Stands in for `speechbrain.lobes.models.PIQ`.
+"""Drop-in for `speechbrain.lobes.models.PIQ`.
 
 Posthoc Interpretation via Quantization, Paissan et al. 2023,
-https://arxiv.org/abs/2303.12659. A decoder turns the frozen representation of a sound
-classifier into a spectrogram of what the classifier heard, by way of a dictionary
-whose keys belong to classes.
+https://arxiv.org/abs/2303.12659. The frozen representation of a sound classifier is
+quantized with a dictionary that is partitioned among classes, and decoded to a
+spectrogram of the parts that are relevant for the classifier.
 
-In a recipe, replace the first word of a class path: the constructors, the values
-returned and the names in checkpoints are the same. docs/deviations.md lists where
-results differ, and why.
+In a recipe, replace the first word of a class path: constructors, return values and
+checkpoint keys are the same. docs/deviations.md lists where results differ, and why.
 """
 
 from sb_espnet_vq.lobes.models.piq_dictionary import (

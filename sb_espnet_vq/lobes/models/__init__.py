@@ -1,1 +1,1 @@
-"""Stand-ins for modules of `speechbrain.lobes.models`, under the same names."""
+"""Drop-in modules under the paths of `speechbrain.lobes.models`."""

@@ -11,10 +11,10 @@ __all__ = ["BinarySphericalQuantizer"]
 
 
 class BinarySphericalQuantizer(DropIn):
-    """Binary spherical quantizer with the interface of SpeechBrain's.
+    """Binary spherical quantizer with the interface of SpeechBrain's class.
 
     Zhao et al. 2024, https://arxiv.org/abs/2406.07548. The entropy loss is exact
-    and needs no table of 2**code_dim codes for each frame.
+    and does not need 2**code_dim scores for each frame.
 
     Arguments
     ---------
@@ -23,7 +23,7 @@ class BinarySphericalQuantizer(DropIn):
     entropy_loss_weight : float
         Weight of the auxiliary loss.
     diversity_gamma : float
-        Weight of evenness against confidence within it.
+        Weight of the entropy of the mean assignment within it.
 
     Raises
     ------
@@ -32,7 +32,7 @@ class BinarySphericalQuantizer(DropIn):
 
     Buffers
     -------
-    mask : (code_dim,) int64, the value of each bit, kept for upstream's checkpoints.
+    mask : (code_dim,) int64, the value of each bit, for upstream's checkpoints.
 
     Example
     -------
@@ -63,12 +63,12 @@ class BinarySphericalQuantizer(DropIn):
         self.register_buffer("mask", 2 ** torch.arange(code_dim - 1, -1, -1))
 
     def bits_to_codes(self, bits: Tensor) -> Tensor:
-        """Map bits {0, 1} to signs {-1, +1}, shape kept."""
+        """Map bits {0, 1} to signs {-1, +1} of the same shape."""
         return bits * 2 - 1
 
     @property
     def codebook(self) -> Tensor:
-        """All signs (2**code_dim, code_dim) float, one row a code; made on request."""
+        """All signs (2**code_dim, code_dim) float, one row per code; not stored."""
         shifts = torch.arange(self.code_dim - 1, -1, -1, device=self.mask.device)
         codes = torch.arange(2**self.code_dim, device=self.mask.device)
         return self.bits_to_codes((codes[:, None] >> shifts) & 1).float()
@@ -87,7 +87,7 @@ class BinarySphericalQuantizer(DropIn):
         x : torch.Tensor
             (..., code_dim) float.
         inv_temperature : float
-            Of the soft assignment; higher is harder.
+            Inverse temperature of the soft assignment; higher is harder.
         mask : torch.Tensor, optional
             (...) bool, True at valid frames.
 
@@ -99,7 +99,7 @@ class BinarySphericalQuantizer(DropIn):
         indices : torch.Tensor
             (...) int64.
         aux_loss : torch.Tensor
-            Scalar; its mean over ranks in training is the loss of the whole batch.
+            Scalar; in training its mean over ranks is the loss of the whole batch.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class BinarySphericalQuantizer(DropIn):
         return out.quantized, out.codes[..., 0], out.loss
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """Return what torch.jit.script compiles in place of this module."""
+        """Return the module that torch.jit.script compiles instead of this one."""
         module = ScriptableBSQ(
             self.mask, self.entropy_loss_weight, self.diversity_gamma
         )

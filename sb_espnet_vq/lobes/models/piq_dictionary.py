@@ -1,4 +1,4 @@
-"""The dictionary of PIQ: vectors in, the keys that their class allows out.
+"""The dictionary of PIQ: quantization with a codebook partitioned among classes.
 
 Paissan et al. 2023, "Posthoc Interpretation via Quantization",
 https://arxiv.org/abs/2303.12659, section 3.2.
@@ -24,30 +24,30 @@ from sb_espnet_vq.quantizers.precision import full_precision
 def get_irrelevant_regions(
     labels: Tensor, K: int, num_classes: int, N_shared: int = 5, stage: str = "TRAIN"
 ) -> Tensor:
-    """Mark the keys that each label may not use.
+    """Return a mask of the codes that are not available to each label.
 
     Arguments
     ---------
     labels : torch.Tensor
         (B,) classes, of any dtype.
     K : int
-        Keys in the dictionary.
+        Codebook vectors in the dictionary.
     num_classes : int
-        Classes that share out the first K - N_shared keys.
+        Classes among which the first K - N_shared codebook vectors are partitioned.
     N_shared : int
-        Keys at the end that belong to no class.
+        Codebook vectors at the end that belong to no class.
     stage : str
-        "TRAIN" closes the shared keys, anything else opens them.
+        With "TRAIN" the shared ones are not available; otherwise they are.
 
     Returns
     -------
     torch.Tensor
-        (B, K) bool on the device of ``labels``, True where a key is closed.
+        (B, K) bool on the device of ``labels``, True if a code is not available.
 
     Raises
     ------
     ConfigError
-        If more keys are shared than there are.
+        If N_shared exceeds K.
 
     Example
     -------
@@ -62,28 +62,28 @@ def get_irrelevant_regions(
 
 
 class VectorQuantization(torch.autograd.Function):
-    """Key numbers of vectors; use it by ``apply``. It has no gradient.
+    """Codes of vectors, without gradient; call it through ``apply``.
 
     ``apply(inputs, codebook, labels=None, num_classes=10,
-    activate_class_partitioning=True, shared_keys=10, training=True)``, without
-    keywords, takes:
+    activate_class_partitioning=True, shared_keys=10, training=True)`` takes these
+    positional arguments:
 
     Arguments
     ---------
     inputs : torch.Tensor
         (B, W, H, C) float, or any number of axes between the first and the last.
     codebook : torch.Tensor
-        (K, C) keys.
+        (K, C) codebook vectors.
     labels : torch.Tensor, optional
-        (B,) classes; whole numbers of any dtype. Without them all keys are open.
+        (B,) classes; integers of any dtype. Without them all codes are available.
     num_classes : int
-        Classes that share out the keys.
+        Classes among which the codebook is partitioned.
     activate_class_partitioning : bool
-        False opens all keys, whatever the labels.
+        False makes all codes available to all labels.
     shared_keys : int
-        Keys at the end that belong to no class: closed in training, else open.
+        Codebook vectors at the end that belong to no class; not available in training.
     training : bool
-        Whether the shared keys are closed.
+        Whether the shared ones are unavailable.
 
     Returns
     -------
@@ -95,9 +95,9 @@ class VectorQuantization(torch.autograd.Function):
     ShapeError
         If the shapes do not fit each other.
     ConfigError
-        If a class would have no key.
+        If a class would have no codebook vector.
     ValueError
-        If a label is no class (eager mode on a CPU; else codes of -1).
+        If a label is not a class (eager mode on a CPU; else codes of -1).
 
     Example
     -------
@@ -128,23 +128,24 @@ class VectorQuantization(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         raise RuntimeError(
-            "VectorQuantization returns key numbers, which have no gradient; use "
-            "VectorQuantizationStraightThrough to train through the choice"
+            "VectorQuantization returns codes, which have no gradient; use "
+            "VectorQuantizationStraightThrough to train through the quantization"
         )
 
 
 class VectorQuantizationStraightThrough(torch.autograd.Function):
-    """Keys of vectors, as if the choice were the identity; use it by ``apply``.
+    """Codebook vectors with straight-through gradient; call it through ``apply``.
 
     van den Oord et al. 2017, "Neural Discrete Representation Learning", section 3.2.
-    The arguments and errors are those of `VectorQuantization`. The gradient goes to
-    ``inputs`` unchanged, and to the keys that were chosen if ``codebook`` needs it.
+    The arguments and errors are those of `VectorQuantization`. The gradient is passed
+    to ``inputs`` unchanged, and to the selected codebook vectors if ``codebook``
+    requires it.
 
     Returns
     -------
     values : torch.Tensor
-        (B, W, H, C) chosen keys in the dtype of ``codebook``; NaN where a vector is
-        not finite.
+        (B, W, H, C) codebook vectors in the dtype of ``codebook``; NaN where a vector
+        is not finite.
     codes : torch.Tensor
         (B * W * H,) int64, -1 where a vector is not finite.
 
@@ -160,12 +161,12 @@ class VectorQuantizationStraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, codebook, *options):
-        found = VectorQuantization.apply(inputs, codebook, *options)
-        codes = found.reshape(-1)
+        indices = VectorQuantization.apply(inputs, codebook, *options)
+        codes = indices.reshape(-1)
         ctx.save_for_backward(codes)
         ctx.keys, ctx.options = codebook.shape[0], len(options)
         ctx.mark_non_differentiable(codes)
-        return look_up(codebook, found), codes
+        return look_up(codebook, indices), codes
 
     @staticmethod
     def backward(ctx, *grads):
@@ -180,28 +181,28 @@ class VectorQuantizationStraightThrough(torch.autograd.Function):
 
 
 class VQEmbedding(FreezableModule):
-    """Dictionary of K keys that are shared out among classes.
+    """Dictionary of K codebook vectors that are partitioned among classes.
 
-    It holds `ClassPartitionedVQ` and has no loss: its two outputs are what a trainer
-    makes losses of. Its one name in a checkpoint is ``embedding.weight``.
+    It holds a `ClassPartitionedVQ` and has no loss: the trainer computes losses from
+    its two outputs. Its only checkpoint key is ``embedding.weight``.
 
     Arguments
     ---------
     K : int
-        Number of keys.
+        Number of codebook vectors.
     D : int
-        Width of a key.
+        Width of a codebook vector.
     numclasses : int
         Number of classes.
     activate_class_partitioning : bool
-        False opens all keys to all classes.
+        False makes all codebook vectors available to all classes.
     shared_keys : int
-        Keys at the end that belong to no class: closed in training, open in eval.
+        Codebook vectors at the end that belong to no class; not available in training.
 
     Raises
     ------
     ConfigError
-        If a class would have no key.
+        If a class would have no codebook vector.
 
     Example
     -------
@@ -212,7 +213,7 @@ class VQEmbedding(FreezableModule):
     (torch.Size([2, 5, 4]), True, True)
     """
 
-    # A script calls the methods in Python; there, `_codes_of_map` does without it.
+    # A script calls the methods in Python, where `_codes_of_map` does not need it.
     __jit_ignored_attributes__ = ["quantizer"]
 
     def __init__(
@@ -244,14 +245,14 @@ class VQEmbedding(FreezableModule):
     # SpeechBrain's class). A trace can be saved.
     @torch.jit.ignore
     def forward(self, z_e_x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the number of the nearest allowed key; it has no gradient.
+        """Return the nearest available code of each vector, without gradient.
 
         Arguments
         ---------
         z_e_x : torch.Tensor
             (B, D, H, W) float.
         labels : torch.Tensor, optional
-            (B,) classes; whole numbers of any dtype. Without them all keys are open.
+            (B,) classes; integers of any dtype. Without them all codes are available.
 
         Returns
         -------
@@ -263,7 +264,7 @@ class VQEmbedding(FreezableModule):
         ShapeError
             If a shape or dtype is wrong.
         ValueError
-            If a label is no class (eager mode on a CPU; else codes of -1).
+            If a label is not a class (eager mode on a CPU; else codes of -1).
         """
         return _codes_of_map(self, z_e_x, labels)
 
@@ -271,7 +272,7 @@ class VQEmbedding(FreezableModule):
     def straight_through(
         self, z_e_x: Tensor, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the nearest allowed keys twice, with a gradient each.
+        """Return the nearest available codebook vectors twice, with two gradients.
 
         Arguments
         ---------
@@ -281,10 +282,10 @@ class VQEmbedding(FreezableModule):
         Returns
         -------
         z_q_x : torch.Tensor
-            (B, D, H, W); its gradient goes to ``z_e_x``. NaN where a vector is not
-            finite, or on a GPU its label no class.
+            (B, D, H, W) with gradient to ``z_e_x``. NaN where a vector is not finite,
+            or, on a GPU, its label is not a class.
         z_q_x_bar : torch.Tensor
-            The same values; its gradient goes to the dictionary.
+            The same values with gradient to the dictionary.
 
         Raises
         ------
@@ -329,7 +330,7 @@ def _codes_of_map(
         raise ShapeError(f"VQEmbedding takes (B, D, H, W), got {got}")
     partition, classes = dictionary.activate_class_partitioning, dictionary.numclasses
     if isinstance(dictionary, torch.jit.ScriptModule):
-        # Of its attributes it has tensors and numbers alone.
+        # A script module keeps only tensors and numbers as attributes.
         table, shared = dictionary.embedding.weight, dictionary.shared_keys
         quantizer = _around(table, classes, partition, shared)
         quantizer.train(dictionary.training)
@@ -349,9 +350,9 @@ def _quantizer(
 def _around(
     codebook: Tensor, num_classes: int, partition: bool, shared: int
 ) -> ClassPartitionedVQ:
-    """Return a quantizer that has ``codebook`` as its own."""
+    """Return a quantizer with the codebook ``codebook``."""
     keys, dim = codebook.shape
-    with torch.device("meta"):  # nothing is drawn there
+    with torch.device("meta"):  # no initialization, no random draws
         quantizer = _quantizer(keys, dim, num_classes, partition, shared)
     quantizer.embedding.weight = nn.Parameter(codebook.detach(), requires_grad=False)
     return quantizer.to(codebook.device)
@@ -363,7 +364,7 @@ def _encode(
 ) -> Tensor:
     """Return the codes (B, ...) of vectors (B, ..., D), -1 where there is none.
 
-    The quantizer's own ``encode`` would copy maps that lie channels first.
+    Unlike the quantizer's ``encode``, it does not copy maps in channels-first layout.
     """
     _check_vectors(x, quantizer.embedding.weight)
     items = x.flatten(1, -2) if x.dim() > 2 else x[:, None]
@@ -392,7 +393,7 @@ def _check_vectors(x: Tensor, codebook: Tensor) -> None:
 
 
 def _class_labels(labels: Tensor, x: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return labels as int64 (B,) beside ``x``, and which of them name a class."""
+    """Return labels as int64 (B,) on the device of ``x``, and whether each is valid."""
     if labels.numel() != x.shape[0]:
         raise ShapeError(
             f"labels must be ({x.shape[0]},), one for each item of the batch; got "
@@ -403,6 +404,6 @@ def _class_labels(labels: Tensor, x: Tensor, classes: int) -> tuple[Tensor, Tens
     known = (whole == given) & (whole >= 0) & (whole < classes)
     if eager_on_cpu(given) and not known.all():
         raise ValueError(
-            f"labels must be whole numbers in [0, {classes}), got {given.tolist()}"
+            f"labels must be integers in [0, {classes}), got {given.tolist()}"
         )
     return whole.masked_fill(~known, 0).to(x.device), known.to(x.device)

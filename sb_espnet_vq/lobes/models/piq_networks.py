@@ -18,7 +18,7 @@ _Size = int | tuple[int, int]
 
 # Kernel and stride of each transposed convolution; all are padded by 1.
 _EVEN_LAYERS: list[tuple[_Size, _Size]] = [(3, 2), (4, 2), (4, 2), (4, 2), (12, 1)]
-# The representations of a FocalNet or ViT are coarser, and more so in frequency.
+# Representations of a FocalNet or ViT are coarser, mostly in frequency.
 _STEEP_LAYERS: list[tuple[_Size, _Size]] = [
     (3, (4, 5)),
     ((4, 1), 2),
@@ -29,10 +29,10 @@ _STEEP_LAYERS: list[tuple[_Size, _Size]] = [
 
 
 def weights_init(m: nn.Module) -> None:
-    """Draw the weights of a convolution (Xavier) and clear its bias.
+    """Initialize a convolution: Xavier weights and a zero bias.
 
     For ``module.apply(weights_init)``. A module counts as a convolution if its class
-    name contains "Conv" and it has a weight of its own; all others stay as they are.
+    name contains "Conv" and it has a weight; all others are unchanged.
 
     Arguments
     ---------
@@ -56,7 +56,7 @@ def weights_init(m: nn.Module) -> None:
 
 
 class ResBlockAudio(nn.Module):
-    """Adds to a feature map what two convolutions make of it.
+    """Residual block of two convolutions.
 
     Arguments
     ---------
@@ -97,7 +97,7 @@ class ResBlockAudio(nn.Module):
 
 
 class Conv2dEncoder_v2(nn.Module):
-    """Turns log spectrograms into feature maps a 16th as long and as high.
+    """Convolutional encoder of log spectrograms, with stride 16 in both axes.
 
     Arguments
     ---------
@@ -160,39 +160,39 @@ def _check_spectrograms(x: Tensor) -> None:
 
 
 class VectorQuantizedPSI_Audio(nn.Module):
-    """Makes a spectrogram of what a classifier's representation says of a class.
+    """Decodes a classifier's representation to a spectrogram, given the class.
 
-    The representation passes an adapter, is quantized with the keys of the class and
-    decoded.
+    The representation passes an adapter, is quantized with the codebook vectors of the
+    class, and decoded.
 
     Arguments
     ---------
     dim : int
-        Channels of the representation, and width of a key.
+        Channels of the representation, and width of the codebook vectors.
     K : int
-        Keys in the dictionary.
+        Codebook vectors in the dictionary.
     numclasses : int
         Number of classes.
     activate_class_partitioning : bool
-        False opens all keys to all classes.
+        False makes all codebook vectors available to all classes.
     shared_keys : int
-        Keys that belong to no class: closed in training, open in eval.
+        Codebook vectors that belong to no class; not available in training.
     use_adapter : bool
         Whether to learn an adapter between representation and dictionary.
     adapter_reduce_dim : bool
         Whether the adapter also halves both axes before the dictionary and doubles
-        them after it. Without an adapter there is nothing to halve: the
-        representation goes to the dictionary as it is.
+        them after it. Ignored without an adapter: the dictionary then gets the
+        representation unchanged.
     quantizer : str
-        A registered name. The default gives upstream's values; any other is built by
-        `DictionaryQuantizer`.
+        A registered name. The default returns upstream's values; `DictionaryQuantizer`
+        builds the others.
     quantizer_conf : dict, optional
         Options of the quantizer.
 
     Raises
     ------
     ConfigError
-        If a class would have no key, or the name or an option is unknown.
+        If a class would have no codebook vector, or the name or an option is unknown.
 
     Example
     -------
@@ -220,7 +220,7 @@ class VectorQuantizedPSI_Audio(nn.Module):
         sizes = K, dim, numclasses, activate_class_partitioning, shared_keys
         self.codebook: Any
         if quantizer == "class_partitioned" and not quantizer_conf:
-            # The drop-in for upstream's class, which searches all keys without labels.
+            # Drop-in for upstream's class, which searches all codes without labels.
             self.codebook = VQEmbedding(*sizes)
         else:
             self.codebook = DictionaryQuantizer(
@@ -245,18 +245,18 @@ class VectorQuantizedPSI_Audio(nn.Module):
         hs : torch.Tensor
             (B, dim, H, W) representations.
         labels : torch.Tensor
-            (B,) classes, usually those the classifier predicts; whole numbers of any
-            dtype. None opens all keys.
+            (B,) classes, usually the classifier's predictions; integers of any dtype.
+            With None all codes are available.
 
         Returns
         -------
         x_tilde : torch.Tensor
-            (B, 1, T, F) log-power spectrograms. The gradient passes the choice of
-            keys straight to ``hs``.
+            (B, 1, T, F) log-power spectrograms, with straight-through gradient to
+            ``hs``.
         hcat : torch.Tensor
-            (B, dim, H', W'), what was quantized.
+            (B, dim, H', W'), the input of the quantization.
         z_q_x : torch.Tensor
-            (B, dim, H', W'), the keys it became, with gradient to the dictionary.
+            (B, dim, H', W'), its output, with gradient to the dictionary.
 
         Raises
         ------
@@ -277,12 +277,12 @@ class VectorQuantizedPSI_Audio(nn.Module):
 
 
 class VectorQuantizedPSIFocalNet_Audio(VectorQuantizedPSI_Audio):
-    """The same for the representations of a FocalNet: only the decoder differs.
+    """`VectorQuantizedPSI_Audio` with a decoder for representations of a FocalNet.
 
     Arguments
     ---------
     dim : int
-        Channels of the representation, and width of a key.
+        Channels of the representation, and width of the codebook vectors.
     **kwargs
         As in `VectorQuantizedPSI_Audio`.
 
@@ -297,18 +297,18 @@ class VectorQuantizedPSIFocalNet_Audio(VectorQuantizedPSI_Audio):
 
     def __init__(self, dim: int = 1024, **kwargs: Any):
         super().__init__(dim=dim, **kwargs)
-        # The parent's decoder was drawn for nothing, but it was: only so do equal
-        # seeds give the weights that SpeechBrain's class has.
+        # As in SpeechBrain, the parent's decoder is initialized first and then
+        # replaced, so that a seed gives the same weights.
         self._draw_decoder(dim, _STEEP_LAYERS)
 
 
 class VectorQuantizedPSIViT_Audio(VectorQuantizedPSI_Audio):
-    """The same for the representations of a ViT: only the decoder differs.
+    """`VectorQuantizedPSI_Audio` with a decoder for representations of a ViT.
 
     Arguments
     ---------
     dim : int
-        Channels of the representation, and width of a key.
+        Channels of the representation, and width of the codebook vectors.
     **kwargs
         As in `VectorQuantizedPSI_Audio`.
 
@@ -328,7 +328,7 @@ class VectorQuantizedPSIViT_Audio(VectorQuantizedPSI_Audio):
 
 
 def _decoder(dim: int, layers: Sequence[tuple[_Size, _Size]]) -> nn.Sequential:
-    """Stack transposed convolutions; the last makes one channel."""
+    """Stack transposed convolutions; the last one outputs one channel."""
     blocks: list[nn.Module] = []
     for kernel, stride in layers[:-1]:
         blocks.append(nn.ConvTranspose2d(dim, dim, kernel, stride, padding=1))

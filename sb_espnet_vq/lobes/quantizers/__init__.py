@@ -1,7 +1,7 @@
-"""Any quantizer in any place of a pipeline: an adapter for each role.
+"""Adapters that put any quantizer into a SpeechBrain pipeline, one for each use.
 
-Each keeps the constructor and the calls of the SpeechBrain class whose place it
-takes, and takes a registered quantizer by name.
+Each has the constructor and methods of the SpeechBrain class that it replaces, and
+takes a registered quantizer by name.
 """
 
 from sb_espnet_vq.lobes.quantizers.bottleneck import BottleneckQuantizer

@@ -1,4 +1,4 @@
-"""Bottleneck: values and codes of a codec's frames, as FocalCodec has them."""
+"""Bottleneck: values and codes of a codec's frames, as in FocalCodec."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,19 +17,19 @@ _MAX_TABLE_BITS = 24
 
 
 class BottleneckQuantizer(FreezableModule):
-    """Any quantizer in the place of SpeechBrain's `BinarySphericalQuantizer`.
+    """Adapter for any quantizer, with the interface of `BinarySphericalQuantizer`.
 
     Arguments
     ---------
     code_dim : int
         Width of the frames. There are 2**code_dim codes, in one codebook unless
-        ``quantizer_conf`` asks for more: the bitrate is that of upstream.
+        ``quantizer_conf`` sets more, so that the bitrate is that of upstream.
     entropy_loss_weight : float
         Weight of the entropy term, for quantizers that have one.
     diversity_gamma : float
-        Weight of evenness against confidence within it, for `bsq`.
+        Weight of the entropy of the mean assignment within it, for `bsq`.
     quantizer : str
-        A registered name. The default gives upstream's values and has upstream's
+        A registered name. The default returns the values of upstream and has its
         checkpoint keys.
     quantizer_conf : dict, optional
         Options of the quantizer; they override the arguments above.
@@ -42,8 +42,8 @@ class BottleneckQuantizer(FreezableModule):
 
     Buffers
     -------
-    mask : (code_dim,) int64, the value of each bit, kept for upstream's checkpoints;
-    with `bsq` alone.
+    mask : (code_dim,) int64, the value of each bit, for upstream's checkpoints; only
+        with `bsq`.
 
     Example
     -------
@@ -78,9 +78,9 @@ class BottleneckQuantizer(FreezableModule):
         too_many = code_dim > _MAX_TABLE_BITS and not named
         if too_many and find_quantizer(quantizer).has_table:
             raise ConfigError(
-                f"code_dim {code_dim} stands for 2**{code_dim} codes, too many for the "
+                f"code_dim {code_dim} means 2**{code_dim} codes, too many for the "
                 f"table of {quantizer!r}; give codebook_size in quantizer_conf. (A "
-                "quantizer without a table says so by has_table = False in its class.)"
+                "quantizer without a table declares has_table = False in its class.)"
             )
         self.quantizer = build(quantizer, **options)
         is_bsq = same_quantizer(quantizer, "bsq")
@@ -113,7 +113,7 @@ class BottleneckQuantizer(FreezableModule):
         quantized : torch.Tensor
             (..., code_dim) with straight-through gradient.
         codes : torch.Tensor
-            (...) int64, or (..., K) where there are K > 1 codebooks.
+            (...) int64, or (..., K) with K > 1 codebooks.
         loss : torch.Tensor
             Scalar, weighted.
 

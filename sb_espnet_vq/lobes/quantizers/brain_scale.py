@@ -1,4 +1,4 @@
-"""Scaling of a loss that is added outside of a SpeechBrain Brain.
+"""Scaling of a loss that is added outside a SpeechBrain Brain.
 
 A Brain divides its loss by the number of micro-batches of a step and multiplies it by
 the factor of its gradient scaler. A loss that an adapter attaches to its output needs
@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 class BrainScale:
-    """Scales a loss as the Brain that trains the module scales its own.
+    """Scales a loss in the same way as the Brain that trains the module.
 
-    That is the first Brain built with the module, then each whose ``fit`` starts.
-    Without a Brain the loss is not scaled. Copies and pickles belong to no Brain.
+    It follows the first Brain built with the module, then each Brain whose ``fit``
+    starts. Without a Brain the loss is not scaled. Copies and pickles have no Brain.
 
     Example
     -------
@@ -26,11 +26,11 @@ class BrainScale:
     """
 
     def __init__(self) -> None:
-        self._brain: Any = _nobody
+        self._brain: Any = _no_brain
         _watch_brains()
 
     def follow(self, brain: Any, trains: bool) -> None:
-        """Scale as this Brain does, if it trains now or there is no other."""
+        """Follow this Brain if it is training or there is no other."""
         if trains or self._brain() is None:
             self._brain = weakref.ref(brain)
 
@@ -45,35 +45,35 @@ class BrainScale:
         return BrainScale, ()
 
 
-def _nobody() -> None:
+def _no_brain() -> None:
     return None
 
 
 def _watch_brains() -> None:
-    """Make Brains find the adapters in their modules."""
+    """Make every Brain register itself with the adapters among its modules."""
     try:
         from speechbrain.core import Brain
     except ImportError:
         return
     build, fit = Brain.__init__, Brain.fit
-    if hasattr(build, "tells_adapters"):
+    if hasattr(build, "notifies_adapters"):
         return
 
     @functools.wraps(build)
     def init(self, *args, **kwargs):
         build(self, *args, **kwargs)
-        _tell_adapters(self, trains=False)
+        _notify_adapters(self, trains=False)
 
     @functools.wraps(fit)
-    def told_fit(self, *args, **kwargs):
-        _tell_adapters(self, trains=True)
+    def fit_with_adapters(self, *args, **kwargs):
+        _notify_adapters(self, trains=True)
         return fit(self, *args, **kwargs)
 
-    init.tells_adapters = True  # type: ignore[attr-defined]
-    Brain.__init__, Brain.fit = init, told_fit
+    init.notifies_adapters = True  # type: ignore[attr-defined]
+    Brain.__init__, Brain.fit = init, fit_with_adapters
 
 
-def _tell_adapters(brain: Any, trains: bool) -> None:
+def _notify_adapters(brain: Any, trains: bool) -> None:
     for module in brain.modules.modules():
         scale = getattr(module, "scale_loss", None)
         if isinstance(scale, BrainScale):

@@ -21,37 +21,37 @@ _DROP_IN_OPTIONS = {"dim", "codebook_size", "n_codebooks", "temperature"}
 
 
 class ContrastiveQuantizer(FreezableModule):
-    """Any quantizer in the place of SpeechBrain's `GumbelVectorQuantizer`.
+    """Adapter for any quantizer, with the interface of `GumbelVectorQuantizer`.
 
     `W2VTargetQuantiser` takes it as its ``quantiser``. That class returns no loss, so
     the quantizer's loss is attached to ``x``: its gradient is added in the backward
-    pass, with weight 1 relative to the trainer's loss. ``scale_loss`` scales it as the
-    trainer scales its own loss. By default it follows the SpeechBrain Brain that has
-    the adapter among its modules: it divides by ``grad_accumulation_factor`` and
-    applies the gradient scaler. In a custom loop that scales its loss, set it to a
-    function that does the same.
+    pass, with weight 1 relative to the trainer's loss. ``scale_loss`` applies the loss
+    scaling of the trainer. By default it follows the SpeechBrain Brain that has the
+    adapter among its modules: it divides by ``grad_accumulation_factor`` and applies
+    the gradient scaler. In a custom loop that scales its loss, set it to a function
+    that does the same.
 
     If ``vq_dim`` differs from ``input_dim``, quantizers other than `gumbel` are
-    followed by a learnt linear layer without bias. A layer in front could lower the
-    commitment loss by shrinking, and the codes would not be those of the frames.
+    followed by a learned linear layer without bias. A layer before the quantizer could
+    reduce the commitment loss by shrinking the frames, and the codes would not be those
+    of the input.
 
     Arguments
     ---------
     input_dim : int
-        Width of the frames that come in.
+        Width of the input frames.
     num_vars : int
         Codes in each codebook.
     temp_tuple : tuple of float
-        (start, stop, decay) of the temperature, for quantizers that draw codes at
-        one.
+        (start, stop, decay) of the temperature, for quantizers that sample codes.
     groups : int
-        Codebooks, for quantizers that can have several.
+        Number of codebooks, for quantizers that can have several.
     vq_dim : int
-        Width of what comes out.
+        Width of the output.
     quantizer : str
-        A registered name. `gumbel` is the drop-in class itself, with upstream's
-        values and checkpoint keys; the step of ``update_temp`` is saved in the
-        metadata of the state.
+        A registered name. `gumbel` is the drop-in class itself, with the values and
+        checkpoint keys of upstream; the step of ``update_temp`` is saved in the
+        metadata of the state dict.
     quantizer_conf : dict, optional
         Options of the quantizer; they override the arguments above.
 
@@ -118,7 +118,7 @@ class ContrastiveQuantizer(FreezableModule):
             self.project_out = nn.Linear(input_dim, vq_dim, bias=False)
 
     def update_temp(self, steps: int) -> None:
-        """Set the temperature for training step ``steps``, where there is one."""
+        """Set the temperature for training step ``steps``, if there is one."""
         self.step = steps
         if self._is_drop_in:
             self.quantizer.update_temp(steps)
@@ -133,21 +133,21 @@ class ContrastiveQuantizer(FreezableModule):
         x : torch.Tensor
             (B, T, input_dim) float.
         mask : torch.Tensor, optional
-            (B, T) bool, True at valid frames; padding then counts nowhere.
+            (B, T) bool, True at valid frames; padding is then ignored everywhere.
 
         Returns
         -------
         dict
-            Upstream's keys and two more. ``used_codes``: the codes that at least one
-            frame took, summed over codebooks; a perplexity does not tell few codes in
-            even use from many in uneven use. ``codes``: (B, T, n_codebooks) int64, the
-            code of each frame, -1 in the padding; in training `gumbel` gives the
-            likeliest ones, which eval takes, not those that it drew.
+            Upstream's keys and two more. ``used_codes``: number of codes of at least
+            one frame, summed over codebooks; the perplexity cannot distinguish few
+            codes in uniform use from many in nonuniform use. ``codes``:
+            (B, T, n_codebooks) int64, the code of each frame, -1 in the padding; for
+            `gumbel` in training, the most likely codes instead of the sampled ones.
 
-            ``x`` (B, T, vq_dim); ``num_vars``, codes of all codebooks; ``temp``, 0
-            for quantizers that do not draw codes; ``code_perplexity``, that
-            of the codes, and ``prob_perplex``, both summed over codebooks and, in
-            training, computed over the frames of all ranks. With `gumbel`,
+            ``x`` (B, T, vq_dim); ``num_vars``, number of codes in all codebooks;
+            ``temp``, 0 for quantizers that do not sample; ``code_perplexity``, the
+            perplexity of the codes, and ``prob_perplex``, both summed over codebooks
+            and, in training, computed over the frames of all ranks. With `gumbel`,
             ``prob_perplex`` is the perplexity of the mean code probabilities, with
             gradient. With `entropy_vq` and `bsq`, which do not sample, its value is
             the perplexity of the codes and its gradient that of their soft
@@ -184,9 +184,8 @@ class ContrastiveQuantizer(FreezableModule):
     def _chosen(self, codes: Tensor, usage: Tensor) -> Tensor:
         """Return the relative frequency of each code, with the gradient of ``usage``.
 
-        These quantizers take the best code and do not sample. Their soft assignment
-        may be uniform although few codes are used, so its perplexity alone would hide
-        collapse.
+        These quantizers do not sample. Their soft assignment may be uniform although
+        few codes are used, so its perplexity alone would hide a collapse.
         """
         shares = code_shares(codes, usage.shape[1], self.training, usage.dtype)
         return straight_through(usage, shares)

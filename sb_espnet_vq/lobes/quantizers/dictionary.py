@@ -1,4 +1,4 @@
-"""A dictionary: vectors replaced by codebook vectors, as PIQ looks them up."""
+"""Dictionary: vectors replaced by codebook vectors, as in PIQ."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,34 +22,33 @@ _DROP_IN_OPTIONS = {"dim", "codebook_size", "num_classes", "shared_keys"}
 
 
 class DictionaryQuantizer(FreezableModule):
-    """Any quantizer in the place of SpeechBrain's `VQEmbedding`.
+    """Adapter for any quantizer, with the interface of `VQEmbedding`.
 
     `VQEmbedding` returns no loss, so the quantizer's loss is attached to the first
     output of ``straight_through``: its gradient is added in the backward pass, with
-    weight 1 relative to the trainer's loss. ``scale_loss`` scales it as the trainer
-    scales its own loss; see `ContrastiveQuantizer`. Thus `entropy_vq` moves its
-    codebook; `vq` and `rvq` move theirs by averages in ``straight_through`` in
+    weight 1 relative to the trainer's loss. ``scale_loss`` applies the loss scaling of
+    the trainer; see `ContrastiveQuantizer`. In this way `entropy_vq` trains its
+    codebook; `vq` and `rvq` update their moving averages in ``straight_through`` in
     training. The commitment_weight is 0 unless ``quantizer_conf`` sets it, since PIQ's
-    trainer has that term itself.
+    trainer computes that term itself.
 
     Arguments
     ---------
     K : int
-        Number of keys.
+        Number of codebook vectors.
     D : int
-        Width of a key.
+        Width of a codebook vector.
     numclasses : int
-        Number of classes, for a quantizer that shares its keys out among classes.
+        Number of classes, for a quantizer with a codebook partitioned among classes.
     activate_class_partitioning : bool
-        False opens all keys to all classes.
+        False makes all codebook vectors available to all classes.
     shared_keys : int
-        Keys that belong to no class, for such a quantizer.
+        Codebook vectors that belong to no class, for such a quantizer.
     quantizer : str
         A registered name. `class_partitioned` is the drop-in class itself, with
-        upstream's numbers, as long as ``quantizer_conf`` names no loss weights: those
-        terms are what PIQ's trainer makes of the two outputs. With loss weights the
-        quantizer's own losses move its keys. Its state has upstream's keys in both
-        cases.
+        upstream's results, unless ``quantizer_conf`` sets loss weights: PIQ's trainer
+        computes these losses from the two outputs. With loss weights the quantizer's
+        own losses train the codebook. The state dict has upstream's keys in both cases.
     quantizer_conf : dict, optional
         Options of the quantizer; they override the arguments above.
 
@@ -57,7 +56,7 @@ class DictionaryQuantizer(FreezableModule):
     ------
     ConfigError
         If the name or an option is unknown or out of range, or a class would have
-        no key.
+        no codebook vector.
 
     Example
     -------
@@ -112,20 +111,20 @@ class DictionaryQuantizer(FreezableModule):
         self.learns_by_gradient = any(True for _ in self.quantizer.parameters())
 
     def forward(self, z_e_x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the codes of vectors and change nothing; they have no gradient.
+        """Return the codes of vectors, without gradient, without changing state.
 
         Arguments
         ---------
         z_e_x : torch.Tensor
             (B, D, H, W) float.
         labels : torch.Tensor, optional
-            (B,) classes, whole numbers of any dtype. Needed by a quantizer that
-            shares its keys out among classes; others ignore them.
+            (B,) classes, integers of any dtype. Required by a quantizer with a
+            codebook partitioned among classes; others ignore them.
 
         Returns
         -------
         torch.Tensor
-            (B, H, W) int64, or (B, H, W, K) where ``quantizer_conf`` asks for K > 1
+            (B, H, W) int64, or (B, H, W, K) if ``quantizer_conf`` sets K > 1
             codebooks; -1 where a vector is not finite.
 
         Raises
@@ -133,7 +132,7 @@ class DictionaryQuantizer(FreezableModule):
         ShapeError
             If a shape or dtype is wrong, or labels are missing.
         ValueError
-            If a label is no class (eager mode on a CPU; else codes of -1).
+            If a label is not a class (eager mode on a CPU; else codes of -1).
         """
         labels = self._labels(labels)
         if self._is_drop_in:
@@ -143,7 +142,7 @@ class DictionaryQuantizer(FreezableModule):
     def straight_through(
         self, z_e_x: Tensor, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the values of the codes twice; in training, let averages follow.
+        """Return the values of the codes twice; in training, update moving averages.
 
         Arguments
         ---------
@@ -153,12 +152,12 @@ class DictionaryQuantizer(FreezableModule):
         Returns
         -------
         z_q_x : torch.Tensor
-            (B, D, H, W) with the gradient of the quantizer's value, which goes to
-            ``z_e_x``, and that of its loss. NaN where a vector is not finite.
+            (B, D, H, W) with the gradient of the quantizer's value, to ``z_e_x``, and
+            that of its loss. NaN where a vector is not finite.
         z_q_x_bar : torch.Tensor
-            The same values, with the gradient of ``decode``. With the default that
-            is to the keys. It has none for quantizers that move their codebook by
-            averages or by their own loss.
+            The same values, with the gradient of ``decode``: with the default, to the
+            codebook vectors. Without gradient for quantizers that train their codebook
+            by moving averages or by their own loss.
 
         Raises
         ------
@@ -178,25 +177,26 @@ class DictionaryQuantizer(FreezableModule):
         return value.movedim(-1, 1), bar.movedim(-1, 1)
 
     def _labels(self, labels: Tensor | None) -> Tensor | None:
-        """Return the labels as the quantizer takes them, None where it uses none."""
+        """Return the labels in the form for the quantizer, None if it uses none."""
         if not self.needs_labels:
             return None
         if labels is None:
             raise ShapeError(
-                "this dictionary shares its keys out among classes, so it needs "
-                "labels (B,), one for each item of the batch; got None. "
-                "activate_class_partitioning=False opens all keys to all"
+                "this dictionary is partitioned among classes, so it needs labels "
+                "(B,), one for each item of the batch; got None. "
+                "activate_class_partitioning=False makes all codebook vectors "
+                "available to all classes"
             )
         if self._is_drop_in:
             return labels
         whole = labels.reshape(-1).long()
         if eager_on_cpu(labels) and not torch.equal(whole, labels.reshape(-1)):
-            raise ValueError(f"labels must be whole numbers, got {labels.tolist()}")
+            raise ValueError(f"labels must be integers, got {labels.tolist()}")
         return whole
 
 
 def _frames(z: Tensor) -> Tensor:
     if not isinstance(z, Tensor) or z.dim() < 2:
-        came = getattr(z, "shape", type(z).__name__)
-        raise ShapeError(f"a dictionary takes (B, D, H, W), got {came}")
+        got = getattr(z, "shape", type(z).__name__)
+        raise ShapeError(f"a dictionary takes (B, D, H, W), got {got}")
     return z.movedim(1, -1)

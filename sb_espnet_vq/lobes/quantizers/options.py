@@ -1,10 +1,10 @@
-"""Codes as adapters return them."""
+"""Shape of the codes that adapters return."""
 
 from torch import Tensor
 
 
 def squeeze_codes(codes: Tensor) -> Tensor:
-    """Drop the last axis of codes (..., K) where there is one codebook.
+    """Drop the last axis of codes (..., K) if there is one codebook.
 
     Arguments
     ---------
@@ -14,6 +14,6 @@ def squeeze_codes(codes: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor
-        (...) where K is 1, else (..., K).
+        (...) if K is 1, else (..., K).
     """
     return codes[..., 0] if codes.shape[-1] == 1 else codes

@@ -1,4 +1,4 @@
-"""Targets: labels for masked prediction, as BEST-RQ has them."""
+"""Targets: labels for masked prediction, as in BEST-RQ."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -15,13 +15,13 @@ from sb_espnet_vq.toolkit_words import translate
 
 
 class TargetQuantizer(FreezableModule):
-    """Any quantizer in the place of SpeechBrain's `RandomProjectionQuantizer`.
+    """Adapter for any quantizer, with the interface of `RandomProjectionQuantizer`.
 
-    It gives labels and no gradient. Loss terms are not used: what a quantizer learns
-    by gradient stays at its random start, frozen, and its codes are those of a random
-    code space, as in Chiu et al. 2022, https://arxiv.org/abs/2202.01855, section 3.1.
-    A quantizer whose codebook follows a moving average (`vq`, `rvq`) goes on learning
-    while this module is in training mode, so its labels drift.
+    It returns labels without gradient. Loss terms are not used: parameters keep their
+    random initialization, frozen, so the codes are those of a random code space, as in
+    Chiu et al. 2022, https://arxiv.org/abs/2202.01855, section 3.1. Codebooks of moving
+    averages (`vq`, `rvq`) continue to learn while this module is in training mode, so
+    their labels drift.
 
     Arguments
     ---------
@@ -32,8 +32,8 @@ class TargetQuantizer(FreezableModule):
     cb_vocab : int
         Number of labels.
     quantizer : str
-        A registered name. The default gives upstream's labels for a seed and has
-        upstream's checkpoint keys.
+        A registered name. With the default, a seed gives the labels of upstream, and
+        the checkpoint keys are those of upstream.
     quantizer_conf : dict, optional
         Options of the quantizer; they override the arguments above.
 
@@ -68,7 +68,7 @@ class TargetQuantizer(FreezableModule):
         }
         options = translate(quantizer, words, quantizer_conf)
         self.quantizer = build(quantizer, **options)
-        # Only the parameters: freezing the quantizer would stop moving averages too.
+        # Only the parameters, since freezing the quantizer would stop moving averages.
         for parameter in self.quantizer.parameters():
             parameter.requires_grad_(False)
         if same_quantizer(quantizer, "random_projection"):
@@ -77,7 +77,7 @@ class TargetQuantizer(FreezableModule):
 
     @torch.no_grad()
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Return the label of each frame; in training, let averages follow the batch.
+        """Return the label of each frame; in training, update moving averages.
 
         Arguments
         ---------
@@ -89,9 +89,9 @@ class TargetQuantizer(FreezableModule):
         Returns
         -------
         torch.Tensor
-            (B, T) int64, the code in the first codebook. Padding and a frame that is
-            not finite get 0, so that a loss over labels does not index out of bounds
-            before the trainer sees the frame.
+            (B, T) int64, the code in the first codebook. Padding and non-finite frames
+            get 0, so that a loss does not index out of bounds before the trainer can
+            detect the frame.
 
         Raises
         ------
@@ -111,10 +111,10 @@ class TargetQuantizer(FreezableModule):
         return self.quantizer.encode(x, mask=mask)
 
     def _agree_over_ranks(self) -> None:
-        """Give every rank the tables of rank 0, once.
+        """Broadcast the parameters and buffers of rank 0, once.
 
-        Trainers wrap a module in DDP, which would do so, only if it has something
-        to train.
+        DDP would do so, but trainers apply it only to modules with trainable
+        parameters.
         """
         if self._ranks_agree:
             return

@@ -1,4 +1,4 @@
-"""What the tests of all SpeechBrain recipes need: a tiny corpus, and the recipe."""
+"""Fixtures for all SpeechBrain recipes: a tiny corpus, and the recipe."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""The BEST-RQ recipe from audio files to figures, tiny; killed and resumed."""
+"""The BEST-RQ recipe from audio files to results, tiny; killed and resumed."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def recipe(load_recipe):
         yield train
 
 
-def figures(output):
+def read_results(output):
     results = json.loads((output / "results.json").read_text())
     results.pop("seconds")
     return results
@@ -63,8 +63,8 @@ def uninterrupted(recipe, corpus, tmp_path_factory):
     return output
 
 
-def test_it_ends_with_figures_and_a_plot(uninterrupted):
-    results = figures(uninterrupted)
+def test_it_ends_with_results_and_a_plot(uninterrupted):
+    results = read_results(uninterrupted)
     assert results["steps"] == 2 * 7
     assert results["best_epoch"] in (1, 2)
     assert [epoch["epoch"] for epoch in results["epochs"]] == [1, 2]
@@ -82,16 +82,16 @@ def test_it_ends_with_figures_and_a_plot(uninterrupted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 9])
-def test_a_killed_run_resumes_to_the_same_figures(
+def test_a_killed_run_resumes_to_the_same_results(
     kill_run, recipe, corpus, uninterrupted, tmp_path, step
 ):
     kill_run(RECIPE, arguments(corpus, tmp_path), step)
     assert not (tmp_path / "results.json").exists()
     recipe.main(arguments(corpus, tmp_path))
-    assert figures(tmp_path) == figures(uninterrupted)
-    # And again: nothing is left to train, the figures stay.
+    assert read_results(tmp_path) == read_results(uninterrupted)
+    # And again: nothing is left to train, the results stay.
     recipe.main(arguments(corpus, tmp_path))
-    assert figures(tmp_path) == figures(uninterrupted)
+    assert read_results(tmp_path) == read_results(uninterrupted)
 
 
 def test_fine_tuning_in_speechbrain_loads_the_checkpoint(
@@ -229,7 +229,7 @@ def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
     pairs = [str(x) for key, value in options.items() for x in (f"--{key}", value)]
     file = str(HPARAMS / "librispeech.yaml")
     recipe.main([file, "--device=cpu", "--noprogressbar", *pairs])
-    assert figures(tmp_path)["steps"] == 1
+    assert read_results(tmp_path)["steps"] == 1
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
     index = command.index("--manifest")
     command[index : index + 2] = ["--data_folder", str(corpus)]
     recipe.main(command)
-    assert figures(output)["probe"] == {"classes": [], "rows": []}
+    assert read_results(output)["probe"] == {"classes": [], "rows": []}
     assert (output / "results.png").exists()
 
 
@@ -261,5 +261,5 @@ def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
 def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
     done = two_ranks(RECIPE, arguments(corpus, tmp_path))
     # Each rank takes half of the seven batches.
-    assert figures(tmp_path)["steps"] == 2 * 4
+    assert read_results(tmp_path)["steps"] == 2 * 4
     assert done.stdout.count("linear probe, accuracy") == 1

@@ -1,4 +1,4 @@
-"""The codec recipe from audio files to figures, tiny; killed and resumed."""
+"""The codec recipe from audio files to results, tiny; killed and resumed."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def recipe(load_recipe):
         yield train
 
 
-def figures(output):
+def read_results(output):
     results = json.loads((output / "results.json").read_text())
     results.pop("seconds")
     return results
@@ -63,8 +63,8 @@ def uninterrupted(recipe, corpus, tmp_path_factory):
     return output
 
 
-def test_it_ends_with_figures_plots_and_audio(uninterrupted):
-    results = figures(uninterrupted)
+def test_it_ends_with_results_plots_and_audio(uninterrupted):
+    results = read_results(uninterrupted)
     assert [epoch["epoch"] for epoch in results["epochs"]] == [1, 2]
     assert results["frame_rate"] == 100
     low, high = results["bandwidths"]
@@ -86,12 +86,12 @@ def test_it_ends_with_figures_plots_and_audio(uninterrupted):
 
 
 def test_training_brings_audio_nearer(uninterrupted):
-    for row in figures(uninterrupted)["bandwidths"]:
+    for row in read_results(uninterrupted)["bandwidths"]:
         trained, untrained = row["trained"], row["untrained"]
         assert trained["mel_distance"] < untrained["mel_distance"] - 1
 
 
-def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
+def test_a_trained_codec_is_loaded_and_gives_the_reported_results(
     recipe, uninterrupted, tmp_path, monkeypatch
 ):
     from evaluate import measure
@@ -106,7 +106,7 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
     # Wherever it is loaded from, nothing is made there.
     monkeypatch.chdir(tmp_path)
     codec = load_trained(uninterrupted, "codec", min_key="mel")
-    reported = figures(uninterrupted)["bandwidths"][1]["trained"]
+    reported = read_results(uninterrupted)["bandwidths"][1]["trained"]
     assert measure(codec, strings, 1.6) == reported
     assert not list(tmp_path.iterdir())
     with pytest.raises(CheckpointError, match="no run of a recipe"):
@@ -123,14 +123,14 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_figures(
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_figures(
+def test_a_killed_run_resumes_to_the_same_results(
     kill_run, recipe, corpus, uninterrupted, tmp_path
 ):
     command = arguments(corpus, tmp_path, adversarial_weight=1.0, adversarial_start=3)
     kill_run(RECIPE, command, step=5)
     assert not (tmp_path / "results.json").exists()
     recipe.main(command)
-    assert figures(tmp_path) == figures(uninterrupted)
+    assert read_results(tmp_path) == read_results(uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_another_quantizer_trains_by_name(recipe, corpus, tmp_path, quantizer, c
         pytest.importorskip("espnet2")
     settings = {"number_of_epochs": 1, "quantizer": quantizer, "quantizer_conf": conf}
     recipe.main(arguments(corpus, tmp_path, **settings))
-    rows = figures(tmp_path)["bandwidths"]
+    rows = read_results(tmp_path)["bandwidths"]
     # One codebook has one rate, whatever was asked for.
     assert len(rows) == (1 if quantizer == "bsq" else 2)
 
@@ -183,7 +183,7 @@ def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
     pairs = [str(x) for key, value in options.items() for x in (f"--{key}", value)]
     file = str(HPARAMS / "libritts.yaml")
     recipe.main([file, "--device=cpu", "--noprogressbar", *pairs])
-    assert figures(tmp_path)["steps"] == 1
+    assert read_results(tmp_path)["steps"] == 1
 
 
 def test_the_full_size_codec_has_the_bandwidths_it_names(recipe, tmp_path):
@@ -235,7 +235,7 @@ def test_an_empty_file_is_named_before_training(recipe, corpus, tmp_path):
         recipe.main(arguments(corpus, tmp_path / "run", manifest=manifest))
 
 
-def test_a_checkpoint_of_another_family_is_refused(recipe, corpus, uninterrupted):
+def test_a_checkpoint_of_another_quantizer_is_refused(recipe, corpus, uninterrupted):
     # Nothing of the run that lies there may change.
     before = {p: p.stat().st_mtime_ns for p in (uninterrupted / "save").rglob("*")}
     settings = {"quantizer": "vq", "quantizer_conf": "{}"}
@@ -257,5 +257,5 @@ def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
     }
     done = two_ranks(RECIPE, arguments(corpus, tmp_path, **settings))
     # Each rank takes half of the five batches.
-    assert figures(tmp_path)["steps"] == 2 * 3
+    assert read_results(tmp_path)["steps"] == 2 * 3
     assert done.stdout.count("bitrate (kbit/s)") == 1

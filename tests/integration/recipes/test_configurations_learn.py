@@ -1,4 +1,4 @@
-"""Every configuration that is shipped learns: its weights move, its loss falls.
+"""Every shipped configuration trains: weights change and the loss decreases.
 
 With its own optimizer, clipping, schedule and masks, from the first step on. Sizes are
 reduced, and what only has to do with the corpus. At the start of a long warm-up a step
@@ -143,7 +143,7 @@ def weights(brain):
 
 
 def moved_by_more_than_decay(brain, before):
-    """The names of all weights that did."""
+    """Return the names of all weights that changed."""
     (group,) = brain.optimizer.param_groups
     schedule = brain.hparams.schedule
     rates = sum(schedule.rate(n, brain.total_steps) for n in range(2, STEPS + 1))

@@ -1,4 +1,4 @@
-"""A recipe that `sbvq cp` copied runs as it is."""
+"""A recipe copied by `sbvq cp` runs without changes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The ESPnet codec recipe from audio files to figures, tiny."""
+"""The ESPnet codec recipe from audio files to results, tiny."""
 
 import contextlib
 import copy
@@ -127,7 +127,7 @@ def options(corpus, **more):
 
 @pytest.fixture(scope="module")
 def ended(corpus, tmp_path_factory):
-    """All stages, once, started in a folder that is not the recipe's."""
+    """Run all stages once, from a folder outside the recipe."""
     here = tmp_path_factory.mktemp("a folder")
     shown = run(
         corpus / "tiny.yaml", *options(corpus, nj=2), "--bandwidths=16 4", at=here
@@ -166,7 +166,7 @@ def test_data_are_in_kaldis_style(ended):
 
 
 @pytest.mark.slow
-def test_the_report_has_true_figures(ended):
+def test_the_report_has_correct_results(ended):
     folder, shown = ended
     results = json.loads((folder / "exp" / "results.json").read_text())
     assert (folder / "exp" / "results.png").stat().st_size > 1000
@@ -190,7 +190,7 @@ def test_the_report_has_true_figures(ended):
 
 @pytest.mark.slow
 def test_a_second_start_goes_on(ended, corpus):
-    """Data and decoding stand; training has its epoch and takes another."""
+    """Data and decoded speech are reused; training resumes for another epoch."""
     folder, _ = ended
     config, here = corpus / "tiny.yaml", folder.parents[2]
     wav = next((folder / "data" / "train" / "wav").iterdir())
@@ -235,7 +235,7 @@ def test_a_stopped_run_leaves_no_process(corpus, tmp_path):
         assert checkpoint.exists() and shell.poll() is None
         shell.send_signal(signal.SIGTERM)
         assert shell.wait(timeout=30) == 128 + signal.SIGTERM
-        # What was told to end may still be at it.
+        # Terminated processes may still be ending.
         for _ in range(100):
             left = [p for p in running() if str(tmp_path) in p]
             if not left:
@@ -269,7 +269,7 @@ def prepared(corpus, tmp_path):
 
 
 def test_a_training_that_fails_leaves_no_process(prepared, tmp_path):
-    """A reader of its output would otherwise never see end of file."""
+    """Otherwise a reader of its output would never reach the end of file."""
     done = subprocess.run(
         ["bash", RECIPE / "run.sh", *map(str, prepared)],
         cwd=tmp_path,
@@ -345,11 +345,11 @@ def running():
 
 
 WRONG = [
-    (["--lr", "3"], "unknown option --lr; there are: stage"),
+    (["--lr", "3"], "unknown option --lr; known are: stage"),
     (["--stage"], "--stage needs a value"),
     (["--stage", "two"], "--stage takes a whole number, not 'two'"),
     (["--held_out", "half"], "--held_out takes two shares"),
-    (["tiny.yaml", "more"], "more is no option"),
+    (["tiny.yaml", "more"], "more is not an option"),
     (["--stage", "0"], "--stage takes a number from 1 to 6, not 0"),
     (["--stop_stage", "7"], "--stop_stage takes a number from 1 to 6, not 7"),
     (["--stage=4", "--stop_stage=3"], "--stop_stage 3 is before --stage 4"),
@@ -607,11 +607,11 @@ def test_short_utterances_are_joined_by_speaker(scripts):
     long = Utterance("c", Path("x"), AudioInfo(2.0, RATE, 1), "a")
     joined = scripts.prepare_data.join_short([*short, long], 1.0)
     names = {speaker + "".join(i.id for i in parts) for speaker, parts in joined}
-    # The fourth of each has too little to stand alone.
+    # The fourth utterance of each speaker is too short for its own recording.
     assert names == {"aa0a1a2", "bb0b1b2b3", "aca3"}
 
 
-def test_what_sticks_out_is_cut_and_silence_is_told(scripts, tmp_path):
+def test_excess_samples_are_cut_and_silence_is_reported(scripts, tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.full(100, 0.5), RATE)
     assert scripts.list_pairs.fit(path, 90)

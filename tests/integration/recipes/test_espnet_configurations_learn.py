@@ -1,4 +1,4 @@
-"""Every configuration of the ESPnet recipe learns: weights move, the loss falls.
+"""Every configuration of the ESPnet recipe trains: the loss decreases.
 
 With its own optimizers, clipping and weights of losses; networks are tiny.
 """
@@ -35,7 +35,7 @@ def optimizer(config, number, parameters):
 
 
 def loss_of(codec, audio, generator):
-    """With the same random draws, a bandwidth among them, every time."""
+    """Return the loss with the same random draws and bandwidth every time."""
     random.seed(0)
     torch.manual_seed(0)
     # Cache between the turns of the GAN.

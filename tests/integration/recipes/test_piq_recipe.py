@@ -73,7 +73,7 @@ def recipe(load_recipe):
         }
 
 
-def figures(output, training):
+def read_results(output, training):
     results = json.loads((output / training / "results.json").read_text())
     results.pop("seconds")
     return results
@@ -87,8 +87,8 @@ def uninterrupted(recipe, corpus, tmp_path_factory):
     return output
 
 
-def test_both_trainings_end_with_figures_and_plots(uninterrupted):
-    classifier, piq = (figures(uninterrupted, n) for n in ("classifier", "piq"))
+def test_both_trainings_end_with_results_and_plots(uninterrupted):
+    classifier, piq = (read_results(uninterrupted, n) for n in ("classifier", "piq"))
     assert classifier["classes"] == piq["classes"] == ["high", "low"]
     assert classifier["accuracy"] == piq["accuracy"] >= 0.75
     assert set(classifier["accuracy_by_class"]) <= {"high", "low"}
@@ -108,7 +108,7 @@ def test_both_trainings_end_with_figures_and_plots(uninterrupted):
 
 
 def test_the_masks_that_it_is_held_against_are_what_they_are_called(uninterrupted):
-    masks = figures(uninterrupted, "piq")["masks"]
+    masks = read_results(uninterrupted, "piq")["masks"]
     ones = masks["all ones"]
     assert ones["input_fidelity"] == ones["mask_density"] == 1
     assert [ones[f"average_{x}"] for x in ("increase", "drop", "gain")] == [0, 0, 0]
@@ -133,9 +133,9 @@ def test_a_class_that_follows_another_clips_mask_is_counted(recipe):
     from evaluate import follows
 
     # Each clip lies under the mask of the one before it, the first under the last's.
-    classes, said = torch.tensor([0, 1, 1, 2]), torch.tensor([2, 1, 0, 1])
-    kept = torch.nn.functional.one_hot(said, 3).double()
-    # The third has the class of its other, so that nothing can be told from it.
+    classes, predicted = torch.tensor([0, 1, 1, 2]), torch.tensor([2, 1, 0, 1])
+    kept = torch.nn.functional.one_hot(predicted, 3).double()
+    # The third clip has the class of the previous one and does not count.
     assert follows(kept, classes).tolist() == [1, 0, 1]
 
 
@@ -169,7 +169,7 @@ def test_a_run_of_an_earlier_version_is_loaded(recipe, uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_runs_resume_to_the_same_figures(
+def test_killed_runs_resume_to_the_same_results(
     kill_run, recipe, corpus, uninterrupted, tmp_path
 ):
     command = arguments(corpus, tmp_path)
@@ -177,7 +177,7 @@ def test_killed_runs_resume_to_the_same_figures(
         kill_run(RECIPE, command, step=17, script=SCRIPTS[training])
         assert not (tmp_path / training / "results.json").exists()
         recipe[training](command)
-        assert figures(tmp_path, training) == figures(uninterrupted, training)
+        assert read_results(tmp_path, training) == read_results(uninterrupted, training)
         # This process has the folder until it ends or locks another one.
         lock_folder(tmp_path / "other")
 
@@ -213,7 +213,7 @@ def test_another_quantizer_trains_by_name(
     (tmp_path / "classifier").symlink_to(uninterrupted / "classifier")
     settings = {"piq_epochs": 2, "quantizer": quantizer, "quantizer_conf": conf}
     recipe["piq"](arguments(corpus, tmp_path, **settings))
-    results = figures(tmp_path, "piq")
+    results = read_results(tmp_path, "piq")
     assert results["quantizer"] == quantizer
     assert results["keys"]["used"] >= 1
     from runs import load_run
@@ -229,24 +229,24 @@ def explained(folder, name):
     return json.loads(files[f"{name}.json"].read_text()), audio
 
 
-def test_sounds_are_explained_with_picture_audio_and_figures(
+def test_sounds_are_explained_with_picture_audio_and_results(
     recipe, corpus, uninterrupted, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    # Longer than the classifier hears (0.256 s), and shorter.
+    # Longer than the classifier's input (0.256 s), and shorter.
     files = [str(corpus / name) for name in ("s21.wav", "s02.wav")]
     output = tmp_path / "out"
     recipe["explain"]([*files, "--run", str(uninterrupted), "--output", str(output)])
     assert len(list(output.iterdir())) == 6
     printed = capsys.readouterr().out
     for name, seconds in (("s21", 0.62), ("s02", 0.24)):
-        said, audio = explained(output, name)
-        assert said["class"] in ("high", "low")
-        assert 0.5 <= said["probability"] <= 1
-        assert f"{said['class']}, {100 * said['probability']:.1f} %" in printed
-        assert said["seconds_heard"] == pytest.approx(min(seconds, 0.256), abs=1e-3)
+        metrics, audio = explained(output, name)
+        assert metrics["class"] in ("high", "low")
+        assert 0.5 <= metrics["probability"] <= 1
+        assert f"{metrics['class']}, {100 * metrics['probability']:.1f} %" in printed
+        assert metrics["seconds_heard"] == pytest.approx(min(seconds, 0.256), abs=1e-3)
         assert (audio.samplerate, audio.frames) == (8000, round(8000 * seconds))
-    assert "only its first 0.26 of 0.62 s were heard" in printed
+    assert "used only the first 0.26 of 0.62 s" in printed
     # Nothing is made where it was started.
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -288,7 +288,7 @@ def test_bad_sounds_are_named_and_nothing_is_written(
     for bad, reason in [
         (empty, "empty.wav: empty file"),
         (text, "a.wav: not readable as audio"),
-        (infinite, "infinite.wav: it has samples that are no finite numbers"),
+        (infinite, "infinite.wav: it has samples that are NaN or infinite"),
         (tmp_path / "missing.wav", "missing.wav: no such file"),
     ]:
         with pytest.raises(CorpusError, match=reason):
@@ -334,7 +334,7 @@ def test_the_configurations_of_esc50_take_a_step(recipe, tmp_path, file, clips):
     command = [str(HPARAMS / file), "--device=cpu", "--noprogressbar", *pairs]
     for training in ("classifier", "piq"):
         recipe[training](command)
-        results = figures(tmp_path / "run", training)
+        results = read_results(tmp_path / "run", training)
         assert results["steps"] == 1
         assert results["clips"]["train"] + results["clips"]["valid"] == clips
 
@@ -405,4 +405,4 @@ def test_one_command_runs_both_trainings(corpus, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     for training in ("classifier", "piq"):
-        assert figures(tmp_path / "run", training)["best_epoch"] == 1
+        assert read_results(tmp_path / "run", training)["best_epoch"] == 1

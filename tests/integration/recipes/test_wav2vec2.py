@@ -1,4 +1,4 @@
-"""The wav2vec 2.0 recipe from audio files to figures, tiny; killed and resumed."""
+"""The wav2vec 2.0 recipe from audio files to results, tiny; killed and resumed."""
 
 import json
 import math
@@ -61,7 +61,7 @@ def recipe(load_recipe):
         yield train
 
 
-def figures(output):
+def read_results(output):
     results = json.loads((output / "results.json").read_text())
     results.pop("seconds")
     return results
@@ -74,8 +74,8 @@ def uninterrupted(recipe, corpus, tmp_path_factory):
     return output
 
 
-def test_it_ends_with_figures_and_a_plot(uninterrupted):
-    results = figures(uninterrupted)
+def test_it_ends_with_results_and_a_plot(uninterrupted):
+    results = read_results(uninterrupted)
     assert results["steps"] == 2 * 7
     assert results["best_epoch"] in (1, 2)
     assert [epoch["epoch"] for epoch in results["epochs"]] == [1, 2]
@@ -102,16 +102,16 @@ def test_it_ends_with_figures_and_a_plot(uninterrupted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 9])
-def test_a_killed_run_resumes_to_the_same_figures(
+def test_a_killed_run_resumes_to_the_same_results(
     kill_run, recipe, corpus, uninterrupted, tmp_path, step
 ):
     kill_run(RECIPE, arguments(corpus, tmp_path), step)
     assert not (tmp_path / "results.json").exists()
     recipe.main(arguments(corpus, tmp_path))
-    assert figures(tmp_path) == figures(uninterrupted)
-    # And again: nothing is left to train, the figures stay.
+    assert read_results(tmp_path) == read_results(uninterrupted)
+    # And again: nothing is left to train, the results stay.
     recipe.main(arguments(corpus, tmp_path))
-    assert figures(tmp_path) == figures(uninterrupted)
+    assert read_results(tmp_path) == read_results(uninterrupted)
 
 
 def test_the_temperature_is_in_the_checkpoint(uninterrupted):
@@ -272,21 +272,21 @@ def test_collapse_is_no_better_than_chance(brain):
     assert collapsed["perplexity"] == 2
 
 
-@pytest.mark.parametrize("family", sorted({*list_quantizers()} - {"gumbel"}))
-def test_another_family_takes_its_place(recipe, corpus, tmp_path, family):
-    conf = {"rvq": "{n_codebooks: 3, decay: 0.9}"}.get(family, "{}")
+@pytest.mark.parametrize("quantizer_name", sorted({*list_quantizers()} - {"gumbel"}))
+def test_another_quantizer_trains(recipe, corpus, tmp_path, quantizer_name):
+    conf = {"rvq": "{n_codebooks: 3, decay: 0.9}"}.get(quantizer_name, "{}")
     recipe.main(
         arguments(
             corpus,
             tmp_path,
-            quantizer=family,
+            quantizer=quantizer_name,
             quantizer_conf=conf,
             number_of_epochs=1,
             probe_draws=1,
         )
     )
-    results = figures(tmp_path)
-    assert results["entries"] == 8 * {"rvq": 3}.get(family, 1)
+    results = read_results(tmp_path)
+    assert results["entries"] == 8 * {"rvq": 3}.get(quantizer_name, 1)
     assert math.isfinite(results["test"]["trained"]["loss"])
 
 
@@ -331,7 +331,7 @@ def test_the_other_configurations_take_a_step(recipe, corpus, tmp_path, yaml, op
         "num_workers": 0,
     }
     recipe.main(command(yaml, options))
-    results = figures(tmp_path)
+    results = read_results(tmp_path)
     assert results["steps"] == 1
     assert results["test"]["untrained"]["masked_frames"] > 10
 
@@ -370,7 +370,7 @@ def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
     index = words.index("--manifest")
     words[index : index + 2] = ["--data_folder", str(corpus)]
     recipe.main(words)
-    assert figures(output)["probe"] == {"classes": [], "rows": []}
+    assert read_results(output)["probe"] == {"classes": [], "rows": []}
     assert (output / "results.png").exists()
 
 
@@ -378,5 +378,5 @@ def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
 def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
     done = two_ranks(RECIPE, arguments(corpus, tmp_path))
     # Each rank takes half of the seven batches.
-    assert figures(tmp_path)["steps"] == 2 * 4
+    assert read_results(tmp_path)["steps"] == 2 * 4
     assert done.stdout.count("linear probe, accuracy") == 1

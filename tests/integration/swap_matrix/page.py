@@ -1,7 +1,7 @@
-"""Writes docs/swap-matrix.md: `python tests/integration/swap_matrix/page.py`.
+"""Generate docs/swap-matrix.md: `python tests/integration/swap_matrix/page.py`.
 
-test_swap_matrix.py beside this file trains every cell, and fails where the page is not
-what this makes.
+test_swap_matrix.py in this folder trains every cell and fails if the page differs from
+the output of this script.
 """
 
 from pathlib import Path
@@ -17,60 +17,60 @@ _FOCALCODEC = """quantizer: !new:sb_espnet_vq.lobes.quantizers.BottleneckQuantiz
     code_dim: 13
     quantizer: NAME"""
 
-# Each pipeline, and what a user writes; NAME stands for the family.
+# The YAML that a user writes for each pipeline; NAME stands for the quantizer.
 WRITTEN = {
     **{name: _RECIPE.format(name) for name in ("BEST-RQ", "wav2vec2", "codec", "PIQ")},
     "focalcodec": _FOCALCODEC,
     **{f"vq_{name}": _ESPNET.format(f"vq_{name}") for name in _CODECS},
 }
 
-# A pipeline that refuses a family: the pair, and what its error says.
+# Pairs (pipeline, quantizer) that raise an error, and its message.
 REFUSED: dict[tuple[str, str], str] = {}
 
-INTRODUCTION = """# Any family in any pipeline
+INTRODUCTION = """# Every quantizer in every pipeline
 
-Every cell was trained for some steps by `tests/integration/swap_matrix`, in which the
-loss of its task fell; its checkpoint was written, and read back into a fresh model that
-then gave the same codes and values. The models are the shipped recipes and ESPnet's
-codecs at tiny sizes: "trains" means that the quantizer works there, but not that it was
-trained at full size. Every quantizer can be built at the sizes of SpeechBrain's own
-configurations, except that `bsq` needs `codebook_size: 256` or another power of two
-instead of 320 codes ([launcher.md](launcher.md)). The results of each recipe show how
-well a quantizer does.
+`tests/integration/swap_matrix` trains each combination for a few steps and checks that
+the loss of the task decreases, then saves a checkpoint, loads it into a new model and
+checks that codes and values are the same. The models are the shipped recipes and
+ESPnet's codecs at tiny sizes: "trains" means that the quantizer works in the pipeline,
+not that it was trained at full size. Every quantizer can be built at the sizes of
+SpeechBrain's own configurations, except that `bsq` needs `codebook_size: 256` or
+another power of two instead of 320 codes ([launcher.md](launcher.md)). For the quality
+of a quantizer, see the results of each recipe.
 
-This page is written by `python tests/integration/swap_matrix/page.py`, and a test fails
-where it is not up to date.
+`python tests/integration/swap_matrix/page.py` generates this page; a test fails if it
+is out of date.
 """
 
 
-def page(families: list[str]) -> str:
-    """Return the page's text.
+def page(quantizers: list[str]) -> str:
+    """Return the text of the page.
 
     Arguments
     ---------
-    families : list of str
-        A row for each.
+    quantizers : list of str
+        Their names, one for each row.
 
     Returns
     -------
     str
     """
-    header = ["family", *WRITTEN]
+    header = ["quantizer", *WRITTEN]
     lines = [_row(header), _row(["---"] * len(header))]
-    for family in families:
-        lines.append(_row([f"`{family}`", *(_cell(each, family) for each in WRITTEN)]))
+    for name in quantizers:
+        lines.append(_row([f"`{name}`", *(_cell(each, name) for each in WRITTEN)]))
     parts = [INTRODUCTION, "\n".join(lines) + "\n", "## What to write\n"]
     parts.append(
-        "In the place of `NAME`, any name of the first column; the family's own "
-        "options\ngo into `quantizer_conf` beside it.\n"
+        "Replace `NAME` by a name of the first column. Options of the quantizer go "
+        "into\n`quantizer_conf` next to it.\n"
     )
     for title, yaml in WRITTEN.items():
         parts.append(f"**{title}**\n\n```yaml\n{yaml}\n```\n")
     return "\n".join(parts)
 
 
-def _cell(pipeline: str, family: str) -> str:
-    reason = REFUSED.get((pipeline, family))
+def _cell(pipeline: str, quantizer: str) -> str:
+    reason = REFUSED.get((pipeline, quantizer))
     return f"refused: {reason}" if reason else "trains"
 
 

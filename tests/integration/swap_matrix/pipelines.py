@@ -1,4 +1,4 @@
-"""Every pipeline that a family can sit in: the shipped recipes, made tiny."""
+"""Every pipeline for quantizers: the shipped recipes, with tiny models."""
 
 import importlib
 import math
@@ -18,10 +18,10 @@ RATE = 8000
 
 
 class Trainee(NamedTuple):
-    """A pipeline with a family in it, ready to train.
+    """A pipeline with a quantizer, ready to train.
 
     module : what a checkpoint holds; step : takes a training step on one batch and
-    returns the loss of the task, without the family's own terms; answer : what the
+    returns the loss of the task, without the quantizer's own terms; answer : what the
     pipeline says in eval, as tensors.
     """
 
@@ -31,7 +31,7 @@ class Trainee(NamedTuple):
 
 
 def audio(seconds: float = 1.2, rows: int = 3) -> Tensor:
-    """Return (rows, samples) tones in noise, each row another pitch and rhythm."""
+    """Return (rows, samples) noisy tones of different pitch and rhythm."""
     generator = torch.Generator().manual_seed(5)
     time = torch.arange(int(seconds * RATE)) / RATE
     pitch = 200 + 350 * torch.arange(rows)[:, None]
@@ -45,7 +45,7 @@ def audio(seconds: float = 1.2, rows: int = 3) -> Tensor:
 
 @contextmanager
 def importable(folder: Path):
-    """Let modules of a recipe be imported as its launch command would."""
+    """Make modules of a recipe importable, as its launch command does."""
     sys.path.insert(0, str(folder))
     before = set(sys.modules)
     try:
@@ -88,7 +88,7 @@ def recipe_brain(
 
 
 def recipe_trainee(brain: Any, figure: str) -> Trainee:
-    """Train a recipe's Brain on one batch; the loss is the figure of that name."""
+    """Train a recipe's Brain on one batch; the loss is the metric of that name."""
     import speechbrain as sb
 
     from sb_espnet_vq.training.checkpoints import TrainingRecord
@@ -119,10 +119,10 @@ def recipe_trainee(brain: Any, figure: str) -> Trainee:
     return Trainee(brain.modules, step, answer)
 
 
-def best_rq(family: str, seed: int) -> Trainee:
-    """BEST-RQ: the family gives the labels."""
+def best_rq(quantizer_name: str, seed: int) -> Trainee:
+    """BEST-RQ: the codes are the labels."""
     tiny = {
-        "quantizer": family,
+        "quantizer": quantizer_name,
         "cb_vocab": 16,
         "n_mels": 10,
         "p_input": 40,
@@ -140,10 +140,10 @@ def best_rq(family: str, seed: int) -> Trainee:
     return recipe_trainee(brain, "loss")
 
 
-def wav2vec2(family: str, seed: int) -> Trainee:
-    """wav2vec 2.0: the family's values are what is told from other frames."""
+def wav2vec2(quantizer_name: str, seed: int) -> Trainee:
+    """wav2vec 2.0: the quantizer's values are the contrastive targets."""
     tiny = {
-        "quantizer": family,
+        "quantizer": quantizer_name,
         "num_vars": 8,
         "n_mels": 10,
         "latent_dim": 20,
@@ -162,10 +162,10 @@ def wav2vec2(family: str, seed: int) -> Trainee:
     return recipe_trainee(brain, "loss")
 
 
-def piq(family: str, seed: int) -> Trainee:
-    """PIQ: the family is the dictionary of explanations."""
+def piq(quantizer_name: str, seed: int) -> Trainee:
+    """PIQ: the quantizer is the dictionary of explanations."""
     tiny = {
-        "quantizer": family,
+        "quantizer": quantizer_name,
         "codebook_size": 16,
         "n_classes": 4,
         "dim": 8,
@@ -180,10 +180,10 @@ def piq(family: str, seed: int) -> Trainee:
     return recipe_trainee(brain, "mask")
 
 
-def codec(family: str, seed: int) -> Trainee:
-    """The SpeechBrain codec: the family is its bottleneck."""
+def codec(quantizer_name: str, seed: int) -> Trainee:
+    """The SpeechBrain codec: the quantizer is its bottleneck."""
     tiny = {
-        "quantizer": family,
+        "quantizer": quantizer_name,
         "codebook_size": 16,
         "n_codebooks": 2,
         "bandwidths": [0.4, 0.8],
@@ -199,7 +199,7 @@ def codec(family: str, seed: int) -> Trainee:
 # ---- FocalCodec's way of training its quantizer
 
 
-def focalcodec(family: str, seed: int) -> Trainee:
+def focalcodec(quantizer_name: str, seed: int) -> Trainee:
     """Compress features, quantize, decompress: the quantizer's stage of FocalCodec.
 
     Its recipe comes with SpeechBrain's sources alone, so that the step is ours.
@@ -210,7 +210,7 @@ def focalcodec(family: str, seed: int) -> Trainee:
     parts = nn.ModuleDict(
         {
             "compressor": nn.Sequential(nn.Linear(20, 16), nn.GELU(), nn.Linear(16, 4)),
-            "quantizer": BottleneckQuantizer(4, quantizer=family),
+            "quantizer": BottleneckQuantizer(4, quantizer=quantizer_name),
             "decompressor": nn.Sequential(
                 nn.Linear(4, 16), nn.GELU(), nn.Linear(16, 20)
             ),
@@ -255,13 +255,13 @@ def stepper(
 def espnet(name: str) -> Callable[[str, int], Trainee]:
     """Build a codec of ESPnet, trained on its generator's loss."""
 
-    def build(family: str, seed: int) -> Trainee:
+    def build(quantizer_name: str, seed: int) -> Trainee:
         from tiny_codecs import codec_conf
 
         from sb_espnet_vq.gan_codec.codecs import CODECS
 
         torch.manual_seed(seed)
-        conf = codec_conf(name, quantizer=family)
+        conf = codec_conf(name, quantizer=quantizer_name)
         # With ESPnet's default these networks stay silent for hundreds of steps, and
         # with its mel loss that is worse than the noise they start with.
         conf["generator_params"] |= {"encdec_true_skip": True}

@@ -21,7 +21,7 @@ DECODERS = [
     "VectorQuantizedPSIFocalNet_Audio",
     "VectorQuantizedPSIViT_Audio",
 ]
-# keys, width, classes, shared keys
+# codebook vectors, width, classes, shared codebook vectors
 SIZES = [(20, 8, 3, 5), (64, 4, 10, 0), (51, 16, 50, 1), (33, 5, 1, 7), (12, 3, 12, 0)]
 
 
@@ -122,7 +122,7 @@ def test_a_recipe_changes_the_first_word_of_the_path():
     _same_state(*built)
 
 
-# Which keys a class may use
+# Codes available to a class
 
 
 @pytest.mark.parametrize("stage", ["TRAIN", "VALID"])
@@ -175,9 +175,9 @@ def test_dictionary_gives_each_result_its_own_gradient(training):
     assert module.embedding.weight.grad.sum() == bar.numel()
 
 
-def test_freshly_drawn_keys_differ_from_upstream_in_near_ties_alone():
-    # Keys are drawn so close to zero that upstream's sum of squares rounds away
-    # much of what tells them apart.
+def test_new_codebooks_differ_from_upstream_only_in_near_ties():
+    # New codebook vectors are so close to zero that rounding in upstream's sum of
+    # squares removes much of their difference.
     mine, theirs = _both("VQEmbedding", 1024, 64, 50)
     z, labels = torch.randn(8, 64, 10, 10), torch.randint(50, (8,))
     first = mine.straight_through(z, labels)[0].detach().double()
@@ -515,7 +515,7 @@ def test_forward_keeps_the_configuration():
 
 
 @pytest.mark.parametrize("partition", [True, False])
-def test_without_labels_all_keys_are_open(partition):
+def test_without_labels_all_codes_are_available(partition):
     mine, theirs = _both("VQEmbedding", 40, 8, 3, partition, shared_keys=4)
     _far_apart(mine)
     z = torch.randn(2, 8, 9, 9)
@@ -556,7 +556,7 @@ def test_an_unknown_label_is_refused():
     mine, theirs = _both("VQEmbedding", 40, 8, 3)
     z = torch.randn(2, 8, 3, 3)
     for labels in ([0, 3], [-1, 0], [0.5, 1.0], [0.0, float("nan")]):
-        with pytest.raises(ValueError, match="labels must be whole numbers"):
+        with pytest.raises(ValueError, match="labels must be integers"):
             mine.straight_through(z, torch.tensor(labels))
         passed, _ = theirs.straight_through(z, torch.tensor(labels))
         assert passed.isfinite().all()
@@ -586,7 +586,7 @@ def test_without_adapter_nothing_is_reduced(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_changes_no_key(dtype):
+def test_autocast_changes_no_code(dtype):
     mine, theirs = _both("VQEmbedding", 1024, 64, 50)
     z, labels = torch.randn(8, 64, 8, 8), torch.randint(50, (8,))
     kept = []
@@ -597,7 +597,7 @@ def test_autocast_changes_no_key(dtype):
         assert found.dtype == bar.dtype == torch.float32
         kept.append((found == expected).all(1).float().mean().item())
     assert kept[0] == 1.0 and kept[1] < 0.9
-    # What comes from a layer under autocast is searched as it came.
+    # Low-precision frames of a layer under autocast are searched without conversion.
     low = z.to(dtype).requires_grad_()
     with torch.autocast("cpu", dtype):
         found, _ = mine.straight_through(low, labels)

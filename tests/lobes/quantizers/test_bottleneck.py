@@ -1,4 +1,4 @@
-"""The bottleneck role."""
+"""`BottleneckQuantizer`."""
 
 import pytest
 import torch
@@ -23,9 +23,9 @@ def test_default_is_the_drop_in(training, temperature):
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_shapes_are_upstreams_for_every_family(family):
-    module = load("bottleneck", family)
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_shapes_are_upstreams_for_every_quantizer(quantizer_name):
+    module = load("bottleneck", quantizer_name)
     quantized, codes, loss = module(batch(), 100.0)
     assert quantized.shape == (4, 40, 8) and codes.shape == (4, 40)
     assert loss.shape == () and module.quantizer.codebook_size == 256
@@ -48,7 +48,7 @@ def test_padding_counts_nowhere():
     assert (expected[1][1, 20:] == -1).all()
 
 
-def test_weights_are_mapped_where_a_family_has_them_and_conf_wins():
+def test_weights_are_mapped_where_a_quantizer_has_them_and_conf_wins():
     module = BottleneckQuantizer(8, 0.3, quantizer="entropy_vq")
     assert module.quantizer.loss_weights["entropy"] == 0.3
     conf = {"entropy_weight": 0.2, "inv_temperature": 7.0}

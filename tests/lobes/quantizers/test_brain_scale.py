@@ -10,7 +10,7 @@ from uses import LABELS, batch, load
 
 core = pytest.importorskip("speechbrain.core")
 
-# Every family that has a loss; vq and rvq in eval, so that averages stay.
+# Every quantizer that has a loss; vq and rvq in eval, so that averages stay.
 CELLS = [
     ("contrastive", "entropy_vq", ""),
     ("contrastive", "bsq", "{codebook_size: 32, inv_temperature: 2.0}"),
@@ -22,7 +22,7 @@ CELLS = [
     ("dictionary", "class_partitioned", "{codebook_weight: 2.0}"),
     ("dictionary", "vq", "{commitment_weight: 1.0}"),
 ]
-every_cell = pytest.mark.parametrize(("role", "family", "conf"), CELLS)
+every_cell = pytest.mark.parametrize(("use", "quantizer_name", "conf"), CELLS)
 SCALE = 2.0**16
 
 
@@ -56,13 +56,13 @@ class LikeWav2Vec2(Plain):
         return loss.detach()
 
 
-def make(role, family, conf, kind=Plain, **run_opts):
-    part = load(role, family, conf)
+def make(use, quantizer_name, conf, kind=Plain, **run_opts):
+    part = load(use, quantizer_name, conf)
     torch.manual_seed(5)
     modules = {"front": nn.Linear(8, 8), "part": part}
     brain = kind(modules=modules, run_opts={"device": "cpu"} | run_opts)
     brain.modules.train()
-    if family in ("vq", "rvq"):
+    if quantizer_name in ("vq", "rvq"):
         part.eval()
     return brain
 
@@ -86,14 +86,18 @@ def same(given, expected):
 
 
 @every_cell
-def test_a_brain_adds_the_loss_once(role, family, conf):
-    brain = make(role, family, conf)
+def test_a_brain_adds_the_loss_once(use, quantizer_name, conf):
+    brain = make(use, quantizer_name, conf)
     got = gradients(brain, [(batch(), LABELS)])
     part, front = brain.modules.part, brain.modules.front
     brain.modules.zero_grad()
-    labels = LABELS if family == "class_partitioned" and role == "dictionary" else None
+    labels = (
+        LABELS
+        if quantizer_name == "class_partitioned" and use == "dictionary"
+        else None
+    )
     x = front(batch())
-    if role == "dictionary":
+    if use == "dictionary":
         # A dictionary's frames are the columns of feature maps.
         x = x.unflatten(1, (5, -1))
     part.quantizer(x, labels=labels).loss.backward()
@@ -108,22 +112,25 @@ def test_a_brain_adds_the_loss_once(role, family, conf):
 
 @pytest.mark.parametrize("kind", [Plain, LikeWav2Vec2])
 @every_cell
-def test_micro_batches_and_a_scaler_leave_its_weight(role, family, conf, kind):
-    plain = gradients(make(role, family, conf, kind), [(batch(), LABELS)])
-    same(gradients(make(role, family, conf, kind), [(batch(), LABELS)], SCALE), plain)
+def test_micro_batches_and_a_scaler_leave_its_weight(use, quantizer_name, conf, kind):
+    plain = gradients(make(use, quantizer_name, conf, kind), [(batch(), LABELS)])
+    same(
+        gradients(make(use, quantizer_name, conf, kind), [(batch(), LABELS)], SCALE),
+        plain,
+    )
     four = {"grad_accumulation_factor": 4}
-    brain = make(role, family, conf, kind, **four)
+    brain = make(use, quantizer_name, conf, kind, **four)
     same(gradients(brain, [(batch(), LABELS)] * 4), plain)
-    brain = make(role, family, conf, kind, **four)
+    brain = make(use, quantizer_name, conf, kind, **four)
     same(gradients(brain, [(batch(), LABELS)] * 4, SCALE), plain)
 
 
-@pytest.mark.parametrize("role", ["contrastive", "dictionary"])
-def test_quarters_of_a_batch_give_its_gradient(role):
+@pytest.mark.parametrize("use", ["contrastive", "dictionary"])
+def test_quarters_of_a_batch_give_its_gradient(use):
     # Without the entropy term, all terms are means over frames.
     conf = "{entropy_weight: 0, commitment_weight: 0.5}"
-    whole = gradients(make(role, "entropy_vq", conf), [(batch(), LABELS)])
-    brain = make(role, "entropy_vq", conf, grad_accumulation_factor=4)
+    whole = gradients(make(use, "entropy_vq", conf), [(batch(), LABELS)])
+    brain = make(use, "entropy_vq", conf, grad_accumulation_factor=4)
     parts = zip(batch().split(1), LABELS.split(1), strict=True)
     same(gradients(brain, parts, SCALE), whole)
 

@@ -1,4 +1,4 @@
-"""The contrastive role."""
+"""`ContrastiveQuantizer`."""
 
 import io
 
@@ -18,7 +18,7 @@ target_quantiser: !new:speechbrain.lobes.models.wav2vec.W2VTargetQuantiser
     in_dim: 8
     out_dim: 6
     quantiser: !name:sb_espnet_vq.lobes.quantizers.ContrastiveQuantizer
-        quantizer: {family}
+        quantizer: {quantizer}
     num_vars: 16
     temperature_decay: (2.0, 0.25, 0.99)
 """
@@ -35,7 +35,7 @@ def test_default_is_the_drop_in(training, width):
         module.update_temp(10)
         outs.append(module(batch()))
         states.append(module.state_dict())
-    # Two keys more than upstream's, whose wrapper leaves out what it does not know.
+    # Two more keys than upstream, whose wrapper ignores unknown keys.
     assert 0 < outs[1].pop("used_codes") <= 32
     assert outs[1].pop("codes").shape == (4, 40, 2)
     assert outs[0].keys() == outs[1].keys()
@@ -44,35 +44,35 @@ def test_default_is_the_drop_in(training, width):
     assert list(states[1]) == list(states[0])
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_speechbrains_wrapper_takes_every_family(family):
-    yaml = W2V.format(family=family)
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_speechbrains_wrapper_takes_every_quantizer(quantizer_name):
+    yaml = W2V.format(quantizer_name=quantizer_name)
     target = load_hyperpyyaml(io.StringIO(yaml))["target_quantiser"]
     targets, meta = target(batch())
     target.quantiser.update_temp(3)
     assert targets.shape == (4, 40, 6)
-    several = family in ("gumbel", "rvq")
+    several = quantizer_name in ("gumbel", "rvq")
     assert meta["num_vars"] == (32 if several else 16)
     assert 0 < float(meta["code_perplex"]) <= meta["num_vars"]
     assert 0 <= float(meta["diversity_loss"].detach()) < 1
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_diversity_has_a_gradient_where_the_family_has_probabilities(family):
-    module, x = load("contrastive", family).train(), batch().requires_grad_()
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_diversity_has_a_gradient_where_the_quantizer_has_probabilities(quantizer_name):
+    module, x = load("contrastive", quantizer_name).train(), batch().requires_grad_()
     out = module(x)
-    assert out["prob_perplex"].requires_grad == (family in WITH_USAGE)
-    if family not in WITH_USAGE:
+    assert out["prob_perplex"].requires_grad == (quantizer_name in WITH_USAGE)
+    if quantizer_name not in WITH_USAGE:
         assert torch.equal(out["prob_perplex"], out["code_perplexity"])
         return
     out["prob_perplex"].backward()
     assert float(x.grad.abs().sum()) > 0
 
 
-@pytest.mark.parametrize("family", ["entropy_vq", "bsq"])
-def test_mean_probabilities_are_those_that_codes_are_drawn_from(family):
+@pytest.mark.parametrize("quantizer_name", ["entropy_vq", "bsq"])
+def test_mean_probabilities_are_those_of_the_sampling(quantizer_name):
     # Small frames: a uniform soft assignment, but few used codes.
-    module = load("contrastive", family).train()
+    module = load("contrastive", quantizer_name).train()
     x = torch.zeros(4, 40, 8, requires_grad=True)
     out = module(x + 0.02 * batch()[:1, :1])
     assert float(out["code_perplexity"]) == pytest.approx(1)
@@ -136,9 +136,9 @@ def test_perplexities_are_summed_over_codebooks():
     assert out["num_vars"] == 48
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_used_codes_are_those_that_frames_took(family):
-    module, x = load("contrastive", family).eval(), batch()
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_used_codes_are_those_of_the_frames(quantizer_name):
+    module, x = load("contrastive", quantizer_name).eval(), batch()
     mask = torch.arange(40)[None].expand(4, -1) < 3
     every = module.quantizer.encode(x)
     for padding, codes in ((None, every.flatten(0, 1)), (mask, every[mask])):
@@ -146,23 +146,23 @@ def test_used_codes_are_those_that_frames_took(family):
         assert float(module(x, mask=padding)["used_codes"]) == taken
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_codes_are_those_that_encode_gives(family):
-    module, x = load("contrastive", family).eval(), batch()
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_codes_are_those_of_encode(quantizer_name):
+    module, x = load("contrastive", quantizer_name).eval(), batch()
     mask = torch.arange(40)[None].expand(4, -1) < 3
     expected = module.quantizer.encode(x, mask=mask)
     assert torch.equal(module(x, mask=mask)["codes"], expected)
     assert (expected[:, 3:] == -1).all()
 
 
-def test_in_training_codes_are_the_likeliest_not_the_drawn():
+def test_in_training_codes_are_the_most_likely_not_the_sampled():
     module, x = load("contrastive", "gumbel").train(), batch()
     assert torch.equal(module(x)["codes"], module.quantizer.encode(x))
 
 
 def test_padding_changes_no_figure():
-    for family in list_quantizers():
-        module, x = load("contrastive", family).eval(), batch()
+    for quantizer_name in list_quantizers():
+        module, x = load("contrastive", quantizer_name).eval(), batch()
         mask = torch.ones(4, 40, dtype=torch.bool)
         mask[1, 20:] = False
         first = module(x, mask=mask)
@@ -172,7 +172,7 @@ def test_padding_changes_no_figure():
         assert (second["x"][1, 20:] == 0).all()
 
 
-def test_the_familys_loss_rides_on_the_output():
+def test_the_quantizers_loss_is_attached_to_the_output():
     module, x = load("contrastive", "entropy_vq").train(), batch()
     (module(x)["x"].sum() * 0).backward()
     given = module.quantizer.codebook.weight.grad.clone()

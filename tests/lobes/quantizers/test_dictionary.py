@@ -1,4 +1,4 @@
-"""The dictionary role."""
+"""`DictionaryQuantizer`."""
 
 import pytest
 import torch
@@ -29,9 +29,9 @@ def test_default_is_the_drop_in(training, partitioned):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("family", list_quantizers())
-def test_both_outputs_hold_the_same_values(family, training):
-    module = load("dictionary", family).train(training)
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_both_outputs_hold_the_same_values(quantizer_name, training):
+    module = load("dictionary", quantizer_name).train(training)
     for _ in range(2):
         value, bar = module.straight_through(vectors(), LABELS)
         assert value.shape == bar.shape == (4, 8, 5, 7)
@@ -39,14 +39,14 @@ def test_both_outputs_hold_the_same_values(family, training):
     assert module(vectors(), LABELS).shape == (4, 5, 7)
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_codes_stand_for_the_values(family):
-    module = load("dictionary", family)
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_codes_decode_to_the_values(quantizer_name):
+    module = load("dictionary", quantizer_name)
     train("dictionary", module, 1)
     module.eval()
     codes = module(vectors(), LABELS)
     value, _ = module.straight_through(vectors(), LABELS)
-    if family != "class_partitioned":
+    if quantizer_name != "class_partitioned":
         decoded = module.quantizer.decode(codes[..., None])
         assert torch.equal(decoded.movedim(-1, 1), value)
     assert not codes.requires_grad
@@ -61,8 +61,8 @@ def test_labels_are_required_where_they_are_used():
                 call(z)
     opened = DictionaryQuantizer(32, 8, 4, activate_class_partitioning=False)
     assert opened(z).shape == (4, 5, 7)
-    for family in set(list_quantizers()) - {"class_partitioned"}:
-        load("dictionary", family).straight_through(z)
+    for quantizer_name in set(list_quantizers()) - {"class_partitioned"}:
+        load("dictionary", quantizer_name).straight_through(z)
 
 
 @pytest.mark.parametrize("conf", [{}, {"codebook_weight": 2.0}])
@@ -73,7 +73,7 @@ def test_without_partitioning_classes_need_no_keys_of_their_own(conf):
     assert torch.equal(opened(vectors(), LABELS), codes)
 
 
-def test_family_with_weights_of_its_own_learns_by_them():
+def test_quantizer_with_weights_of_its_own_learns_by_them():
     module = load("dictionary", "class_partitioned", "{codebook_weight: 2.0}").train()
     z = vectors().requires_grad_()
     value, bar = module.straight_through(z, LABELS.float())
@@ -83,15 +83,15 @@ def test_family_with_weights_of_its_own_learns_by_them():
     (value.sum() * 0).backward()
     keys = module.quantizer.embedding.weight
     assert float(keys.grad.abs().sum()) > 0
-    with pytest.raises(ValueError, match="whole numbers"):
+    with pytest.raises(ValueError, match="integers"):
         module(z, LABELS + 0.5)
 
 
-@pytest.mark.parametrize("family", ["rvq", "vq"])
-def test_commitment_is_left_to_the_trainer_unless_conf_asks(family):
+@pytest.mark.parametrize("quantizer_name", ["rvq", "vq"])
+def test_commitment_is_left_to_the_trainer_unless_conf_asks(quantizer_name):
     for conf, expected in (("", False), ("{commitment_weight: 1.0}", True)):
         z = vectors().requires_grad_()
-        value, _ = load("dictionary", family, conf).straight_through(z)
+        value, _ = load("dictionary", quantizer_name, conf).straight_through(z)
         (value.sum() * 0).backward()
         assert bool((z.grad != 0).any()) == expected
 
@@ -105,9 +105,9 @@ def test_second_output_has_the_gradient_of_decode():
     assert value.requires_grad
 
 
-@pytest.mark.parametrize("family", ["vq", "rvq"])
-def test_averages_follow_in_training_and_not_in_a_search(family):
-    module = load("dictionary", family).train()
+@pytest.mark.parametrize("quantizer_name", ["vq", "rvq"])
+def test_averages_are_updated_in_training_and_not_in_a_search(quantizer_name):
+    module = load("dictionary", quantizer_name).train()
     _, bar = module.straight_through(vectors(), LABELS)
     assert not bar.requires_grad
     before = {k: v.clone() for k, v in module.state_dict().items()}
@@ -118,9 +118,9 @@ def test_averages_follow_in_training_and_not_in_a_search(family):
     assert any(not torch.equal(v, before[k]) for k, v in after.items())
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_vectors_that_are_not_finite_come_out_nan(family):
-    module, z = load("dictionary", family).eval(), vectors()
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_vectors_that_are_not_finite_give_nan(quantizer_name):
+    module, z = load("dictionary", quantizer_name).eval(), vectors()
     z[1, 2, 3, 4] = torch.nan
     value, bar = module.straight_through(z, LABELS)
     bad = torch.zeros(4, 5, 7, dtype=torch.bool)
@@ -136,10 +136,10 @@ def test_several_codebooks_make_a_last_axis():
     assert module(vectors()).shape == (4, 5, 7, 3)
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_low_precision_frames_come_back_in_theirs(family):
-    module, z = load("dictionary", family).eval(), vectors().bfloat16()
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_output_has_the_dtype_of_low_precision_frames(quantizer_name):
+    module, z = load("dictionary", quantizer_name).eval(), vectors().bfloat16()
     value, bar = module.straight_through(z, LABELS)
-    if family != "class_partitioned":
+    if quantizer_name != "class_partitioned":
         assert value.dtype == bar.dtype == torch.bfloat16
     assert torch.equal(value, bar)

@@ -16,7 +16,7 @@ piq = pytest.importorskip("speechbrain.lobes.models.PIQ")
 bsq = pytest.importorskip("speechbrain.lobes.models.bsq")
 
 # The original, the adapter, the arguments of both, and a call that tells codes.
-PLACES = {
+USES = {
     "target": (
         upstream.RandomProjectionQuantizer,
         ours.TargetQuantizer,
@@ -44,11 +44,11 @@ PLACES = {
         )[0],
     ),
 }
-every_place = pytest.mark.parametrize("place", PLACES)
+every_use = pytest.mark.parametrize("use", USES)
 
 
 def build(kind, arguments, seed, **options):
-    """Return a model that has the module below a name, and the module."""
+    """Return a model with the module as a submodule, and the module."""
     torch.manual_seed(seed)
     module = kind(*arguments, **options).eval()
     return nn.ModuleDict({"part": module}), module
@@ -58,9 +58,9 @@ def same(call, given, expected):
     torch.testing.assert_close(call(given), call(expected))
 
 
-@every_place
-def test_the_originals_checkpoint_loads_and_comes_back(place):
-    original, adapter, arguments, call = PLACES[place]
+@every_use
+def test_checkpoints_of_the_original_round_trip(use):
+    original, adapter, arguments, call = USES[use]
     theirs, source = build(original, arguments, 1)
     mine, module = build(adapter, arguments, 2)
     mine.load_state_dict(theirs.state_dict(), strict=True)
@@ -71,9 +71,9 @@ def test_the_originals_checkpoint_loads_and_comes_back(place):
     assert list(mine.state_dict()) == list(theirs.state_dict())
 
 
-@every_place
-def test_copies_keep_the_names(place):
-    original, adapter, arguments, _ = PLACES[place]
+@every_use
+def test_copies_keep_the_names(use):
+    original, adapter, arguments, _ = USES[use]
     names = set(original(*arguments).state_dict())
     module = adapter(*arguments)
     for made in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):  # noqa: S301
@@ -81,34 +81,34 @@ def test_copies_keep_the_names(place):
         made.load_state_dict(module.state_dict(), strict=True)
 
 
-@every_place
-def test_names_of_earlier_versions_load(place):
-    _, adapter, arguments, call = PLACES[place]
+@every_use
+def test_names_of_earlier_versions_load(use):
+    _, adapter, arguments, call = USES[use]
     mine, source = build(adapter, arguments, 1)
     inner = source.quantizer.state_dict()
     earlier = {f"part.quantizer.{name}": value for name, value in inner.items()}
-    if place == "contrastive":
+    if use == "contrastive":
         earlier["part.step"] = torch.tensor(40)
     again, module = build(adapter, arguments, 2)
     again.load_state_dict(earlier, strict=True)
     same(call, module, source)
-    if place == "contrastive":
+    if use == "contrastive":
         assert module(batch())["temp"] == pytest.approx(2 * 0.99**40)
 
 
-@every_place
-def test_what_does_not_fit_is_still_named(place):
-    _, adapter, arguments, _ = PLACES[place]
+@every_use
+def test_what_does_not_fit_is_still_named(use):
+    _, adapter, arguments, _ = USES[use]
     mine, _ = build(adapter, arguments, 1)
     with pytest.raises(RuntimeError, match=r"Unexpected key.*part\.gone"):
         mine.load_state_dict({**mine.state_dict(), "part.gone": torch.ones(1)})
-    if place != "bottleneck":
+    if use != "bottleneck":
         with pytest.raises(RuntimeError, match=r"Missing key.*part\."):
             mine.load_state_dict({})
 
 
 def test_keys_with_losses_of_their_own_have_the_same_names():
-    original, adapter, arguments, _ = PLACES["dictionary"]
+    original, adapter, arguments, _ = USES["dictionary"]
     theirs, source = build(original, arguments, 1)
     conf = {"codebook_weight": 2.0}
     mine, module = build(adapter, arguments, 2, quantizer_conf=conf)
@@ -120,7 +120,7 @@ def test_keys_with_losses_of_their_own_have_the_same_names():
 
 
 def test_the_step_of_the_temperature_survives_a_file():
-    _, adapter, arguments, _ = PLACES["contrastive"]
+    _, adapter, arguments, _ = USES["contrastive"]
     mine, module = build(adapter, arguments, 1)
     module.update_temp(40)
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The target role."""
+"""`TargetQuantizer`."""
 
 import pytest
 import torch
@@ -22,18 +22,18 @@ def test_default_gives_the_drop_ins_labels(training):
     assert all(torch.equal(table[k], v) for k, v in dropin.state_dict().items())
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_labels_are_codes_of_the_first_codebook(family):
-    adapter, x = load("target", family).train(), batch()
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_labels_are_codes_of_the_first_codebook(quantizer_name):
+    adapter, x = load("target", quantizer_name).train(), batch()
     labels = adapter(x)
     assert labels.shape == x.shape[:2] and labels.dtype == torch.int64
     adapter.eval()
     assert torch.equal(adapter(x), adapter.quantizer.encode(x)[..., 0])
 
 
-@pytest.mark.parametrize("family", list_quantizers())
-def test_padding_and_frames_that_are_not_finite_get_label_zero(family):
-    adapter, x = load("target", family).eval(), batch()
+@pytest.mark.parametrize("quantizer_name", list_quantizers())
+def test_padding_and_frames_that_are_not_finite_get_label_zero(quantizer_name):
+    adapter, x = load("target", quantizer_name).eval(), batch()
     mask = torch.ones(4, 40, dtype=torch.bool)
     mask[2, 30:] = False
     expected = adapter(x)
@@ -45,9 +45,9 @@ def test_padding_and_frames_that_are_not_finite_get_label_zero(family):
     assert torch.equal(labels[real], expected[real])
 
 
-@pytest.mark.parametrize("family", ["vq", "rvq"])
-def test_averages_follow_in_training_alone(family):
-    adapter = load("target", family).eval()
+@pytest.mark.parametrize("quantizer_name", ["vq", "rvq"])
+def test_averages_are_updated_in_training_only(quantizer_name):
+    adapter = load("target", quantizer_name).eval()
     before = dict(tensors(adapter))
     adapter(batch())
     assert all(torch.equal(v, before[k]) for k, v in tensors(adapter))
@@ -63,7 +63,7 @@ def test_labels_in_training_follow_the_frames_alone(conf):
     assert torch.equal(labels, adapter.quantizer.eval().encode(batch())[..., 0])
 
 
-def test_code_dim_is_mapped_where_a_family_has_it_and_conf_wins():
+def test_code_dim_is_mapped_where_a_quantizer_has_it_and_conf_wins():
     assert load("target").quantizer.P.shape == (8, 4)
     assert load("target", "rvq").quantizer.layers[0]._codebook.embed.shape == (16, 4)
     conf = "{code_dim: 5, codebook_size: 9}"
@@ -71,11 +71,11 @@ def test_code_dim_is_mapped_where_a_family_has_it_and_conf_wins():
     assert load("target", "vq").quantizer.codebook_size == 16
 
 
-def test_what_nobody_sees_is_not_computed():
+def test_unused_outputs_are_not_computed():
     adapter = load("target", "bsq")
     assert not adapter.quantizer.gives_probabilities
     assert "entropy" not in adapter.quantizer(batch()).stats
-    for family in ("gumbel", "rvq"):
-        assert load("target", family).quantizer.n_codebooks == 1
+    for quantizer_name in ("gumbel", "rvq"):
+        assert load("target", quantizer_name).quantizer.n_codebooks == 1
     many_bits = TargetQuantizer(40, 16, 2**40, quantizer="bsq")
     assert many_bits.train()(torch.randn(2, 3, 40)).max() >= 2**20

@@ -15,21 +15,21 @@ class ResidualVectorQuantizer(CodecQuantizer):
     dimension : int
         Width of the frames.
     codebook_dim : int
-        Width of the codebooks; learnt projections lead in and out of each level
-        where it differs from ``dimension``.
+        Width of the codebooks. If it differs from ``dimension``, each level has learned
+        input and output projections.
     n_q : int
         Number of codebooks.
     bins : int
-        Codes in each.
+        Codes in each codebook.
     decay : float
-        Of the moving averages.
+        Decay of the moving averages.
     kmeans_init : bool
-        Start from k-means over the first training batch.
+        Initialize by k-means over the first training batch.
     kmeans_iters : int
-        Rounds of k-means.
+        Iterations of k-means.
     threshold_ema_dead_code : int
-        Revive codes that serve fewer frames a batch than this on average, and
-        fewer than a tenth of the mean code; 0 never.
+        Replace codes with fewer frames per batch than this on average, and fewer than
+        a tenth of the mean over codes. 0 disables it.
     quantizer_dropout : bool
         In training, keep a random number of codebooks for each utterance.
 
