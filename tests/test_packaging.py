@@ -159,7 +159,7 @@ def test_the_wheel_carries_recipes_and_hparams(wheel):
     inside = {n.removeprefix("sb_espnet_vq/") for n in names}
     assert _shipped("recipes") | _shipped("hparams") <= inside
     assert "sb_espnet_vq/py.typed" in names
-    assert not [n for n in names if "results" in n or "__pycache__" in n]
+    assert not [n for n in names if "results/" in n or "__pycache__" in n]
 
 
 def test_the_wheel_owns_one_name_only(wheel):
