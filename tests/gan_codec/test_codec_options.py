@@ -180,7 +180,7 @@ BROKEN = [
     ),
     (
         {"quantizer_conf": {"dim": 3}},
-        "codec_conf.quantizer_conf.dim: quantizer_conf sets dim to 3, but the frames",
+        "codec_conf.quantizer_conf.dim: quantizer_conf sets dim to 3, but the width of",
     ),
     (
         {"quantizer": "class_partitioned", "quantizer_conf": {"num_classes": 4000}},

@@ -18,7 +18,7 @@ target_quantiser: !new:speechbrain.lobes.models.wav2vec.W2VTargetQuantiser
     in_dim: 8
     out_dim: 6
     quantiser: !name:sb_espnet_vq.lobes.quantizers.ContrastiveQuantizer
-        quantizer: {quantizer}
+        quantizer: {quantizer_name}
     num_vars: 16
     temperature_decay: (2.0, 0.25, 0.99)
 """
