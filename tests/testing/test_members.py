@@ -25,7 +25,7 @@ from sb_espnet_vq.quantizers.rvq import RVQ
 from sb_espnet_vq.quantizers.vq import VQ
 from sb_espnet_vq.registry import build, find_quantizer
 
-PLUGIN = Path(__file__).parent / "plugin_package"
+PLUGIN = Path(__file__).parents[1] / "plugin_package"
 CHECKS = {check.name: check for check in testing.list_checks()}
 
 
