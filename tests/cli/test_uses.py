@@ -37,12 +37,12 @@ def _built(yaml: str, key: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_use_is_shown(shown, name):
-    assert list(shown(name)) == ["by itself", *uses.USES]
+    assert list(shown(name)) == ["as a module", *uses.USES]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_by_itself_it_is_the_registered_class(shown, name):
-    quantizer = _built(shown(name)["by itself"], "quantizer")
+    quantizer = _built(shown(name)["as a module"], "quantizer")
     assert type(quantizer) is find_quantizer(name)
 
 
