@@ -30,7 +30,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
     "python,torch", [("3.10", "2.9.0"), ("3.12", "2.11.0"), ("3.13", "2.14.1")]
 )
 def core(session: nox.Session, torch: str) -> None:
-    """Test the core, which does not need torchaudio and supports more torch versions."""
+    """Test the core with torch versions for which there may be no torchaudio."""
     session.install(f"torch=={torch}", "-e", ".")
     session.install("pytest>=8", "hypothesis", "numpy", "soundfile")
     session.run("python", "-m", "pytest", "-q", *QUICK, *CORE, env=ONE_THREAD)
