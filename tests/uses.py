@@ -1,4 +1,4 @@
-"""Each role as a user writes it in YAML, and a pipeline that trains around it."""
+"""YAML for each use of a quantizer (role), and a small pipeline that trains it."""
 
 import io
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 WIDTH = 8
 
-# All sizes are powers of two, so that bsq can make them.
+# All sizes are powers of two, so that bsq supports them.
 YAML = {
     "target": """
 module: !new:sb_espnet_vq.lobes.quantizers.TargetQuantizer
@@ -43,7 +43,7 @@ ROLES = list(YAML)
 
 
 def load(role: str, quantizer: str | None = None, conf: str = "", seed: int = 0):
-    """Build the YAML of a role, with two lines more for another family."""
+    """Build the adapter of a role from YAML, optionally with another quantizer."""
     yaml = YAML[role]
     if quantizer is not None:
         yaml += f"    quantizer: {quantizer}\n"
@@ -54,7 +54,7 @@ def load(role: str, quantizer: str | None = None, conf: str = "", seed: int = 0)
 
 
 def batch() -> Tensor:
-    """Return (4, 40, 8) frames around a few centres, away from zero."""
+    """Return (4, 40, 8) frames around a few cluster centres with mean 1."""
     generator = torch.Generator().manual_seed(3)
     centres = torch.randn(6, WIDTH, generator=generator) + 1
     which = torch.randint(0, 6, (4, 40), generator=generator)
@@ -64,8 +64,8 @@ def batch() -> Tensor:
 LABELS = torch.tensor([0, 1, 3, 1])
 
 
-def answer(role: str, module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-    """Return all tensors that a role's call gives for frames (B, T, 8)."""
+def outputs(role: str, module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """Return all tensors that the adapter of a role outputs for frames (B, T, 8)."""
     if role == "target":
         return (module(x),)
     if role == "contrastive":
@@ -84,7 +84,7 @@ def train(role: str, module: nn.Module, steps: int) -> list[float]:
     if role == "contrastive":
         module = pipeline_form(module)
     module.train()
-    # The encoder goes slowly: codes that start near zero must catch up with it.
+    # The encoder learns slowly, so that codes that start near zero can follow it.
     slow, fast = before.parameters(), [*after.parameters(), *module.parameters()]
     groups = [{"params": slow, "lr": 0.001}, {"params": fast}]
     optimizer = torch.optim.Adam(groups, lr=0.03)
@@ -131,6 +131,6 @@ def task_loss(role: str, module: nn.Module, x: Tensor, before, after) -> Tensor:
 
 
 def tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield what a module holds, as copies."""
+    """Yield copies of the parameters and buffers of a module."""
     for name, value in module.state_dict().items():
         yield name, value.clone()

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from uses import ROLES, answer, batch, load, tensors, train
+from uses import ROLES, batch, load, outputs, tensors, train
 
 from sb_espnet_vq import ConfigError, list_quantizers
 from sb_espnet_vq.lobes import quantizers
@@ -36,7 +36,7 @@ def test_training_lowers_the_loss(role, family):
 @every_cell
 def test_gradient_reaches_the_input(role, family):
     module, x = load(role, family).train(), batch().requires_grad_()
-    out = answer(role, module, x)[0]
+    out = outputs(role, module, x)[0]
     if role == "target":
         assert not out.requires_grad
         assert not any(p.requires_grad for p in module.parameters())
@@ -50,8 +50,8 @@ def test_gradient_reaches_the_input(role, family):
 def test_every_parameter_is_trained(role, family):
     # DDP stops at the second step where one is not.
     module, x = load(role, family).train(), batch().requires_grad_()
-    answers = [out for out in answer(role, module, x) if out.requires_grad]
-    sum(out.square().mean() for out in answers).backward()
+    results = [out for out in outputs(role, module, x) if out.requires_grad]
+    sum(out.square().mean() for out in results).backward()
     for name, parameter in module.named_parameters():
         assert not parameter.requires_grad or parameter.grad is not None, name
 
@@ -63,24 +63,24 @@ def test_checkpoint_brings_everything_back(role, family):
     torch.save(module.state_dict(), file)
     file.seek(0)
     fresh.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    same(answer(role, fresh, batch()), answer(role, module, batch()))
+    same(outputs(role, fresh, batch()), outputs(role, module, batch()))
 
 
 @every_cell
 def test_copies_give_the_same(role, family):
     module = trained(role, family)
-    expected = answer(role, module, batch())
+    expected = outputs(role, module, batch())
     restored = pickle.loads(pickle.dumps(module))  # noqa: S301
-    same(answer(role, restored, batch()), expected)
-    same(answer(role, copy.deepcopy(module), batch()), expected)
+    same(outputs(role, restored, batch()), expected)
+    same(outputs(role, copy.deepcopy(module), batch()), expected)
 
 
 @every_cell
 def test_eval_is_deterministic_and_changes_nothing(role, family):
     module = trained(role, family)
     before = dict(tensors(module))
-    first = answer(role, module, batch())
-    same(answer(role, module, batch()), first)
+    first = outputs(role, module, batch())
+    same(outputs(role, module, batch()), first)
     for name, value in tensors(module):
         assert torch.equal(value, before[name]), name
 
