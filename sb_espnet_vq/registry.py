@@ -1,4 +1,4 @@
-"""Quantizers by name, from the entry points of every installed package."""
+"""Registry of quantizers: names from the entry points of all installed packages."""
 
 import difflib
 import inspect
@@ -45,7 +45,7 @@ def build(name: str, /, **options) -> Quantizer:
 def list_quantizers() -> list[str]:
     """Return the names of the registered quantizers, sorted.
 
-    Nothing is imported, so a name stands here even when its package is broken.
+    Nothing is imported, so the list includes quantizers of broken packages.
 
     Example
     -------
@@ -56,7 +56,7 @@ def list_quantizers() -> list[str]:
 
 
 def find_quantizer(name: str) -> type[Quantizer]:
-    """Return the class registered under a name, or found at a full path.
+    """Return the class registered under a name, or at a full path.
 
     Arguments
     ---------
@@ -72,7 +72,7 @@ def find_quantizer(name: str) -> type[Quantizer]:
     ------
     ConfigError
         If the name is unknown, registered twice or not in lower case, or if what
-        it points to cannot be imported (with the cause) or is no ``Quantizer``.
+        it refers to cannot be imported (with the cause) or is no ``Quantizer``.
 
     Example
     -------
@@ -148,12 +148,12 @@ def options_of_class(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def refresh() -> None:
-    """Read the entry points again, after a package was installed meanwhile."""
+    """Read the entry points again, after the installation of a package."""
     _entries.cache_clear()
 
 
 def same_quantizer(name: str, other: str) -> bool:
-    """Return whether two names, or paths of classes, stand for the same quantizer.
+    """Return whether two names or class paths refer to the same quantizer.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def same_quantizer(name: str, other: str) -> bool:
 
 @cache
 def _entries() -> dict[str, tuple[EntryPoint, ...]]:
-    # Reading the metadata of a hundred packages takes a while: once, when needed.
+    # Cached, since reading the metadata of all installed packages is slow.
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in entry_points(group=GROUP):
         found[entry.name] = (*found.get(entry.name, ()), entry)
@@ -244,5 +244,5 @@ def _close_to(word: str, known: Iterable[str]) -> str:
 
 
 def _owner(entry: EntryPoint) -> str:
-    # Python 3.10's entry points made by hand have no distribution.
+    # Entry points that are constructed directly have no distribution.
     return f"the package {entry.dist.name}" if entry.dist else "an unknown package"

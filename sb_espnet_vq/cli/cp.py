@@ -1,4 +1,4 @@
-"""``sbvq cp NAME DEST``: a recipe with its hparams, to change."""
+"""``sbvq cp NAME DEST``: copy a recipe with its hparams for editing."""
 
 import argparse
 import os
@@ -9,17 +9,17 @@ from pathlib import Path
 from sb_espnet_vq import _resources
 from sb_espnet_vq.errors import ConfigError
 
-HELP = "copy a recipe and its hparams to change them"
+HELP = "copy a recipe and its hparams for editing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("name", help="a recipe (best_rq)")
-    parser.add_argument("dest", type=Path, help="the folder to make")
+    parser.add_argument("dest", type=Path, help="the folder to create")
     parser.add_argument(
         "--force",
         action="store_true",
-        help="replace files of the recipe that DEST holds already; others stay",
+        help="overwrite files of the recipe in DEST; other files are kept",
     )
 
 
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _start_command(recipe: _resources.Recipe, dest: Path) -> str | None:
-    """Return the command that starts the copy; None where it has no program."""
+    """Return the command that starts the copy; None if it has no program."""
     starts = {"run.sh": "bash run.sh", "train.py": "python train.py"}
     start = next((starts[name] for name in starts if (dest / name).exists()), None)
     if start is None or not recipe.hparams:
@@ -53,14 +53,14 @@ def _start_command(recipe: _resources.Recipe, dest: Path) -> str | None:
 
 
 def _place(recipe: _resources.Recipe, config: Path) -> Path:
-    """Return where the copy has a configuration, relative to its folder."""
+    """Return the path of a configuration in the copy, relative to its folder."""
     if config.is_relative_to(recipe.folder):
         return config.relative_to(recipe.folder)
     return Path("hparams", config.name)
 
 
 def _planned_copies(recipe: _resources.Recipe) -> dict[Path, Path]:
-    """Return each file to make, relative to the new folder, and its source."""
+    """Return each file of the copy, relative to its folder, and its source."""
     copies = {p: recipe.folder / p for p in _resources.files_of(recipe.folder)}
     copies |= {_place(recipe, path): path for path in recipe.hparams.values()}
     return copies
@@ -86,7 +86,7 @@ def _copy_whole(copies: dict[Path, Path], dest: Path) -> None:
 
 
 def _move_all(names: list[Path], aside: Path, dest: Path) -> None:
-    """Move staged files into place; if one cannot be, put the old ones back."""
+    """Move staged files into place; on failure, restore the old ones."""
     done: list[Path] = []
     try:
         for name in names:
