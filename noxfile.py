@@ -8,7 +8,7 @@ import nox
 nox.options.error_on_missing_interpreters = False
 
 QUICK = ("-m", "not slow and not network")
-# What needs only torch: the core, its doctests and the contract checks.
+# Tests that need only torch: the core, its doctests and the contract checks.
 CORE = (
     "sb_espnet_vq/errors.py",
     "sb_espnet_vq/registry.py",
@@ -30,7 +30,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
     "python,torch", [("3.10", "2.9.0"), ("3.12", "2.11.0"), ("3.13", "2.14.1")]
 )
 def core(session: nox.Session, torch: str) -> None:
-    """Test the core, whose torch versions torchaudio does not restrict."""
+    """Test the core with torch versions for which there may be no torchaudio."""
     session.install(f"torch=={torch}", "-e", ".")
     session.install("pytest>=8", "hypothesis", "numpy", "soundfile")
     session.run("python", "-m", "pytest", "-q", *QUICK, *CORE, env=ONE_THREAD)

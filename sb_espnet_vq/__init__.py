@@ -1,4 +1,4 @@
-"""Vector quantizers for SpeechBrain and ESPnet behind one contract.
+"""Vector quantizers for SpeechBrain and ESPnet with one interface.
 
 Example
 -------
@@ -52,7 +52,7 @@ _REGISTRY = {"build", "list_quantizers"}
 
 
 def __getattr__(name: str):
-    # Importing torch takes seconds, which `sbvq --help` should not cost.
+    # Deferred, since importing torch takes seconds and `sbvq --help` does not need it.
     if name in quantizers.__all__:
         value = getattr(quantizers, name)
     elif name in _REGISTRY:

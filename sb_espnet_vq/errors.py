@@ -1,4 +1,4 @@
-"""The errors that users of this package may want to catch."""
+"""Exceptions of this package."""
 
 
 class VQError(Exception):
@@ -6,7 +6,7 @@ class VQError(Exception):
 
 
 class ConfigError(VQError, ValueError):
-    """An option is unknown, missing or has a value that cannot work."""
+    """An option is unknown, missing or has an invalid value."""
 
 
 class ShapeError(VQError, ValueError):
@@ -14,7 +14,7 @@ class ShapeError(VQError, ValueError):
 
 
 class CorpusError(VQError, RuntimeError):
-    """Audio, a manifest or a corpus is missing, broken or could not be fetched.
+    """Audio, a manifest or a corpus is missing, broken or could not be downloaded.
 
     The message names the file or the command, what was expected and what to do.
     """

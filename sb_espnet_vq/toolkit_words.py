@@ -1,4 +1,4 @@
-"""Maps argument names of SpeechBrain and ESPnet to options of quantizers."""
+"""Translation of SpeechBrain's and ESPnet's argument names to quantizer options."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from sb_espnet_vq.quantizers.base import Quantizer
 from sb_espnet_vq.quantizers.options import options_of
 from sb_espnet_vq.registry import find_quantizer, quantizer_options
 
-# Options of every quantizer, even if its signature does not name them.
+# Options of every quantizer, even of one that declares only **kwargs.
 _COMMON = {"dim", "codebook_size"}
 
 
@@ -25,27 +25,27 @@ def _learns(quantizer: type[Quantizer]) -> bool:
 
 
 class Word(NamedTuple):
-    """The meaning of a toolkit's argument name.
+    """Meaning of an argument name of a toolkit.
 
     Arguments
     ---------
     option : str
-        Option of quantizers.
+        The corresponding option of quantizers.
     applies : callable
-        Takes a quantizer class; returns whether its option has the same meaning.
+        Returns, for a quantizer class, whether its option has the same meaning.
     """
 
     option: str
     applies: Callable[[type[Quantizer]], bool] = _any
 
 
-#: Other words are names of options themselves.
+#: Names that are not listed are themselves names of options.
 WORDS = {
     # SpeechBrain: GumbelVectorQuantizer, RandomProjectionQuantizer
     "input_dim": Word("dim"),
     "num_vars": Word("codebook_size"),
     "groups": Word("n_codebooks"),
-    # Temperature of the sampling; other quantizers have one of a soft assignment.
+    # Temperature of sampling; that of other quantizers is of a soft assignment.
     "temp_tuple": Word("temperature", _draws),
     "cb_vocab": Word("codebook_size"),
     "cb_dim": Word("code_dim"),
@@ -59,7 +59,7 @@ WORDS = {
     "dimension": Word("dim"),
     "bins": Word("codebook_size"),
     "n_q": Word("n_codebooks"),
-    # Width of codebooks with learned projections, not with a fixed one.
+    # Dimension of codebooks between learnt projections, not after a fixed one.
     "codebook_dim": Word("code_dim", _learns),
 }
 
@@ -74,8 +74,8 @@ def translate(
     quantizer : str
         A registered name, or the full path of a class.
     words : Mapping
-        A toolkit's arguments, by its own names (see `WORDS`) or by the names of
-        options. Those that the quantizer does not have are ignored.
+        Arguments of a toolkit, by the toolkit's names (see `WORDS`) or by names of
+        options. Those that the quantizer does not have are omitted.
     conf : Mapping, optional
         Options given by the user; they override ``words``. Not changed.
 

@@ -1,11 +1,11 @@
-"""Fixtures for all tests: a seed, and a limit on threads."""
+"""Setup of all tests: a fixed seed, and one OpenMP thread."""
 
 import os
 import random
 import sys
 
-# The tensors of tests are small, so more threads only add overhead, mostly on a busy
-# machine. torch reads the variable at startup, also in processes started by tests.
+# Tests use small tensors, for which more threads only add waiting time. torch reads the
+# variable at import, in child processes as well.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -14,17 +14,17 @@ import torch
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    """Start every test from the same draws, whichever ran before."""
+    """Seed the random generators before every test."""
     random.seed(0)
     torch.manual_seed(0)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems() -> None:
-    """Let hypothesis look at all modules, those of SpeechBrain too.
+    """Let hypothesis inspect SpeechBrain's lazily imported modules.
 
-    It reads where each loaded module lies. SpeechBrain has modules that are imported
-    when any attribute is read, and one of them needs k2, which few have.
+    It reads ``__file__`` of each loaded module. SpeechBrain's lazy modules are imported
+    when an attribute is read, and one of them needs k2, which is rarely installed.
     """
     for module in list(sys.modules.values()):
         if type(module).__module__ == "speechbrain.utils.importutils":

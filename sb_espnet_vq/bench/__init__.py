@@ -1,1 +1,1 @@
-"""Benchmarks of our quantizers and other implementations: `sbvq bench`."""
+"""Benchmarks that compare our quantizers with other implementations: `sbvq bench`."""

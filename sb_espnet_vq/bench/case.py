@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-# Names of contenders; the floor is a lower bound of the cost.
+# Names of contenders. FLOOR is the lower bound of the cost.
 OURS, UPSTREAM, VQP, FAISS, PLAIN, FLOOR = (
     "ours",
     "upstream",

@@ -1,4 +1,4 @@
-"""The contenders of a case: classes by their paths, and the floor."""
+"""Constructors of contenders: classes by path, plain functions, lower bounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sb_espnet_vq.bench.case import (
     Run,
 )
 
-#: From a class and a problem to what is timed.
+#: Creates the `Run` of a class for a problem.
 RunClass = Callable[[Any, Problem], Run]
 
 _TOOLKITS = {"speechbrain": "SpeechBrain", "espnet2": "ESPnet"}
@@ -30,31 +30,31 @@ _TOOLKITS = {"speechbrain": "SpeechBrain", "espnet2": "ESPnet"}
 
 @dataclass(frozen=True)
 class BuildClass:
-    """Imports a class when the contender is built, in whichever process that is.
+    """Imports a class when the contender is built, in the process that measures it.
 
     Arguments
     ---------
     path : str
         Full path of the class.
     run : callable
-        The class and the problem to a `Run`; a function of a module.
+        Creates a `Run` from the class and the problem. A module-level function.
     """
 
     path: str
     run: RunClass
 
     def __call__(self, problem: Problem) -> Run:
-        """Return the contender, ready to start."""
+        """Return the contender, ready to run."""
         module, _, name = self.path.rpartition(".")
         return self.run(getattr(import_module(module), name), problem)
 
 
 @dataclass(frozen=True)
 class BuildIndex(BuildClass):
-    """The same for an index of faiss, with as many threads as torch has."""
+    """`BuildClass` for a faiss index, with the number of threads of torch."""
 
     def __call__(self, problem: Problem) -> Run:
-        """Return the index, ready to start."""
+        """Return the index, ready to run."""
         threads = import_module("faiss").omp_set_num_threads
         threads(torch.get_num_threads())
         return super().__call__(problem)
@@ -62,18 +62,18 @@ class BuildIndex(BuildClass):
 
 @dataclass(frozen=True)
 class BuildFloor:
-    """Turns the step of a floor, which computes no result, into a `Run`.
+    """Creates the `Run` of a lower bound, which has no results to compare.
 
     Arguments
     ---------
     steps : callable
-        Problem to the function that is timed; a function of a module.
+        Creates the timed function from the problem. A module-level function.
     """
 
     steps: Callable[[Problem], Callable[[], Any]]
 
     def __call__(self, problem: Problem) -> Run:
-        """Return the floor, ready to start."""
+        """Return the lower bound, ready to run."""
         return Run(self.steps(problem), _no_results)
 
 
@@ -82,19 +82,19 @@ def _no_results(result: object) -> dict[str, Tensor]:
 
 
 def ours(path: str, run: RunClass) -> Contender:
-    """Return the contender of a class of this package, by its path."""
+    """Return the contender for a class of this package, given its path."""
     return Contender(OURS, "ours", BuildClass(path, run))
 
 
 def drop_in_and_original(path: str, run: RunClass) -> tuple[Contender, Contender]:
-    """Return the contenders of a toolkit's class and of the drop-in class for it.
+    """Return the contenders for a toolkit's class and for its drop-in replacement.
 
     Arguments
     ---------
     path : str
         Full path of the toolkit's class.
     run : callable
-        What `BuildClass` takes, for either class.
+        As in `BuildClass`; the same function for both classes.
 
     Returns
     -------
@@ -111,23 +111,23 @@ def drop_in_and_original(path: str, run: RunClass) -> tuple[Contender, Contender
 
 
 def vqp(name: str, run: RunClass, note: str = "") -> Contender:
-    """Return the contender of a class of vector-quantize-pytorch."""
+    """Return the contender for a class of vector-quantize-pytorch."""
     what = f"vector-quantize-pytorch {note}".rstrip()
     module = "vector_quantize_pytorch"
     return Contender(VQP, what, BuildClass(f"{module}.{name}", run), module)
 
 
 def faiss(index: str, run: RunClass) -> Contender:
-    """Return the contender of an index of faiss, which has no GPU here."""
+    """Return the contender for a faiss index, measured on CPUs only."""
     build = BuildIndex(f"faiss.{index}", run)
     return Contender(FAISS, f"faiss {index}", build, "faiss", on_cuda=False)
 
 
 def plain(what: str, build: Callable[[Problem], Run]) -> Contender:
-    """Return the contender of an implementation without optimization."""
+    """Return the contender for an implementation without optimization."""
     return Contender(PLAIN, what, build)
 
 
 def floor(steps: Callable[[Problem], Callable[[], Any]]) -> Contender:
-    """Return the floor, from the function that makes its step."""
+    """Return the contender for a lower bound."""
     return Contender(FLOOR, "lower bound", BuildFloor(steps))

@@ -10,7 +10,7 @@ from sb_espnet_vq.bench.agreement import Agreement
 from sb_espnet_vq.bench.alone import measure_alone
 from sb_espnet_vq.bench.case import FLOOR, OURS, Case, Contender, Sizes
 from sb_espnet_vq.bench.isolation import Isolation
-from sb_espnet_vq.bench.timing import Setting, time_in_turn
+from sb_espnet_vq.bench.timing import Setting, time_interleaved
 from sb_espnet_vq.errors import ChildError
 
 Log = Callable[[str], None]
@@ -121,7 +121,7 @@ def run_case(
     names = [measured.name for measured in results.values() if measured.note is None]
     log(f"{case.name}: {setting.repeats} rounds of {', '.join(names)}")
     try:
-        timings = isolation.call(time_in_turn, case, names, sizes, setting)
+        timings = isolation.call(time_interleaved, case, names, sizes, setting)
     except ChildError as error:
         for name in names:
             results[name].note = str(error)

@@ -46,7 +46,7 @@ class Timing:
     error: str | None = None
 
 
-def time_in_turn(
+def time_interleaved(
     case: Case, names: list[str], sizes: Sizes, setting: Setting
 ) -> dict[str, Timing]:
     """Compare contenders with the reference, then time them in order A B C A B C ...

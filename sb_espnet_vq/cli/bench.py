@@ -95,7 +95,7 @@ def _modules(cases: list) -> list[str]:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Refuse before the measurements what would fail after them."""
+    """Refuse invalid output paths before the measurements instead of after them."""
     import torch
 
     if args.device == "cuda" and not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""``sbvq ls``: lists of quantizers, recipes, hparams and drop-in classes."""
+"""``sbvq ls``: list quantizers, recipes, hparams and drop-in classes."""
 
 import argparse
 import ast
@@ -13,7 +13,7 @@ from sb_espnet_vq.errors import ConfigError
 HELP = "list quantizers, recipes, hparams and drop-in classes"
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# Folders whose modules have the path of the toolkit's modules that they replace.
+# Folders whose modules have the same path as the toolkit modules that they replace.
 _MIRRORED = {
     "nnet": "speechbrain",
     "lobes/models": "speechbrain",

@@ -1,4 +1,4 @@
-"""``sbvq run NAME``: run a recipe in its own folder."""
+"""``sbvq run NAME``: run a recipe in a child process."""
 
 import argparse
 import os
@@ -41,7 +41,7 @@ def _program(recipe: _resources.Recipe) -> list[str]:
     """Return the command of the recipe: its run.sh if it has one, else its train.py."""
     shell, script = recipe.folder / "run.sh", recipe.folder / "train.py"
     if shell.is_file():
-        # By bash, since files in a wheel are not executable.
+        # With bash, since files in a wheel are not executable.
         return ["bash", str(shell)]
     if script.is_file():
         return [sys.executable, str(script)]

@@ -1,4 +1,4 @@
-"""``sbvq show NAME``: a quantizer, a recipe or a configuration."""
+"""``sbvq show NAME``: print a quantizer, a recipe or a configuration."""
 
 import argparse
 import inspect
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the description of the name."""
+    """Print the description of a quantizer or recipe, or a configuration."""
     recipe, slash, hparams = args.name.partition("/")
     if slash:
         path = _resources.find_recipe(recipe).yaml(hparams)
@@ -41,7 +41,7 @@ def _recipe_page(recipe: _resources.Recipe) -> str:
 
 
 def _quantizer_page(name: str) -> str:
-    # These need torch, unlike the other pages.
+    # These import torch, which recipes and configurations do not need.
     from sb_espnet_vq.cli import uses
     from sb_espnet_vq.registry import find_quantizer, list_quantizers, quantizer_options
 
@@ -76,7 +76,7 @@ def _option_text(doc: str, option: str) -> list[str]:
 
 
 def _yaml_example(path: str, options: dict) -> list[str]:
-    # Always with sizes, since a default may depend on the width of the frames.
+    # Always with sizes, since their defaults may depend on the frame dimension.
     sizes = {"dim": 256, "codebook_size": 1024}
     needed = [o.name for o in options.values() if o.default is o.empty]
     names = dict.fromkeys([*needed, *(name for name in sizes if name in options)])

@@ -1,4 +1,4 @@
-"""The YAML of each use of a quantizer, which ``sbvq show NAME`` prints."""
+"""YAML for each place where a quantizer can be used, for ``sbvq show NAME``."""
 
 from textwrap import wrap
 from typing import NamedTuple
@@ -17,11 +17,11 @@ class Use(NamedTuple):
     yaml : str
         The configuration, with NAME for the quantizer's name.
     dim : int
-        Width of the frames in this configuration.
+        Dimension of the frames in this configuration.
     codebook_size : int
         Codes in each codebook in this configuration.
     note : str, optional
-        What a user has to know about every quantizer in this use.
+        Remark that applies to every quantizer in this place.
     """
 
     title: str
@@ -104,7 +104,7 @@ codec_conf:
 """,
         dim=512,
         codebook_size=1024,
-        note="Start ESPnet's programs by `python -m sb_espnet_vq.run`.",
+        note="Start ESPnet's programs with `python -m sb_espnet_vq.run`.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""A codec of an encoder, any quantizer and a decoder, at several bandwidths."""
+"""A codec with several bitrates: an encoder, any quantizer and a decoder."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sb_espnet_vq.toolkit_words import translate
 
 
 class CodecOutput(NamedTuple):
-    """The output of `Codec`.
+    """Output of `Codec`.
 
     Arguments
     ---------
     signals : torch.Tensor
-        (B, L), decoded audio; 0 after the end of an utterance.
+        (B, L) decoded audio, 0 in padding.
     codes : torch.Tensor
-        (B, T, K) int64; -1 after the end of an utterance.
+        (B, T, K) int64, -1 in padding.
     loss : torch.Tensor
         Scalar, weighted loss of the quantizer.
     stats : dict
@@ -44,22 +44,24 @@ class CodecOutput(NamedTuple):
 
 
 class Codec(FreezableModule):
-    """Encodes audio to codes and decodes it, at a given bandwidth.
+    """Encodes audio to codes and decodes them, at a requested bandwidth.
 
     Arguments
     ---------
     encoder : torch.nn.Module
-        As `ConvEncoder`: (B, L) and valid samples to (B, T, dim); has ``hop``.
+        Maps (B, L) and numbers of valid samples to (B, T, dim), like `ConvEncoder`;
+        its attribute ``hop`` is the hop size in samples.
     decoder : torch.nn.Module
-        As `ConvDecoder`: (B, T, dim) and valid frames to (B, T * hop).
+        Maps (B, T, dim) and numbers of valid frames to (B, T * hop), like
+        `ConvDecoder`.
     sample_rate : int
         Sample rate of the audio in Hz.
     dim : int
-        Width of the frames.
+        Dimension of the frames.
     codebook_size : int
         Codes in each codebook.
     n_codebooks : int
-        Number of codebooks, for quantizers that can have several.
+        Number of codebooks, if the quantizer supports several.
     quantizer : str
         A registered name, or the full path of a class.
     quantizer_conf : dict, optional
@@ -112,16 +114,16 @@ class Codec(FreezableModule):
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second (Hz)."""
+        """Frames per second (Hz)."""
         return self.sample_rate / self.hop
 
     def bitrate(self, n_codebooks: int | None = None) -> float:
-        """Return the bitrate of the first ``n_codebooks`` codebooks.
+        """Return the bitrate of the first ``n_codebooks``, by default of all.
 
         Arguments
         ---------
         n_codebooks : int, optional
-            Number of codebooks. Default: all.
+            Number of codebooks in use.
 
         Returns
         -------
@@ -136,7 +138,7 @@ class Codec(FreezableModule):
         Arguments
         ---------
         bandwidth : float, optional
-            kbit/s; None, 0 or less means all.
+            kbit/s; None, 0 or less selects all.
 
         Returns
         -------
@@ -164,7 +166,7 @@ class Codec(FreezableModule):
         samples : torch.Tensor, optional
             (B,) int64, valid samples of each row. Default: all.
         bandwidth : float, optional
-            Maximum rate in kbit/s; None for all codebooks.
+            Maximum bitrate in kbit/s; None for all codebooks.
 
         Returns
         -------
@@ -188,7 +190,7 @@ class Codec(FreezableModule):
         samples: Tensor | None = None,
         bandwidth: float | None = None,
     ) -> Tensor:
-        """Return the codes of audio without changing state.
+        """Return the codes of audio; no state changes.
 
         Arguments
         ---------
@@ -198,7 +200,7 @@ class Codec(FreezableModule):
         Returns
         -------
         torch.Tensor
-            (B, T, K) int64, -1 after the end of an utterance.
+            (B, T, K) int64, -1 in padding.
         """
         frames = self.encoder(signals, samples)
         mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
@@ -206,12 +208,12 @@ class Codec(FreezableModule):
 
     @torch.no_grad()
     def decode(self, codes: Tensor, samples: Tensor | None = None) -> Tensor:
-        """Return the audio of codes.
+        """Decode codes to audio.
 
         Arguments
         ---------
         codes : torch.Tensor
-            (B, T, K) integers; the first K codebooks, -1 after the end of an utterance.
+            (B, T, K) integers of the first K codebooks, -1 in padding.
         samples : torch.Tensor, optional
             (B,) int64, valid samples of each row, as passed to ``encode``. Without it,
             the audio ends with the last frame of each row.
@@ -219,8 +221,8 @@ class Codec(FreezableModule):
         Returns
         -------
         torch.Tensor
-            (B, L) float32, 0 after the end of an utterance; L is the length of the
-            longest row, or T * hop without ``samples``. Rows are independent.
+            (B, L) float32, 0 in padding. L is the length of the longest row, or
+            T * hop without ``samples``. Rows do not depend on each other.
 
         Raises
         ------

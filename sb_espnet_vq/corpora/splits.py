@@ -16,7 +16,7 @@ from sb_espnet_vq.corpora.manifest import (
     scan_folder,
     write_manifest,
 )
-from sb_espnet_vq.corpora.usable import leave_out, usable
+from sb_espnet_vq.corpora.usable import report_skipped, usable
 from sb_espnet_vq.errors import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def prepare_corpus(
                 f"none of {len(utterances)} files ({name}) can be used; the first: "
                 f"{more[0]}"
             )
-    leave_out(problems, total, Path(output_folder) / LEFT_OUT)
+    report_skipped(problems, total, Path(output_folder) / LEFT_OUT)
     if "all" not in by_part:
         parts = by_part
     elif folds is None:

@@ -89,7 +89,7 @@ def why_unusable(path: str | Path, info: AudioInfo, sample_rate: int) -> str | N
     return _why_unusable_samples(path)
 
 
-def leave_out(problems: Sequence[str], total: int, listed_in: str | Path) -> None:
+def report_skipped(problems: Sequence[str], total: int, listed_in: str | Path) -> None:
     """Warn once about skipped recordings, and list all of them in a file.
 
     Arguments

@@ -25,8 +25,8 @@ class Quality(NamedTuple):
     mel_distance : float
         Mean absolute difference of 80 mel bands (dB), lower is better.
     stoi : float or None
-        Short-time objective intelligibility, at most 1; None if less than 0.4 s are not
-        silent.
+        Short-time objective intelligibility, at most 1; None if less than 0.4 s of the
+        recording is not silent.
     """
 
     si_sdr: float

@@ -38,14 +38,14 @@ def bandwidth_per_codebook(codebook_size: int, frame_rate: float) -> float:
 
 
 def total_bandwidth(rates: Sequence[float], n_codebooks: int | None = None) -> float:
-    """Return the rate of the first codebooks.
+    """Return the total bitrate of the first codebooks.
 
     Arguments
     ---------
     rates : sequence of float
         kbit/s of each codebook.
     n_codebooks : int, optional
-        How many are used. Default: all.
+        Number of codebooks in use. Default: all.
 
     Returns
     -------
@@ -61,14 +61,14 @@ def total_bandwidth(rates: Sequence[float], n_codebooks: int | None = None) -> f
 
 
 def codebooks_for_bandwidth(bandwidth: float | None, rates: Sequence[float]) -> int:
-    """Return as many codebooks as fit, at least one and at most all.
+    """Return the number of codebooks that fit, at least one and at most all.
 
     Arguments
     ---------
     bandwidth : float, optional
-        kbit/s; None, 0 or less asks for all.
+        kbit/s; None, 0 or less selects all.
     rates : sequence of float
-        kbit/s of each codebook, in the order of their use; 0 for a single code.
+        kbit/s of each codebook, in order; 0 for a codebook with one code.
 
     Returns
     -------

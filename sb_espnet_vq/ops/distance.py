@@ -1,4 +1,4 @@
-"""Distances of frames from their codebook vectors."""
+"""Distances between frames and their codebook vectors."""
 
 from typing import Any
 

@@ -15,25 +15,25 @@ from sb_espnet_vq.ops.estimators import gather_entries, gumbel_noise, sample_ent
 from sb_espnet_vq.ops.nearest import tile_rows, tiles
 from sb_espnet_vq.ops.scores import scores
 
-# Up to this number of scores it is cheaper to keep them: 16 MiB for each tensor.
+# Up to this number, scores are kept, which is faster: 16 MiB for each tensor.
 _KEPT_SCORES = 2**22
 # With fewer rows, accumulating the gradient of the weights would dominate the time.
 _FEWEST_ROWS = 64
 
 
 class Drawn(NamedTuple):
-    """What `draw_entries` returns.
+    """Result of `draw_entries`.
 
     Arguments
     ---------
     entries : torch.Tensor
         (N, K, D) sampled codebook vectors.
     codes : torch.Tensor
-        (N, K) int64, their codes.
+        (N, K) int64, codes of the sampled vectors.
     likeliest : torch.Tensor, optional
-        (N, K) int64, the codes without noise.
+        (N, K) int64, the most probable codes (argmax without noise).
     probs : torch.Tensor, optional
-        (K, V) weighted sum over frames of the probabilities without noise.
+        (K, V) probabilities of the codes without noise, a weighted sum over frames.
     """
 
     entries: Tensor
@@ -49,9 +49,9 @@ def draw_entries(
     temperature: Tensor | float,
     frame_weight: Tensor | None = None,
 ) -> Drawn:
-    """Sample a vector of each codebook by the scores that a linear layer gives a frame.
+    """Sample a vector of each codebook; a linear layer computes the logits of a frame.
 
-    The gradient to the scores is that of the expected vector (Jang et al. 2017,
+    The gradient to the logits is that of the expected vector (Jang et al. 2017,
     straight-through Gumbel-softmax, section 2.2); the codebooks get the gradient of the
     sampled vectors only. Noise is drawn in the order of the frames.
 

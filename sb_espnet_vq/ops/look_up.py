@@ -16,8 +16,8 @@ class _LookUpChannels(torch.autograd.Function):
         flat = codes.flatten(1)
         ctx.save_for_backward(flat)
         ctx.keys = keys
-        # Channel by channel, since that is how the vectors lie: to look up whole keys
-        # and turn the result over would move each number twice more.
+        # The output is channels-first. A lookup of whole vectors and a transposition
+        # would move each value twice more.
         table = codebook.t().contiguous().expand(batch, -1, -1)
         index = flat.clamp(min=0)[:, None].expand(-1, codebook.shape[1], -1)
         found = table.gather(2, index)
@@ -30,7 +30,7 @@ class _LookUpChannels(torch.autograd.Function):
         (flat,) = ctx.saved_tensors
         grad = grads[0].flatten(2)
         sums = grad.new_zeros(ctx.keys, grad.shape[1])
-        # Some items at a time, so that their copies stay in the cache.
+        # A few items at a time, so that the transposed copies stay in the cache.
         items = tile_rows(grad, grad.shape[1] * grad.shape[2])
         for start in range(0, grad.shape[0], items):
             codes = flat[start : start + items].reshape(-1)
@@ -40,7 +40,7 @@ class _LookUpChannels(torch.autograd.Function):
 
 
 def look_up_channels(codebook: Tensor, codes: Tensor) -> Tensor:
-    """Return the keys of ``codes`` channels first, as `look_up` does channels last.
+    """Return the codebook vectors of ``codes`` like `look_up`, but channels-first.
 
     Arguments
     ---------
@@ -67,7 +67,7 @@ def look_up_channels(codebook: Tensor, codes: Tensor) -> Tensor:
 
 
 def look_up(codebook: Tensor, codes: Tensor) -> Tensor:
-    """Return the keys of ``codes``, with gradient to ``codebook``; NaN for -1.
+    """Return the codebook vectors of ``codes``, with gradient; NaN for -1.
 
     Arguments
     ---------

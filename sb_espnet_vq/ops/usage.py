@@ -12,7 +12,7 @@ def code_counts(codes: Tensor, weight: Tensor, size: int) -> Tensor:
     Arguments
     ---------
     codes : torch.Tensor
-        (N, K) int64 in [0, size), also where the weight is 0.
+        (N, K) int64 in [0, size), even where the weight is 0.
     weight : torch.Tensor
         (N,) or (N, K), 1 for valid codes, else 0.
     size : int
@@ -49,7 +49,7 @@ def code_shares(
     size : int
         Codes in a codebook.
     shared : bool
-        Count over all ranks. Every rank has to call then.
+        Count over all ranks, each of which must call this function.
     dtype : torch.dtype
         Of the result.
 

@@ -1,4 +1,4 @@
-"""Checks of what callers may ask a quantizer: sizes, flags, codebook vectors."""
+"""Checks of the attributes and other methods of a quantizer: sizes, flags, vectors."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ from sb_espnet_vq.bench.case import FLOOR, OURS, PLAIN, Contender, Run
 from sb_espnet_vq.bench.cases import CASES
 from sb_espnet_vq.bench.isolation import Isolation
 from sb_espnet_vq.bench.memory import extra_peak_bytes
-from sb_espnet_vq.bench.timing import Setting, time_in_turn
+from sb_espnet_vq.bench.timing import Setting, time_interleaved
 from sb_espnet_vq.cli.main import main
 from sb_espnet_vq.errors import ChildError
 
@@ -174,7 +174,7 @@ def test_contenders_are_interleaved():
 
     contenders = tuple(Contender(name, name, build(name)) for name in "ABC")
     case = dataclasses.replace(CASES["vq"], contenders=contenders)
-    timings = time_in_turn(case, list("ABC"), case.quick, SETTING)
+    timings = time_interleaved(case, list("ABC"), case.quick, SETTING)
     # One comparison, two warm-up rounds and two timed rounds.
     assert "".join(order) == "ABC" * 5
     assert {len(timing.samples_s) for timing in timings.values()} == {2}

@@ -1,4 +1,4 @@
-"""One step of a codebook of moving averages, as all contenders define it."""
+"""One moving-average update of a codebook, which is the same for all contenders."""
 
 import torch
 import torch.nn.functional as F
@@ -9,16 +9,16 @@ _SMOOTHING = 1e-5
 
 
 def averaged_codebook(table: Tensor, frames: Tensor, codes: Tensor) -> Tensor:
-    """Return a codebook after one step from counts of one frame for each entry.
+    """Return a codebook after one update, starting from a count of 1 for each code.
 
     Arguments
     ---------
     table : torch.Tensor
-        (V, D) before the step.
+        (V, D) codebook before the update.
     frames : torch.Tensor
         (N, D).
     codes : torch.Tensor
-        (N,) their entries.
+        (N,) int64.
 
     Returns
     -------
@@ -33,18 +33,18 @@ def averaged_codebook(table: Tensor, frames: Tensor, codes: Tensor) -> Tensor:
     return sums / counts[:, None]
 
 
-def started_codebook(table: Tensor) -> dict[str, Tensor]:
-    """Return the state of a codebook that has counted one frame for each entry.
+def initial_state(table: Tensor) -> dict[str, Tensor]:
+    """Return the state of a codebook with a count of 1 for each code.
 
     Arguments
     ---------
     table : torch.Tensor
-        (V, D).
+        (V, D) codebook.
 
     Returns
     -------
     dict
-        Under the names of ESPnet, which are ours too.
+        Buffers by ESPnet's names, which ours share.
     """
     return {
         "inited": torch.ones(1),

@@ -16,17 +16,17 @@ _WEIGHT, _GAMMA, _INV_TEMPERATURE = 0.1, 1.0, 100.0
 
 
 def problem(sizes: Sizes) -> Problem:
-    """Draw frames, and the gradient that comes back for the quantized ones."""
+    """Draw frames, and the gradient with respect to the quantized frames."""
     torch.manual_seed(0)
     shape = sizes["batch"], sizes["frames"], sizes["bits"]
     return {"x": torch.randn(shape), "grad": torch.randn(shape)}
 
 
 def reference(problem: Problem) -> Results:
-    """Compute the loss over a table of all codes, in float64 and without clamps.
+    """Compute the loss over all codes explicitly, in float64 and without clamps.
 
-    Frames are taken in tiles. The entropy of the mean assignment needs them all, so
-    a first pass finds the mean; a second one adds up gradients at that mean.
+    Frames are processed in tiles. The entropy of the mean assignment depends on all
+    frames, so a first pass computes the mean, and a second one the gradients at it.
     """
     x = problem["x"].double().flatten(0, 1).requires_grad_()
     bits = x.shape[1]
@@ -95,7 +95,7 @@ def _run_module(quantizer: torch.nn.Module, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The factorised mean assignment and its gradient, with tables that are given."""
+    """The factorized mean assignment and its gradient, for given factors."""
     x, grad = problem["x"].flatten(0, 1), problem["grad"].flatten(0, 1)
     bits = x.shape[1]
     left = torch.rand(len(x), 2 ** (bits - bits // 2), device=x.device)
@@ -121,8 +121,8 @@ CASE = Case(
         vqp("LFQ", _run_vqp, "LFQ"),
         floor(floor_step),
     ),
-    floor="the product of the tables of two halves of the bits and the two of its "
-    "gradient; both tables, the output and the gradient written once",
-    # The others clamp their logarithms at 1e-5.
+    floor="the product of the probabilities of the two halves of the bits and the two "
+    "products of its gradient; both factors, the output and the gradient written once",
+    # Other implementations clamp their logarithms at 1e-5.
     tolerance=1e-3,
 )

@@ -1,4 +1,4 @@
-"""The dictionary of PIQ, whose classes have keys of their own, forward and backward."""
+"""PIQ's codebook, divided among classes: forward and backward."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from sb_espnet_vq.quantizers.class_partitioned import class_of_keys
 
 
 def problem(sizes: Sizes) -> Problem:
-    """Draw keys, and vectors that lie near keys of their class."""
+    """Draw keys (codebook vectors), and frames close to keys of their class."""
     torch.manual_seed(0)
     batch, dim, classes = sizes["batch"], sizes["dim"], sizes["classes"]
     keys = torch.randn(sizes["codebook_size"], dim)
@@ -36,7 +36,7 @@ def problem(sizes: Sizes) -> Problem:
 
 
 def reference(problem: Problem) -> Results:
-    """Measure all distances in float64, with those of other classes' keys infinite."""
+    """Compute all distances in float64; those to keys of other classes are infinite."""
     z = problem["z"].double().movedim(1, -1)
     keys = learnable(problem["keys"].double())
     codes = []
@@ -44,7 +44,7 @@ def reference(problem: Problem) -> Results:
         distance = torch.cdist(rows(item), keys.detach())
         codes.append(distance.masked_fill(problem["owners"] != label, torch.inf))
     value = keys[torch.cat(codes).argmin(1)]
-    # The first output passes its gradient to z as it is.
+    # The gradient of the first output is passed to z unchanged (straight-through).
     back = rows(problem["grad_bar"].movedim(1, -1)).double()
     (grad_keys,) = torch.autograd.grad(value, keys, back)
     return {
@@ -127,5 +127,5 @@ CASE = Case(
         floor(floor_step),
     ),
     floor="the products with the keys of each class and the argmax; both outputs "
-    "written and the gradient of the keys added up",
+    "written and the gradient of the keys summed",
 )

@@ -1,4 +1,4 @@
-"""A codebook kept in even use by an entropy term, forward and backward."""
+"""A codebook with an entropy term for uniform usage: forward and backward."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +14,12 @@ from sb_espnet_vq.ops.scores import first_argmax, scores
 
 
 def problem(sizes: Sizes) -> Problem:
-    """Draw a codebook and frames near its entries, with a soft assignment."""
+    """Draw a codebook and frames close to its vectors; set the temperature."""
     return {**vq.problem(sizes), "temperature": float(sizes["dim"])}
 
 
 def _losses(x: Tensor, table: Tensor, temperature: float):
-    """Compute all terms from a table of distances."""
+    """Compute all outputs from the full matrix of distances."""
     distance = torch.cdist(x, table).square()
     codes = distance.argmin(1)
     chosen = table[codes]
@@ -59,13 +59,13 @@ def _written_out(problem: Problem, dtype: torch.dtype) -> Run:
 
 
 def reference(problem: Problem) -> Results:
-    """Write the definition out in float64."""
+    """Compute the definition directly, in float64."""
     run = _written_out(problem, torch.float64)
     return run.read(run.step())
 
 
 def written_out(problem: Problem) -> Run:
-    """Write the definition out, without any optimization."""
+    """Compute the definition directly, without any optimization."""
     return _written_out(problem, torch.float32)
 
 
@@ -79,7 +79,7 @@ def _run(kind: Any, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The product to logits, the argmax, and the two products of its gradient."""
+    """The product for the logits, its two gradients, and the argmax."""
     frames, table = rows(problem["x"]), problem["table"]
 
     def step():
@@ -103,6 +103,6 @@ CASE = Case(
         plain("plain cdist", written_out),
         floor(floor_step),
     ),
-    floor="the product to logits, the argmax and the two products of the gradient; "
-    "the output written once",
+    floor="the product for the logits, the argmax and the two products of the "
+    "gradient; the output written once",
 )

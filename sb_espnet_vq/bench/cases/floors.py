@@ -1,4 +1,4 @@
-"""What no implementation can do without: products, an argmax, bytes moved."""
+"""Operations of lower bounds that several cases share."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from sb_espnet_vq.ops.scores import first_argmax, scores
 
 
 def products_with_argmax(x: Tensor, table: Tensor) -> Tensor:
-    """Return the entry (N,) of ``table`` (V, D) with the largest product with x (N, D).
+    """Return the codes (N,) with the largest product of x (N, D) and table (V, D).
 
-    That is less than a search for the nearest entry, which must add a norm too. Product
-    and argmax are the fastest known, so that the lower bound is a tight one.
+    The nearest code also needs the norms of the codebook vectors, so this costs less.
+    The fastest known product and argmax are used, so that the lower bound is tight.
     """
     codes = x.new_empty(len(x), dtype=torch.int64)
     rows = tile_rows(x, len(table))

@@ -17,7 +17,7 @@ _TINY = 1e-7
 
 
 def problem(sizes: Sizes, scale: float = 1.0, temperature: float = 2.0) -> Problem:
-    """Draw frames and parameters as the modules start with, logits times ``scale``."""
+    """Draw frames and initial parameters; ``scale`` multiplies the logits."""
     torch.manual_seed(0)
     groups, size, width = sizes["groups"], sizes["codebook_size"], sizes["vq_dim"]
     x = torch.randn(sizes["batch"], sizes["frames"], sizes["dim"])
@@ -35,11 +35,11 @@ def problem(sizes: Sizes, scale: float = 1.0, temperature: float = 2.0) -> Probl
 
 
 def checks(sizes: Sizes) -> list[Problem]:
-    """Two problems whose results no noise changes.
+    """Return two problems whose compared results do not depend on the noise.
 
-    In the first, logits and temperature are so large that the noise disappears in
-    their rounding. In the second nothing comes back for the drawn entries, and the
-    perplexity of the mean probabilities, which no noise enters, is soft.
+    In the first, logits and temperature are so large that the noise is lost in
+    rounding. In the second, the sampled vectors have a gradient of zero, and the
+    perplexity of the mean probabilities, which has no noise, is far from saturation.
     """
     loud = problem(sizes, scale=1e6, temperature=2e7)
     loud.update(grad_perplexity=torch.zeros(()), noise_counts=False)
@@ -57,7 +57,7 @@ def _perplexity(mean: Tensor) -> Tensor:
 
 
 def reference(problem: Problem) -> Results:
-    """Multiply one-hot choices with the tables, in float64 and without noise."""
+    """Multiply one-hot codes by the codebooks, in float64 and without noise."""
     groups = problem["groups"]
     given = [problem[name].double() for name in ("x", "weight", "bias", "vars")]
     x, weight, bias, entries = map(learnable, given)
@@ -117,7 +117,7 @@ def _run(kind: Any, problem: Problem) -> Run:
 
 
 def written_out(problem: Problem) -> Run:
-    """Write the step out: one-hot choices times codebooks."""
+    """Run the step without optimization: one-hot codes times codebooks."""
     x, groups = learnable(problem["x"]), problem["groups"]
     weight, bias = learnable(problem["weight"]), learnable(problem["bias"])
     entries = learnable(problem["vars"])
@@ -139,7 +139,7 @@ def written_out(problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The products of the step, an argmax, a gather and its gradient."""
+    """The matrix products of the step, an argmax, a gather and its gradient."""
     x, weight, groups = rows(problem["x"]), problem["weight"], problem["groups"]
     grad = rows(problem["grad"]).unflatten(1, (groups, -1)).transpose(0, 1).contiguous()
     tables = problem["vars"].view(groups, -1, problem["vars"].shape[-1])
@@ -184,7 +184,7 @@ CASE = Case(
         plain("plain einsum", written_out),
         floor(floor_step),
     ),
-    floor="the product to logits, its two gradients and that of the drawn entries; "
-    "the argmax; the entries gathered and their gradient added up",
+    floor="the product for the logits, its two gradients and that of the sampled "
+    "vectors; the argmax; the gather of the vectors and the sum of its gradient",
     checks=checks,
 )

@@ -15,7 +15,7 @@ _MODULE = "speechbrain.nnet.quantisers"
 
 
 def problem(sizes: Sizes) -> Problem:
-    """Draw frames and tables."""
+    """Draw frames, a projection and a codebook."""
     torch.manual_seed(0)
     x = torch.randn(sizes["batch"], sizes["frames"], sizes["dim"])
     projection = torch.nn.init.xavier_uniform_(
@@ -26,7 +26,7 @@ def problem(sizes: Sizes) -> Problem:
 
 
 def reference(problem: Problem) -> Results:
-    """Measure distances on the sphere in float64."""
+    """Compute distances on the unit sphere in float64."""
     x = problem["x"].double() @ problem["projection"].double()
     table = problem["codebook"].double()
     frames = F.normalize(x, dim=-1).flatten(0, 1)
@@ -46,7 +46,7 @@ def _run(kind: Any, problem: Problem) -> Run:
 
 
 def _run_vqp(kind: Any, problem: Problem) -> Run:
-    """Build vector-quantize-pytorch's class, without its input normalisation."""
+    """Build vector-quantize-pytorch's class, without its input normalization."""
     projection, codebook = problem["projection"], problem["codebook"]
     quantizer = kind(
         dim=len(projection),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
-from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook, started_codebook
+from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook, initial_state
 from sb_espnet_vq.bench.cases.floors import products_with_argmax
 from sb_espnet_vq.bench.contenders import drop_in_and_original, floor, vqp
 from sb_espnet_vq.bench.tensors import learnable, rows
@@ -17,7 +17,7 @@ FRAME_RATE = 75
 
 
 def problem(sizes: Sizes) -> Problem:
-    """Draw codebooks, each half as large as the one before, and frames near sums."""
+    """Draw codebooks of halving scale, and frames close to sums of their vectors."""
     torch.manual_seed(0)
     levels, size, dim = sizes["n_codebooks"], sizes["codebook_size"], sizes["dim"]
     halves = 0.5 ** torch.arange(levels)
@@ -31,7 +31,7 @@ def problem(sizes: Sizes) -> Problem:
 
 
 def reference(problem: Problem) -> Results:
-    """Take the nearest entry of each level in turn, in float64."""
+    """Search the nearest code of each level in turn, in float64."""
     frames = rows(problem["x"].transpose(1, 2)).double()
     residual, codes, losses, codebooks = frames, [], [], []
     for table in problem["tables"].double():
@@ -51,7 +51,7 @@ def reference(problem: Problem) -> Results:
 
 
 def _commitment_gradient(frames: Tensor, tables: Tensor, codes: list) -> Tensor:
-    # Each level pulls its input, which moves with the frame, towards its entry.
+    # The input of each level is the frame minus a constant, so the gradients add up.
     total, residual = torch.zeros_like(frames), frames
     for table, code in zip(tables, codes, strict=True):
         residual = residual - table[code]
@@ -63,7 +63,7 @@ def build_class(kind: Any, problem: Problem) -> Any:
     """Build ESPnet's class or ours with the problem's codebooks."""
     tables = problem["tables"]
     levels, size, dim = tables.shape
-    # Each has rules of its own for dead codes, so none is revived here.
+    # Dead-code rules differ between implementations, so replacement is off.
     quantizer = kind(
         dimension=dim,
         codebook_dim=dim,
@@ -75,7 +75,7 @@ def build_class(kind: Any, problem: Problem) -> Any:
     )
     state = {}
     for level, table in enumerate(tables):
-        for name, value in started_codebook(table).items():
+        for name, value in initial_state(table).items():
             state[f"vq.layers.{level}._codebook.{name}"] = value
     quantizer.load_state_dict(state)
     return quantizer.to(tables.device)
@@ -123,9 +123,9 @@ def build_vqp(kind: Any, problem: Problem) -> Any:
 
 
 def _run_vqp(kind: Any, problem: Problem) -> Run:
-    """Build vector-quantize-pytorch's class, to train.
+    """Build vector-quantize-pytorch's class for training.
 
-    Its gradient of x is not compared: that of each level is added to the next.
+    Its gradient of x is not compared, since it adds that of each level to the next.
     """
     quantizer = build_vqp(kind, problem)
     x, grad = learnable(problem["x"]), problem["grad"].transpose(1, 2)

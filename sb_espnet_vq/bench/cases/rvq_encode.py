@@ -1,4 +1,4 @@
-"""Residual quantization, encoding alone."""
+"""Residual quantization, encoding only."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from sb_espnet_vq.bench.tensors import rows
 
 
 def reference(problem: Problem) -> Results:
-    """Take the nearest entry of each level in turn, in float64."""
+    """Search the nearest code of each level in turn, in float64."""
     return {"codes": rvq.reference(problem)["codes"]}
 
 
@@ -28,7 +28,7 @@ def _run(kind: Any, problem: Problem) -> Run:
 
 
 def _run_vqp(kind: Any, problem: Problem) -> Run:
-    """Build vector-quantize-pytorch's class, to encode."""
+    """Build vector-quantize-pytorch's class for encoding."""
     quantizer = rvq.build_vqp(kind, problem).eval()
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""One codebook of moving averages, a training step."""
+"""One codebook updated by moving averages, a training step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import torch
 
 from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
-from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook, started_codebook
+from sb_espnet_vq.bench.cases.averages import DECAY, averaged_codebook, initial_state
 from sb_espnet_vq.bench.cases.floors import products_with_argmax
 from sb_espnet_vq.bench.contenders import floor, ours, vqp
 from sb_espnet_vq.bench.tensors import learnable, rows
 
 
 def problem(sizes: Sizes) -> Problem:
-    """Draw a codebook, and frames near its entries."""
+    """Draw a codebook, and frames close to its vectors."""
     torch.manual_seed(0)
     table = torch.randn(sizes["codebook_size"], sizes["dim"])
     x = table[torch.randint(len(table), (sizes["batch"], sizes["frames"]))]
@@ -22,7 +22,7 @@ def problem(sizes: Sizes) -> Problem:
 
 
 def reference(problem: Problem) -> Results:
-    """Take the nearest entry in float64."""
+    """Search the nearest code in float64."""
     x, table = rows(problem["x"]).double(), problem["table"].double()
     codes = torch.cdist(x, table).argmin(1)
     away = x - table[codes]
@@ -69,7 +69,7 @@ def _run(kind: Any, problem: Problem) -> Run:
         kmeans_init=False,
         threshold_ema_dead_code=0,
     )
-    quantizer._codebook.load_state_dict(started_codebook(table))
+    quantizer._codebook.load_state_dict(initial_state(table))
     return _train(quantizer, problem)
 
 
