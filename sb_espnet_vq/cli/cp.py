@@ -1,4 +1,4 @@
-"""``sbvq cp NAME DEST``: copy a recipe with its hparams for editing."""
+"""``sbvq cp NAME DEST``: copies a recipe with its hparams."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from sb_espnet_vq import _resources
 from sb_espnet_vq.errors import ConfigError
 
-HELP = "copy a recipe and its hparams for editing"
+HELP = "copy a recipe and its hparams to change them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="overwrite files of the recipe in DEST; other files are kept",
+        help="replace existing files of the recipe in DEST; keep other files",
     )
 
 
@@ -52,7 +52,7 @@ def _start_command(recipe: _resources.Recipe, dest: Path) -> str | None:
     return f"cd {dest} && {start} {config}"
 
 
-def _place(recipe: _resources.Recipe, config: Path) -> Path:
+def _path_in_copy(recipe: _resources.Recipe, config: Path) -> Path:
     """Return the path of a configuration in the copy, relative to its folder."""
     if config.is_relative_to(recipe.folder):
         return config.relative_to(recipe.folder)
@@ -60,7 +60,7 @@ def _place(recipe: _resources.Recipe, config: Path) -> Path:
 
 
 def _planned_copies(recipe: _resources.Recipe) -> dict[Path, Path]:
-    """Return each file of the copy, relative to its folder, and its source."""
+    """Return each file to create, relative to the new folder, and its source."""
     copies = {p: recipe.folder / p for p in _resources.files_of(recipe.folder)}
     copies |= {_path_in_copy(recipe, path): path for path in recipe.hparams.values()}
     return copies
@@ -86,7 +86,7 @@ def _copy_atomically(copies: dict[Path, Path], dest: Path) -> None:
 
 
 def _move_all(names: list[Path], aside: Path, dest: Path) -> None:
-    """Move staged files into place; on failure, restore the old ones."""
+    """Move staged files to their destination; restore the old ones on failure."""
     done: list[Path] = []
     try:
         for name in names:
