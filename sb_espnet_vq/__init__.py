@@ -20,6 +20,7 @@ from sb_espnet_vq.errors import ConfigError, ShapeError
 if TYPE_CHECKING:
     from sb_espnet_vq.quantizers import (
         BSQ,
+        FSQ,
         RVQ,
         VQ,
         ClassPartitionedVQ,
@@ -36,6 +37,7 @@ __all__ = [
     "ClassPartitionedVQ",
     "ConfigError",
     "EntropyVQ",
+    "FSQ",
     "GumbelVQ",
     "Quantizer",
     "QuantizerOutput",

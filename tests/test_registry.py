@@ -12,6 +12,7 @@ OURS = [
     "bsq",
     "class_partitioned",
     "entropy_vq",
+    "fsq",
     "gumbel",
     "random_projection",
     "rvq",

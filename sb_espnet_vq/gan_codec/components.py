@@ -15,6 +15,7 @@ __all__ = [
     "BSQComponent",
     "ClassPartitionedComponent",
     "EntropyVQComponent",
+    "FSQComponent",
     "GumbelComponent",
     "RVQComponent",
     "RandomProjectionComponent",
@@ -66,6 +67,12 @@ class EntropyVQComponent(_Component):
     """A codebook kept in even use by an entropy term as a codec's quantizer."""
 
     name = "entropy_vq"
+
+
+class FSQComponent(_Component):
+    """Channels rounded to a few levels as a codec's quantizer."""
+
+    name = "fsq"
 
 
 class GumbelComponent(_Component):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sb_espnet_vq.quantizers.bsq import BSQ
     from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
     from sb_espnet_vq.quantizers.entropy_vq import EntropyVQ
+    from sb_espnet_vq.quantizers.fsq import FSQ
     from sb_espnet_vq.quantizers.gumbel import GumbelVQ
     from sb_espnet_vq.quantizers.random_projection import RandomProjection
     from sb_espnet_vq.quantizers.rvq import RVQ
@@ -26,6 +27,7 @@ __all__ = [
     "BSQ",
     "ClassPartitionedVQ",
     "EntropyVQ",
+    "FSQ",
     "GumbelVQ",
     "Quantizer",
     "QuantizerOutput",
@@ -38,6 +40,7 @@ _MODULES = {
     "BSQ": "bsq",
     "ClassPartitionedVQ": "class_partitioned",
     "EntropyVQ": "entropy_vq",
+    "FSQ": "fsq",
     "GumbelVQ": "gumbel",
     "Quantizer": "base",
     "QuantizerOutput": "base",

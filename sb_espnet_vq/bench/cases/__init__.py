@@ -5,6 +5,7 @@ from sb_espnet_vq.bench.cases import (
     bsq,
     class_partitioned,
     entropy_vq,
+    fsq,
     gumbel,
     random_projection,
     rvq,
@@ -17,6 +18,7 @@ CASES: dict[str, Case] = {
     for case in (
         random_projection.CASE,
         bsq.CASE,
+        fsq.CASE,
         gumbel.CASE,
         class_partitioned.CASE,
         rvq.CASE,

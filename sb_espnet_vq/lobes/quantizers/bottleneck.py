@@ -22,8 +22,9 @@ class BottleneckQuantizer(FreezableModule):
     Arguments
     ---------
     code_dim : int
-        Width of the frames. There are 2**code_dim codes, in one codebook unless
-        ``quantizer_conf`` asks for more: the bitrate is that of upstream.
+        Width of the frames. There are 2**code_dim codes (in `fsq` at most), in one
+        codebook unless ``quantizer_conf`` asks for more: the bitrate is that of
+        upstream.
     entropy_loss_weight : float
         Weight of the entropy term, for quantizers that have one.
     diversity_gamma : float
