@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sb_espnet_vq.quantizers import (
         BSQ,
         FSQ,
+        LFQ,
         RVQ,
         VQ,
         ClassPartitionedVQ,
@@ -39,6 +40,7 @@ __all__ = [
     "EntropyVQ",
     "FSQ",
     "GumbelVQ",
+    "LFQ",
     "Quantizer",
     "QuantizerOutput",
     "RVQ",

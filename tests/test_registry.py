@@ -14,6 +14,7 @@ OURS = [
     "entropy_vq",
     "fsq",
     "gumbel",
+    "lfq",
     "random_projection",
     "rvq",
     "vq",

@@ -17,6 +17,7 @@ __all__ = [
     "EntropyVQComponent",
     "FSQComponent",
     "GumbelComponent",
+    "LFQComponent",
     "RVQComponent",
     "RandomProjectionComponent",
     "VQComponent",
@@ -79,6 +80,12 @@ class GumbelComponent(_Component):
     """Gumbel-softmax codes in groups as a codec's quantizer."""
 
     name = "gumbel"
+
+
+class LFQComponent(_Component):
+    """Signs with an entropy term as a codec's quantizer."""
+
+    name = "lfq"
 
 
 class RandomProjectionComponent(_Component):

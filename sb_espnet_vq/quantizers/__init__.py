@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sb_espnet_vq.quantizers.entropy_vq import EntropyVQ
     from sb_espnet_vq.quantizers.fsq import FSQ
     from sb_espnet_vq.quantizers.gumbel import GumbelVQ
+    from sb_espnet_vq.quantizers.lfq import LFQ
     from sb_espnet_vq.quantizers.random_projection import RandomProjection
     from sb_espnet_vq.quantizers.rvq import RVQ
     from sb_espnet_vq.quantizers.vq import VQ
@@ -29,6 +30,7 @@ __all__ = [
     "EntropyVQ",
     "FSQ",
     "GumbelVQ",
+    "LFQ",
     "Quantizer",
     "QuantizerOutput",
     "RVQ",
@@ -42,6 +44,7 @@ _MODULES = {
     "EntropyVQ": "entropy_vq",
     "FSQ": "fsq",
     "GumbelVQ": "gumbel",
+    "LFQ": "lfq",
     "Quantizer": "base",
     "QuantizerOutput": "base",
     "RVQ": "rvq",

@@ -7,6 +7,7 @@ from sb_espnet_vq.bench.cases import (
     entropy_vq,
     fsq,
     gumbel,
+    lfq,
     random_projection,
     rvq,
     rvq_encode,
@@ -18,6 +19,7 @@ CASES: dict[str, Case] = {
     for case in (
         random_projection.CASE,
         bsq.CASE,
+        lfq.CASE,
         fsq.CASE,
         gumbel.CASE,
         class_partitioned.CASE,

@@ -28,7 +28,7 @@ class BottleneckQuantizer(FreezableModule):
     entropy_loss_weight : float
         Weight of the entropy term, for quantizers that have one.
     diversity_gamma : float
-        Weight of evenness against confidence within it, for `bsq`.
+        Weight of evenness against confidence within it, for `bsq` and `lfq`.
     quantizer : str
         A registered name. The default gives upstream's values and has upstream's
         checkpoint keys.
@@ -103,9 +103,9 @@ class BottleneckQuantizer(FreezableModule):
         x : torch.Tensor
             (..., code_dim) float.
         inv_temperature : float, optional
-            Inverse temperature of the soft assignment of `bsq`. Default: that of the
-            quantizer, 100 unless ``quantizer_conf`` sets another. Quantizers without
-            one (``takes_inv_temperature``) ignore it.
+            Inverse temperature of the soft assignment of `bsq` or `lfq`. Default: that
+            of the quantizer, 100 unless ``quantizer_conf`` sets another. Quantizers
+            without one (``takes_inv_temperature``) ignore it.
         mask : torch.Tensor, optional
             (...) bool, True at valid frames.
 

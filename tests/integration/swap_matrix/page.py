@@ -34,9 +34,9 @@ loss of its task fell; its checkpoint was written, and read back into a fresh mo
 then gave the same codes and values. The models are the shipped recipes and ESPnet's
 codecs at tiny sizes: "trains" means that the quantizer works there, but not that it was
 trained at full size. Every quantizer can be built at the sizes of SpeechBrain's own
-configurations, except that `bsq` needs `codebook_size: 256` or another power of two
-instead of 320 codes ([launcher.md](launcher.md)). The results of each recipe show how
-well a quantizer does.
+configurations, except that `bsq` and `lfq` need `codebook_size: 256` or another power
+of two instead of 320 codes ([launcher.md](launcher.md)). The results of each recipe
+show how well a quantizer does.
 
 This page is written by `python tests/integration/swap_matrix/page.py`, and a test fails
 where it is not up to date.
