@@ -20,6 +20,8 @@ from sb_espnet_vq.errors import ConfigError, ShapeError
 if TYPE_CHECKING:
     from sb_espnet_vq.quantizers import (
         BSQ,
+        FSQ,
+        LFQ,
         RVQ,
         VQ,
         ClassPartitionedVQ,
@@ -36,7 +38,9 @@ __all__ = [
     "ClassPartitionedVQ",
     "ConfigError",
     "EntropyVQ",
+    "FSQ",
     "GumbelVQ",
+    "LFQ",
     "Quantizer",
     "QuantizerOutput",
     "RVQ",

@@ -15,7 +15,9 @@ __all__ = [
     "BSQComponent",
     "ClassPartitionedComponent",
     "EntropyVQComponent",
+    "FSQComponent",
     "GumbelComponent",
+    "LFQComponent",
     "RVQComponent",
     "RandomProjectionComponent",
     "VQComponent",
@@ -68,10 +70,22 @@ class EntropyVQComponent(_Component):
     name = "entropy_vq"
 
 
+class FSQComponent(_Component):
+    """Channels rounded to a few levels as a codec's quantizer."""
+
+    name = "fsq"
+
+
 class GumbelComponent(_Component):
     """Gumbel-softmax quantization in groups as a codec's quantizer."""
 
     name = "gumbel"
+
+
+class LFQComponent(_Component):
+    """Signs with an entropy term as a codec's quantizer."""
+
+    name = "lfq"
 
 
 class RandomProjectionComponent(_Component):

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from sb_espnet_vq.quantizers.bsq import BSQ
     from sb_espnet_vq.quantizers.class_partitioned import ClassPartitionedVQ
     from sb_espnet_vq.quantizers.entropy_vq import EntropyVQ
+    from sb_espnet_vq.quantizers.fsq import FSQ
     from sb_espnet_vq.quantizers.gumbel import GumbelVQ
+    from sb_espnet_vq.quantizers.lfq import LFQ
     from sb_espnet_vq.quantizers.random_projection import RandomProjection
     from sb_espnet_vq.quantizers.rvq import RVQ
     from sb_espnet_vq.quantizers.vq import VQ
@@ -26,7 +28,9 @@ __all__ = [
     "BSQ",
     "ClassPartitionedVQ",
     "EntropyVQ",
+    "FSQ",
     "GumbelVQ",
+    "LFQ",
     "Quantizer",
     "QuantizerOutput",
     "RVQ",
@@ -38,7 +42,9 @@ _MODULES = {
     "BSQ": "bsq",
     "ClassPartitionedVQ": "class_partitioned",
     "EntropyVQ": "entropy_vq",
+    "FSQ": "fsq",
     "GumbelVQ": "gumbel",
+    "LFQ": "lfq",
     "Quantizer": "base",
     "QuantizerOutput": "base",
     "RVQ": "rvq",

@@ -6,10 +6,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.backends import cuda, mkldnn
 
 from sb_espnet_vq.ops.scores import scores
+
+# Projections to or from fewer channels are narrow.
+_NARROW = 32
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
@@ -147,4 +151,6 @@ def project(module: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(module, nn.Linear):
         return x
     bias = None if module.bias is None else module.bias.to(x.dtype)
-    return scores(x, module.weight.to(x.dtype), bias)
+    weight = module.weight.to(x.dtype)
+    # A product with few columns is bound by memory, and oneDNN copies its operands.
+    return (F.linear if min(weight.shape) < _NARROW else scores)(x, weight, bias)

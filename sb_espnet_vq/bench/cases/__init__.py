@@ -5,7 +5,9 @@ from sb_espnet_vq.bench.cases import (
     bsq,
     class_partitioned,
     entropy_vq,
+    fsq,
     gumbel,
+    lfq,
     random_projection,
     rvq,
     rvq_encode,
@@ -17,6 +19,8 @@ CASES: dict[str, Case] = {
     for case in (
         random_projection.CASE,
         bsq.CASE,
+        lfq.CASE,
+        fsq.CASE,
         gumbel.CASE,
         class_partitioned.CASE,
         rvq.CASE,

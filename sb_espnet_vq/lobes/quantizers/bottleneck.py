@@ -22,12 +22,13 @@ class BottleneckQuantizer(FreezableModule):
     Arguments
     ---------
     code_dim : int
-        Width of the frames. There are 2**code_dim codes, in one codebook unless
-        ``quantizer_conf`` sets more, so that the bitrate is that of upstream.
+        Width of the frames. There are 2**code_dim codes (with `fsq` at most), in one
+        codebook unless ``quantizer_conf`` sets more, so that the bitrate is that of
+        upstream.
     entropy_loss_weight : float
         Weight of the entropy term, for quantizers that have one.
     diversity_gamma : float
-        Weight of the entropy of the mean assignment within it, for `bsq`.
+        Weight of the entropy of the mean assignment within it, for `bsq` and `lfq`.
     quantizer : str
         A registered name. The default returns the values of upstream and has its
         checkpoint keys.
@@ -102,9 +103,9 @@ class BottleneckQuantizer(FreezableModule):
         x : torch.Tensor
             (..., code_dim) float.
         inv_temperature : float, optional
-            Inverse temperature of the soft assignment of `bsq`. Default: that of the
-            quantizer, 100 unless ``quantizer_conf`` sets another. Quantizers without
-            one (``takes_inv_temperature``) ignore it.
+            Inverse temperature of the soft assignment of `bsq` or `lfq`. Default: that
+            of the quantizer, 100 unless ``quantizer_conf`` sets another. Quantizers
+            without one (``takes_inv_temperature``) ignore it.
         mask : torch.Tensor, optional
             (...) bool, True at valid frames.
 

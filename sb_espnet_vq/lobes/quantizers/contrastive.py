@@ -149,11 +149,11 @@ class ContrastiveQuantizer(FreezableModule):
             perplexity of the codes, and ``prob_perplex``, both summed over codebooks
             and, in training, computed over the frames of all ranks. With `gumbel`,
             ``prob_perplex`` is the perplexity of the mean code probabilities, with
-            gradient. With `entropy_vq` and `bsq`, which do not sample, its value is
-            the perplexity of the codes and its gradient that of their soft
-            assignment. For the others (`vq`, `rvq`, `class_partitioned`,
-            `random_projection`, and `bsq` with entropy_weight 0) it equals
-            ``code_perplexity`` and has no gradient, so a diversity loss has no effect.
+            gradient. With `entropy_vq`, `bsq` and `lfq`, which do not sample, its value
+            is the perplexity of the codes and its gradient that of their soft
+            assignment. For the others (also `bsq` and `lfq` with entropy_weight 0) it
+            equals ``code_perplexity`` and has no gradient, so a diversity loss has no
+            effect.
 
         Raises
         ------

@@ -34,9 +34,10 @@ the loss of the task decreases, then saves a checkpoint, loads it into a new mod
 checks that codes and values are the same. The models are the shipped recipes and
 ESPnet's codecs at tiny sizes: "trains" means that the quantizer works in the pipeline,
 not that it was trained at full size. Every quantizer can be built at the sizes of
-SpeechBrain's own configurations, except that `bsq` needs `codebook_size: 256` or
-another power of two instead of 320 codes ([launcher.md](launcher.md)). For the quality
-of a quantizer, see the results of each recipe.
+SpeechBrain's own configurations, except that `bsq` and `lfq` need
+`codebook_size: 256` or another power of two instead of 320 codes
+([launcher.md](launcher.md)). For the quality of a quantizer, see the results of each
+recipe.
 
 `python tests/integration/swap_matrix/page.py` generates this page; a test fails if it
 is out of date.

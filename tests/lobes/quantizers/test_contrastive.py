@@ -12,7 +12,7 @@ from sb_espnet_vq.lobes.quantizers import ContrastiveQuantizer, contrastive
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
 from sb_espnet_vq.quantizers.precision import project
 
-WITH_USAGE = ["bsq", "entropy_vq", "gumbel"]
+WITH_USAGE = ["bsq", "entropy_vq", "gumbel", "lfq"]
 W2V = """
 target_quantiser: !new:speechbrain.lobes.models.wav2vec.W2VTargetQuantiser
     in_dim: 8
@@ -69,7 +69,7 @@ def test_diversity_has_a_gradient_where_the_quantizer_has_probabilities(quantize
     assert float(x.grad.abs().sum()) > 0
 
 
-@pytest.mark.parametrize("quantizer_name", ["entropy_vq", "bsq"])
+@pytest.mark.parametrize("quantizer_name", ["entropy_vq", "bsq", "lfq"])
 def test_mean_probabilities_are_those_of_the_sampling(quantizer_name):
     # Small frames: a uniform soft assignment, but few used codes.
     module = load("contrastive", quantizer_name).train()

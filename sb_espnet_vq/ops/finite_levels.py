@@ -1,0 +1,163 @@
+"""Finite scalar quantization: each channel rounded to one of a few levels.
+
+Mentzer et al. 2023, https://arxiv.org/abs/2309.15505, section 3.1 and appendix A.1.
+Channels are the first axis, since vector instructions need a long last axis. The level
+of a channel with L levels is a whole number from -(L // 2) to (L - 1) // 2.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sb_espnet_vq.ops.estimators import straight_through
+
+# The bound lies this much beyond the outermost levels, so that rounding reaches them
+# with a gradient that is not 0.
+_BEYOND = 1e-3
+# The largest codes that a float holds exactly.
+_EXACT = {torch.float32: 2**24, torch.float64: 2**53}
+
+
+def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round each channel to one of its levels, with straight-through gradient.
+
+    The level is tanh(x + shift) * half - offset, rounded. Levels of an even number lie
+    half a step below those of an odd one (the offset); the shift keeps 0 at 0. The
+    gradient is that without rounding.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (C, N) float.
+    n_levels : torch.Tensor
+        (C,) int64, number of levels of each channel, at least 3.
+    dtype : torch.dtype
+        Of the result; the levels are computed in that of ``x``.
+
+    Returns
+    -------
+    torch.Tensor
+        (C, N) whole numbers.
+
+    Example
+    -------
+    >>> x = torch.tensor([[-9.0, 0.0, 9.0]])
+    >>> finite_levels(x, torch.tensor([4]), torch.float32)
+    tensor([[-2., 0., 1.]])
+    """
+    half, offset, shift = _bounds(x, n_levels)
+    if torch.jit.is_tracing():
+        # torch.jit.trace cannot save a custom autograd function.
+        bounded = (x + shift).tanh() * half - offset
+        return straight_through(bounded, bounded.detach().round().to(dtype))
+    return _FiniteLevels.apply(x, half, offset, shift).to(dtype)
+
+
+def _bounds(x: Tensor, n_levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    half = (n_levels - 1).to(x.dtype)[:, None] * (1 + _BEYOND) / 2
+    offset = ((n_levels + 1) % 2).to(x.dtype)[:, None] / 2
+    return half, offset, (offset / half).atanh()
+
+
+class _FiniteLevels(torch.autograd.Function):
+    # New tensors take longer than the arithmetic: it is done in place where it can be.
+    @staticmethod
+    def forward(x: Tensor, half: Tensor, offset: Tensor, shift: Tensor) -> Tensor:
+        return (x + shift).tanh_().mul_(half).sub_(offset).round_()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, half, _, shift = inputs
+        ctx.save_for_backward(x, half, shift)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad,) = grads
+        x, half, shift = ctx.saved_tensors
+        # Computing tanh again is cheaper than keeping it.
+        squashed = (x + shift).tanh()
+        slope = torch.ops.aten.tanh_backward(grad * half, squashed)
+        return slope, None, None, None
+
+
+def level_values(levels: Tensor, n_levels: Tensor) -> Tensor:
+    """Return the values in [-1, 1] that levels stand for.
+
+    Arguments
+    ---------
+    levels : torch.Tensor
+        (C, N) float.
+    n_levels : torch.Tensor
+        (C,) int64.
+
+    Returns
+    -------
+    torch.Tensor
+        (C, N).
+
+    Example
+    -------
+    >>> level_values(torch.tensor([[-2.0, -1.0, 0.0, 1.0]]), torch.tensor([4]))
+    tensor([[-1.0000, -0.5000, 0.0000, 0.5000]])
+    """
+    return levels / (n_levels // 2).to(levels.dtype)[:, None]
+
+
+def level_codes(levels: Tensor, n_levels: Sequence[int]) -> Tensor:
+    """Return the code of each frame, the first channel least significant.
+
+    Arguments
+    ---------
+    levels : torch.Tensor
+        (C, N) float.
+    n_levels : sequence of int
+        C numbers of levels.
+
+    Returns
+    -------
+    torch.Tensor
+        (N,) int64.
+
+    Example
+    -------
+    >>> level_codes(torch.tensor([[1.0], [0.0]]), (4, 3))
+    tensor([7])
+    """
+    if math.prod(n_levels) > _EXACT[levels.dtype]:
+        levels = levels.long()
+    codes = torch.zeros_like(levels[0])
+    for channel in range(len(n_levels) - 1, -1, -1):
+        number = n_levels[channel]
+        codes = codes.mul_(number).add_(levels[channel]).add_(number // 2)
+    return codes.long()
+
+
+def levels_of_codes(codes: Tensor, n_levels: Sequence[int]) -> Tensor:
+    """Return the level of each channel; the inverse of `level_codes`.
+
+    Arguments
+    ---------
+    codes : torch.Tensor
+        (N,) int64, at least 0.
+    n_levels : sequence of int
+        C numbers of levels.
+
+    Returns
+    -------
+    torch.Tensor
+        (C, N) int64.
+
+    Example
+    -------
+    >>> levels_of_codes(torch.tensor([7]), (4, 3))
+    tensor([[1],
+            [0]])
+    """
+    levels = []
+    for number in n_levels:
+        levels.append(codes % number - number // 2)
+        codes = codes // number
+    return torch.stack(levels)
