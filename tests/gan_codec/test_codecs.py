@@ -205,7 +205,7 @@ def test_bad_configurations_are_refused():
         codec.encode(torch.randn(1, 1, 80), target_bw="wide")
     with pytest.raises(ShapeError, match="multiple of 8 samples"):
         codec(torch.randn(1, 1601))
-    with pytest.raises(ShapeError, match="no audio"):
+    with pytest.raises(ShapeError, match="audio to encode is empty"):
         codec.encode(torch.zeros(1, 1, 0))
 
 

@@ -86,7 +86,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_is_reported(
     before = sorted(path.name for path in tmp_path.rglob("*"))
     fill(model, 2.0)
     fail_after(monkeypatch, calls=[1], error=error)
-    with pytest.raises(CheckpointError, match=r"(?s)could not be saved.*untouched"):
+    with pytest.raises(CheckpointError, match=r"(?s)could not be saved.*unchanged"):
         saver.save_and_keep_only()
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     checkpointer(tmp_path, model).recover_if_possible()
