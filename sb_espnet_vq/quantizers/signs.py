@@ -28,20 +28,8 @@ class SignQuantizer(Quantizer):
 
     Arguments
     ---------
-    dim : int
-        Width of the frames.
-    codebook_size : int, optional
-        2**D codes, D from 1 to 62. Default: 2**dim. Where D differs from ``dim``,
-        learnt projections lead in and out.
-    entropy_weight : float, optional
-        Weight of the entropy term. Must be 0 above 2**24 codes, where the mean
-        assignment outgrows memory. Default: 0.1, or 0 there.
-    diversity_gamma : float
-        Weight of evenness against confidence within the entropy term.
-    inv_temperature : float
-        Of the soft assignment, > 0; higher is harder.
-    frozen : bool
-        No updates in training; gradients still reach the frames.
+    dim, codebook_size, entropy_weight, diversity_gamma, inv_temperature, frozen
+        As in `BSQ`.
 
     Raises
     ------
