@@ -63,6 +63,13 @@ def load_recipe():
     return load
 
 
+@pytest.fixture(scope="module")
+def recipe(load_recipe, request):
+    """The script of the recipe in ``RECIPE`` of a test module."""
+    with load_recipe(request.module.RECIPE) as train:
+        yield train
+
+
 @pytest.fixture
 def transfer(tmp_path_factory):
     """Load modules as SpeechBrain's recipes load pretrained ones; return warnings."""

@@ -43,13 +43,6 @@ def arguments(corpus, output, **more):
     return [str(HPARAMS / "fsdd.yaml"), "--device=cpu", "--noprogressbar", *pairs]
 
 
-@pytest.fixture(scope="module")
-def recipe(load_recipe):
-    """The recipe's own modules, imported as its launch command would."""
-    with load_recipe(RECIPE) as train:
-        yield train
-
-
 def read_results(output):
     results = json.loads((output / "results.json").read_text())
     results.pop("seconds")

@@ -54,13 +54,6 @@ def arguments(corpus, output, **more):
     return command("fsdd.yaml", options | more)
 
 
-@pytest.fixture(scope="module")
-def recipe(load_recipe):
-    """The recipe's own modules, imported as its launch command would."""
-    with load_recipe(RECIPE) as train:
-        yield train
-
-
 def read_results(output):
     results = json.loads((output / "results.json").read_text())
     results.pop("seconds")
