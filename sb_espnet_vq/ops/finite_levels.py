@@ -1,17 +1,18 @@
 """Finite scalar quantization: each channel rounded to one of a few levels.
 
 Mentzer et al. 2023, https://arxiv.org/abs/2309.15505, section 3.1 and appendix A.1.
-Channels are the first axis, since vector instructions need a long last axis. The level
-of a channel with L levels is a whole number from -(L // 2) to (L - 1) // 2.
+The level of a channel with L levels is an integer from -(L // 2) to (L - 1) // 2.
 """
 
 import math
 from collections.abc import Sequence
+from operator import mul
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sb_espnet_vq.ops.devices import tracing
 from sb_espnet_vq.ops.estimators import straight_through
 
 # The bound lies this much beyond the outermost levels, so that rounding reaches them
@@ -19,6 +20,9 @@ from sb_espnet_vq.ops.estimators import straight_through
 _BEYOND = 1e-3
 # The largest codes that a float holds exactly.
 _EXACT = {torch.float32: 2**24, torch.float64: 2**53}
+# Vector instructions need a long last axis, but there are few channels. Up to this many
+# frames are therefore computed as one row.
+_FRAMES_IN_ROW = 64
 
 
 def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
@@ -31,7 +35,7 @@ def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
     Arguments
     ---------
     x : torch.Tensor
-        (C, N) float.
+        (N, C) float.
     n_levels : torch.Tensor
         (C,) int64, number of levels of each channel, at least 3.
     dtype : torch.dtype
@@ -40,12 +44,12 @@ def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
     Returns
     -------
     torch.Tensor
-        (C, N) whole numbers.
+        (N, C) integers in ``dtype``.
 
     Example
     -------
-    >>> x = torch.tensor([[-9.0, 0.0, 9.0]])
-    >>> finite_levels(x, torch.tensor([4]), torch.float32)
+    >>> x = torch.tensor([[-9.0], [0.0], [9.0]])
+    >>> finite_levels(x, torch.tensor([4]), torch.float32).t()
     tensor([[-2., 0., 1.]])
     """
     half, offset, shift = _bounds(x, n_levels)
@@ -53,13 +57,24 @@ def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
         # torch.jit.trace cannot save a custom autograd function.
         bounded = (x + shift).tanh() * half - offset
         return straight_through(bounded, bounded.detach().round().to(dtype))
-    return _FiniteLevels.apply(x, half, offset, shift).to(dtype)
+    rows, constants = _wide_rows(x, half, offset, shift)
+    return _FiniteLevels.apply(rows, *constants).to(dtype).view_as(x)
 
 
 def _bounds(x: Tensor, n_levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    half = (n_levels - 1).to(x.dtype)[:, None] * (1 + _BEYOND) / 2
-    offset = ((n_levels + 1) % 2).to(x.dtype)[:, None] / 2
+    half = (n_levels - 1).to(x.dtype) * (1 + _BEYOND) / 2
+    offset = ((n_levels + 1) % 2).to(x.dtype) / 2
     return half, offset, (offset / half).atanh()
+
+
+def _wide_rows(x: Tensor, *constants: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return several frames as one row, and constants of channels repeated for it."""
+    # Traced graphs must not depend on the number of frames.
+    frames = 1 if tracing() else math.gcd(x.shape[0], _FRAMES_IN_ROW)
+    if frames == 1 or x.shape[0] == 0:
+        return x, list(constants)
+    rows = x.reshape(-1, frames * x.shape[1])
+    return rows, [constant.repeat(frames) for constant in constants]
 
 
 class _FiniteLevels(torch.autograd.Function):
@@ -84,37 +99,52 @@ class _FiniteLevels(torch.autograd.Function):
 
 
 def level_values(levels: Tensor, n_levels: Tensor) -> Tensor:
-    """Return the values in [-1, 1] that levels stand for.
+    """Return the values in [-1, 1] of levels.
 
     Arguments
     ---------
     levels : torch.Tensor
-        (C, N) float.
+        (N, C) float.
     n_levels : torch.Tensor
         (C,) int64.
 
     Returns
     -------
     torch.Tensor
-        (C, N).
+        (N, C).
 
     Example
     -------
-    >>> level_values(torch.tensor([[-2.0, -1.0, 0.0, 1.0]]), torch.tensor([4]))
+    >>> levels = torch.tensor([[-2.0], [-1.0], [0.0], [1.0]])
+    >>> level_values(levels, torch.tensor([4])).t()
     tensor([[-1.0000, -0.5000, 0.0000, 0.5000]])
     """
-    return levels / (n_levels // 2).to(levels.dtype)[:, None]
+    rows, (steps,) = _wide_rows(levels, (n_levels // 2).to(levels.dtype))
+    return (rows / steps).view_as(levels)
 
 
-def level_codes(levels: Tensor, n_levels: Sequence[int]) -> Tensor:
+def level_places(n_levels: Sequence[int]) -> list[int]:
+    """Return how much one level of each channel adds to the code.
+
+    Example
+    -------
+    >>> level_places((8, 5, 5))
+    [1, 8, 40]
+    """
+    return [math.prod(n_levels[:channel]) for channel in range(len(n_levels))]
+
+
+def level_codes(levels: Tensor, n_levels: Sequence[int], places: Tensor) -> Tensor:
     """Return the code of each frame, the first channel least significant.
 
     Arguments
     ---------
     levels : torch.Tensor
-        (C, N) float.
+        (N, C) float.
     n_levels : sequence of int
         C numbers of levels.
+    places : torch.Tensor
+        (C,) int64, `level_places` on the device of ``levels``.
 
     Returns
     -------
@@ -123,16 +153,15 @@ def level_codes(levels: Tensor, n_levels: Sequence[int]) -> Tensor:
 
     Example
     -------
-    >>> level_codes(torch.tensor([[1.0], [0.0]]), (4, 3))
+    >>> level_codes(torch.tensor([[1.0, 0.0]]), (4, 3), torch.tensor([1, 4]))
     tensor([7])
     """
+    lowest = [number // 2 for number in n_levels]
+    zero = sum(map(mul, lowest, level_places(n_levels)))
     if math.prod(n_levels) > _EXACT[levels.dtype]:
-        levels = levels.long()
-    codes = torch.zeros_like(levels[0])
-    for channel in range(len(n_levels) - 1, -1, -1):
-        number = n_levels[channel]
-        codes = codes.mul_(number).add_(levels[channel]).add_(number // 2)
-    return codes.long()
+        return (levels.long() * places).sum(1) + zero
+    # Exact, since all products and sums are integers that the dtype holds.
+    return (levels @ places.to(levels.dtype)).long() + zero
 
 
 def levels_of_codes(codes: Tensor, n_levels: Sequence[int]) -> Tensor:
@@ -148,16 +177,15 @@ def levels_of_codes(codes: Tensor, n_levels: Sequence[int]) -> Tensor:
     Returns
     -------
     torch.Tensor
-        (C, N) int64.
+        (N, C) int64.
 
     Example
     -------
     >>> levels_of_codes(torch.tensor([7]), (4, 3))
-    tensor([[1],
-            [0]])
+    tensor([[1, 0]])
     """
     levels = []
     for number in n_levels:
         levels.append(codes % number - number // 2)
         codes = codes // number
-    return torch.stack(levels)
+    return torch.stack(levels, 1)

@@ -11,6 +11,7 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.finite_levels import (
     finite_levels,
     level_codes,
+    level_places,
     level_values,
     levels_of_codes,
 )
@@ -43,8 +44,8 @@ class FSQ(Quantizer):
     Arguments
     ---------
     dim : int
-        Width of the frames. Where there are not as many levels, learnt projections
-        lead in and out.
+        Width of the frames. If it differs from the number of levels, there are learned
+        input and output projections.
     codebook_size : int
         Without ``levels``, the most codes there may be, from 3 to 2**62. 2**8, 2**10,
         2**14 and 2**16 give the levels of the paper's table 1, with 240, 1000, 15360
@@ -64,6 +65,7 @@ class FSQ(Quantizer):
     Buffers
     -------
     n_levels : (C,) int64, the levels. A state with others is refused.
+    places : (C,) int64, what a level of each channel adds to the code. Not saved.
 
     Example
     -------
@@ -79,6 +81,7 @@ class FSQ(Quantizer):
     has_table = False
 
     n_levels: Tensor
+    places: Tensor
 
     def __init__(
         self,
@@ -90,8 +93,10 @@ class FSQ(Quantizer):
         numbers = _levels_for(codebook_size) if levels is None else _checked(levels)
         super().__init__(dim, math.prod(numbers))
         self.levels = numbers
-        # A buffer, since copying numbers to a GPU in each step would synchronize it.
+        # Buffers, since copying numbers to a GPU in each step would synchronize it.
         self.register_buffer("n_levels", torch.tensor(numbers))
+        places = torch.tensor(level_places(numbers))
+        self.register_buffer("places", places, persistent=False)
         channels = len(numbers)
         same = channels == dim
         self.project_in = nn.Identity() if same else nn.Linear(dim, channels)
@@ -108,25 +113,26 @@ class FSQ(Quantizer):
 
     def _quantize(self, frames: Frames) -> Quantized:
         levels = self._levels(frames.x)
-        codes = level_codes(levels.detach(), self.levels)
-        return Quantized(self._outward(levels), codes[:, None], {})
+        return Quantized(self._outward(levels), self._codes(levels), {})
 
     def _search(self, frames: Frames) -> Tensor:
-        return level_codes(self._levels(frames.x).detach(), self.levels)[:, None]
+        return self._codes(self._levels(frames.x))
 
     def _decode(self, codes: Tensor) -> Tensor:
         levels = levels_of_codes(codes[:, 0].clamp(min=0), self.levels)
         # Level 0 has the value 0: it is that of a missing code.
-        levels = torch.where(codes[:, 0] >= 0, levels, 0)
+        levels = torch.where(codes >= 0, levels, 0)
         return self._outward(levels.to(self._dtype()))
 
+    def _codes(self, levels: Tensor) -> Tensor:
+        return level_codes(levels.detach(), self.levels, self.places)[:, None]
+
     def _levels(self, x: Tensor) -> Tensor:
-        channels = torch.stack(project(self.project_in, x).unbind(1))
+        channels = project(self.project_in, x)
         return finite_levels(channels, self.n_levels, self._dtype())
 
     def _outward(self, levels: Tensor) -> Tensor:
-        values = level_values(levels, self.n_levels).t().contiguous()
-        return project(self.project_out, values)
+        return project(self.project_out, level_values(levels, self.n_levels))
 
     def _dtype(self) -> torch.dtype:
         # That of the weights, not of the frames, so that decode agrees.

@@ -145,20 +145,20 @@ def summed_pattern_probs(logits: Tensor, weight: Tensor) -> Tensor:
 def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
     """Bound and round each value, with the gradient of the bound."""
     rows = []
-    for channel, number in zip(x, n_levels.tolist(), strict=True):
+    for channel, number in zip(x.t(), n_levels.tolist(), strict=True):
         half = (number - 1) * 1.001 / 2
         offset = 0.5 if number % 2 == 0 else 0.0
         shift = math.atanh(offset / half)
         bounded = torch.tanh(channel + shift) * half - offset
         levels = [round(value) for value in bounded.tolist()]
         rows.append(bounded + (torch.tensor(levels).to(dtype) - bounded).detach())
-    return torch.stack(rows)
+    return torch.stack(rows, 1)
 
 
 def level_codes(levels: Tensor, n_levels: Sequence[int]) -> Tensor:
     """Add up the digit of each channel times the number of codes of those before."""
     codes = []
-    for frame in levels.t().tolist():
+    for frame in levels.tolist():
         digits = [d + n // 2 for d, n in zip(frame, n_levels, strict=True)]
         places = [math.prod(n_levels[:c]) for c in range(len(n_levels))]
         codes.append(int(sum(d * p for d, p in zip(digits, places, strict=True))))
