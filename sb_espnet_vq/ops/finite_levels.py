@@ -6,7 +6,6 @@ The level of a channel with L levels is an integer from -(L // 2) to (L - 1) // 
 
 import math
 from collections.abc import Sequence
-from operator import mul
 from typing import Any
 
 import torch
@@ -123,28 +122,17 @@ def level_values(levels: Tensor, n_levels: Tensor) -> Tensor:
     return (rows / steps).view_as(levels)
 
 
-def level_places(n_levels: Sequence[int]) -> list[int]:
-    """Return how much one level of each channel adds to the code.
-
-    Example
-    -------
-    >>> level_places((8, 5, 5))
-    [1, 8, 40]
-    """
-    return [math.prod(n_levels[:channel]) for channel in range(len(n_levels))]
-
-
-def level_codes(levels: Tensor, n_levels: Sequence[int], places: Tensor) -> Tensor:
+def level_codes(levels: Tensor, n_levels: Tensor, size: int) -> Tensor:
     """Return the code of each frame, the first channel least significant.
 
     Arguments
     ---------
     levels : torch.Tensor
         (N, C) float.
-    n_levels : sequence of int
-        C numbers of levels.
-    places : torch.Tensor
-        (C,) int64, `level_places` on the device of ``levels``.
+    n_levels : torch.Tensor
+        (C,) int64.
+    size : int
+        Number of codes, the product of ``n_levels``.
 
     Returns
     -------
@@ -153,12 +141,15 @@ def level_codes(levels: Tensor, n_levels: Sequence[int], places: Tensor) -> Tens
 
     Example
     -------
-    >>> level_codes(torch.tensor([[1.0, 0.0]]), (4, 3), torch.tensor([1, 4]))
+    >>> level_codes(torch.tensor([[1.0, 0.0]]), torch.tensor([4, 3]), 12)
     tensor([7])
     """
-    lowest = [number // 2 for number in n_levels]
-    zero = sum(map(mul, lowest, level_places(n_levels)))
-    if math.prod(n_levels) > _EXACT[levels.dtype]:
+    # The products of the levels of all channels before each. ONNX has no cumprod.
+    channel = torch.arange(len(n_levels), device=n_levels.device)
+    places = torch.where(channel < channel[:, None], n_levels, 1).prod(1)
+    # The code of level 0 in all channels.
+    zero = (n_levels // 2 * places).sum()
+    if size > _EXACT[levels.dtype]:
         return (levels.long() * places).sum(1) + zero
     # Exact, since all products and sums are integers that the dtype holds.
     return (levels @ places.to(levels.dtype)).long() + zero

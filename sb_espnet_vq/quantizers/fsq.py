@@ -11,7 +11,6 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.finite_levels import (
     finite_levels,
     level_codes,
-    level_places,
     level_values,
     levels_of_codes,
 )
@@ -65,7 +64,6 @@ class FSQ(Quantizer):
     Buffers
     -------
     n_levels : (C,) int64, the levels. A state with others is refused.
-    places : (C,) int64, what a level of each channel adds to the code. Not saved.
 
     Example
     -------
@@ -81,7 +79,6 @@ class FSQ(Quantizer):
     has_table = False
 
     n_levels: Tensor
-    places: Tensor
 
     def __init__(
         self,
@@ -93,10 +90,8 @@ class FSQ(Quantizer):
         numbers = _levels_for(codebook_size) if levels is None else _checked(levels)
         super().__init__(dim, math.prod(numbers))
         self.levels = numbers
-        # Buffers, since copying numbers to a GPU in each step would synchronize it.
+        # A buffer, since copying numbers to a GPU in each step would synchronize it.
         self.register_buffer("n_levels", torch.tensor(numbers))
-        places = torch.tensor(level_places(numbers))
-        self.register_buffer("places", places, persistent=False)
         channels = len(numbers)
         same = channels == dim
         self.project_in = nn.Identity() if same else nn.Linear(dim, channels)
@@ -125,7 +120,7 @@ class FSQ(Quantizer):
         return self._outward(levels.to(self._dtype()))
 
     def _codes(self, levels: Tensor) -> Tensor:
-        return level_codes(levels.detach(), self.levels, self.places)[:, None]
+        return level_codes(levels.detach(), self.n_levels, self.codebook_size)[:, None]
 
     def _levels(self, x: Tensor) -> Tensor:
         channels = project(self.project_in, x)
