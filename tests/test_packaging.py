@@ -227,7 +227,7 @@ def test_a_second_package_adds_a_quantizer(plugin, tmp_path):
 
 def test_sbvq_sees_the_quantizer_of_the_second_package(plugin, tmp_path):
     sbvq = ["-m", "sb_espnet_vq.cli"]
-    listed = _run(*sbvq, "ls", "families", cwd=tmp_path, path=plugin)
+    listed = _run(*sbvq, "ls", "quantizers", cwd=tmp_path, path=plugin)
     assert "finite_scalar" in listed
     shown = _run(*sbvq, "show", "finite_scalar", cwd=tmp_path, path=plugin)
     assert "levels = 4" in shown

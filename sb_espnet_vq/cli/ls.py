@@ -25,7 +25,11 @@ _DEFINITIONS = (ast.ClassDef, ast.FunctionDef)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
-        "what", nargs="?", choices=list(_LISTS), help="one of the lists (default: all)"
+        "what",
+        nargs="?",
+        type=lambda name: _FORMER_NAMES.get(name, name),
+        choices=list(_LISTS),
+        help="one of the lists (default: all)",
     )
 
 
@@ -76,11 +80,13 @@ def _drop_ins() -> Iterator[tuple[str, str]]:
 
 
 _LISTS = {
-    "families": _quantizers,
+    "quantizers": _quantizers,
     "recipes": _recipes,
     "hparams": _hparams,
     "drop-ins": _drop_ins,
 }
+# Still accepted.
+_FORMER_NAMES = {"families": "quantizers"}
 
 
 def summary(doc: str | None) -> str:

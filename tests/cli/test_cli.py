@@ -97,8 +97,9 @@ def test_the_module_runs_as_the_command_does():
     assert "best_rq" in done.stdout
 
 
-def test_ls_quantizers(capsys):
-    assert main(["ls", "families"]) == 0
+@pytest.mark.parametrize("name", ["quantizers", "families"])
+def test_ls_quantizers(name, capsys):
+    assert main(["ls", name]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == list_quantizers()
 
@@ -131,7 +132,7 @@ def test_ls_drop_ins_names_both_paths(capsys):
 def test_ls_without_a_word_prints_all(capsys):
     assert main(["ls"]) == 0
     out = capsys.readouterr().out
-    for title in ("families:", "recipes:", "hparams:", "drop-ins:"):
+    for title in ("quantizers:", "recipes:", "hparams:", "drop-ins:"):
         assert title in out
 
 

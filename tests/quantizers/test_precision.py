@@ -10,7 +10,7 @@ from random_frames import normal
 from sb_espnet_vq import ShapeError, build
 from sb_espnet_vq.quantizers.precision import full_precision
 
-# --- what all families take over from their base
+# --- what all quantizers inherit from their base
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
