@@ -18,7 +18,7 @@ _MAX_ENTROPY_BITS = 24
 
 
 class BSQ(Quantizer):
-    """Binary spherical quantizer: D bits, one for each sign.
+    """Binary spherical quantizer: D bits, the signs of the normalized frame.
 
     Zhao et al. 2024, https://arxiv.org/abs/2406.07548, section 3: a frame is
     normalized to u and quantized to sign(u) / sqrt(D), where the sign of 0 is negative.
@@ -141,7 +141,7 @@ class BSQ(Quantizer):
     def entropy_term(
         self, frames: Frames, u: Tensor, inv_temperature: float
     ) -> tuple[Tensor, Tensor]:
-        """Return the entropy of frames minus gamma times that of the mean.
+        """Return mean entropy of assignments minus gamma * entropy of their mean.
 
         Arguments
         ---------
