@@ -2,7 +2,7 @@
 
     python pip_index.py PACKAGE TARGET
 
-It runs in a separate process, since pip's modules support one command per process.
+Runs in a separate process, since pip's modules support only one command per process.
 pip's parser merges command line, environment and configuration files; pip's session
 handles certificates, proxies, credentials, timeouts and trusted hosts.
 """
@@ -18,7 +18,7 @@ _ATTEMPTS = 5
 
 
 class _Links(HTMLParser):
-    """Link targets of a page, as absolute URLs."""
+    """Parser that collects the links of a page as absolute URLs."""
 
     def __init__(self, page: str, text: str):
         super().__init__()
@@ -36,14 +36,14 @@ class _Links(HTMLParser):
 
 
 def main(package: str, target: Path) -> None:
-    """Download the file that has the name of ``target``.
+    """Download the file with the name of ``target`` from the first index that has it.
 
     Arguments
     ---------
     package : str
         Name of the package whose index page lists the file.
     target : Path
-        Where to write it.
+        Path to write it to; its name is that of the file on the index.
     """
     from pip._internal.commands import create_command
 
@@ -62,7 +62,7 @@ def main(package: str, target: Path) -> None:
 
 
 def pages(options, package: str) -> list[str]:
-    """Return the locations that pip searches, its index first.
+    """Return the locations that pip searches, indexes first.
 
     Arguments
     ---------
@@ -112,9 +112,9 @@ def find(session, page: str, file: str) -> str:
     Raises
     ------
     LookupError
-        The file is not listed.
+        If the file is not listed.
     OSError
-        The page cannot be read.
+        If the page cannot be read.
     """
     parts = urlsplit(page)
     folder = Path(unquote(parts.path))
