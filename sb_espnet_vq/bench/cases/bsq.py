@@ -95,7 +95,7 @@ def _run_module(quantizer: torch.nn.Module, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The factorized mean assignment and its gradient, for given factors."""
+    """Return the lower bound: the factorized mean assignment and its gradient."""
     x, grad = problem["x"].flatten(0, 1), problem["grad"].flatten(0, 1)
     bits = x.shape[1]
     left = torch.rand(len(x), 2 ** (bits - bits // 2), device=x.device)
