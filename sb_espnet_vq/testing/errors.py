@@ -19,7 +19,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check
 def refuses_wrong_options(name, options):
-    """An unknown option, or a size that is not a positive integer, is a ConfigError."""
+    """An unknown option or a size that is no positive integer raises a ConfigError."""
     small = {**contract_options(name), **options}
     refused(lambda: sb_espnet_vq.build(name, **small, no_such=1), "no_such")
     for option in ("dim", "codebook_size"):
