@@ -45,7 +45,7 @@ def read_samples(path: Path) -> dict[str, int]:
 def select(
     samples: dict[str, int], part: str, batch_size: int, config: Config
 ) -> dict[str, int]:
-    """Skip recordings not longer than a chunk; the rest must fill a batch."""
+    """Skip recordings that are not longer than a chunk; the rest must fill a batch."""
     lengths = chunk_lengths(config)
     if not lengths:
         return samples
