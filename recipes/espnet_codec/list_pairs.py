@@ -81,7 +81,7 @@ def measure(
 
 
 def fit(path: Path, length: int) -> bool:
-    """Cut decoded audio to the length of its recording; return whether it is nonzero."""
+    """Cut decoded audio to the length of its recording; return whether it has sound."""
     if not path.is_file():
         raise CorpusError(f"{path}: was not decoded; run stage 4 again")
     signal, rate = soundfile.read(path, dtype="int16")
