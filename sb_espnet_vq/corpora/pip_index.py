@@ -2,7 +2,7 @@
 
     python pip_index.py PACKAGE TARGET
 
-Runs in a separate process, since pip's modules support only one command per process.
+It runs in a separate process, since pip's modules support one command per process.
 pip's parser merges command line, environment and configuration files; pip's session
 handles certificates, proxies, credentials, timeouts and trusted hosts.
 """
@@ -122,7 +122,7 @@ def find(session, page: str, file: str) -> str:
         if (folder / file).is_file():
             return (folder / file).as_uri()
         page = (folder / "index.html").as_uri()
-    # An index may answer in JSON unless asked for HTML.
+    # An index may return JSON unless HTML is requested.
     response = session.get(page, headers={"Accept": "text/html"})
     response.raise_for_status()
     for link in _Links(response.url or page, response.text).targets:

@@ -1,4 +1,4 @@
-"""Checks of padding, of frames that are not finite, and of empty batches."""
+"""Checks of padding, non-finite frames and empty batches."""
 
 import torch
 

@@ -27,7 +27,7 @@ _MAX_LISTED = 2**16
 
 @contract_check
 def sizes_of_codebooks(name, options):
-    """codebook_sizes has one size for each codebook, codebook_size is the largest."""
+    """codebook_sizes has one size per codebook; codebook_size is the largest one."""
     q = make_started(name, options).eval()
     sizes = q.codebook_sizes
     assert type(sizes) is tuple and all(type(size) is int for size in sizes), (

@@ -45,7 +45,7 @@ Cases = list[tuple[str, dict]]
 
 @contract_check(slow=True)
 def ranks_equal_one_process(name, options):
-    """Two ranks with parts of a batch end in the same state as one process with all."""
+    """Two ranks with parts of a batch reach the same state as one with all of it."""
     compare_ranks([(name, options)])
 
 

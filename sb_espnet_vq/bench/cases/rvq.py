@@ -31,7 +31,7 @@ def problem(sizes: Sizes) -> Problem:
 
 
 def reference(problem: Problem) -> Results:
-    """Search the nearest code of each level in turn, in float64."""
+    """Find the nearest code of each level in turn, in float64."""
     frames = rows(problem["x"].transpose(1, 2)).double()
     residual, codes, losses, codebooks = frames, [], [], []
     for table in problem["tables"].double():

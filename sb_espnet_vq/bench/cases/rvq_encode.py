@@ -13,7 +13,7 @@ from sb_espnet_vq.bench.tensors import rows
 
 
 def reference(problem: Problem) -> Results:
-    """Search the nearest code of each level in turn, in float64."""
+    """Find the nearest code of each level in turn, in float64."""
     return {"codes": rvq.reference(problem)["codes"]}
 
 

@@ -16,7 +16,7 @@ class BrainScale:
     """Scales a loss in the same way as the Brain that trains the module.
 
     It follows the first Brain built with the module, then each Brain whose ``fit``
-    starts. Without a Brain the loss is not scaled. Copies follow no Brain until then.
+    starts. Without a Brain the loss is not scaled. Copies start without a Brain.
 
     Example
     -------
