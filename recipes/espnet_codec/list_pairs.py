@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
 
 
 def read_scp(path: Path) -> dict[str, str]:
-    """Read a list of files in Kaldi's style."""
+    """Read a list of files in Kaldi's format (scp)."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return dict(line.split(maxsplit=1) for line in lines)
 

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
 
 
 def read_samples(path: Path) -> dict[str, int]:
-    """Read the samples of each recording from a list in Kaldi's style."""
+    """Read the number of samples of each recording from a list in Kaldi's format."""
     rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
     return {name: int(length) for name, length in rows}
 

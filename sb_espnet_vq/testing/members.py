@@ -108,7 +108,7 @@ def refuses_other_numbers_of_codebooks(name, options):
 
 @contract_check
 def probabilities_of_codes(name, options):
-    """forward_with_usage returns probabilities exactly if gives_probabilities."""
+    """forward_with_usage returns probabilities if and only if gives_probabilities."""
     for training in (True, False):
         q, other = make_started(name, options), make_started(name, options)
         x, mask = frames(q, 3, 40).requires_grad_(), some_mask(3, 40)

@@ -40,7 +40,7 @@ def checkpointed_step(name, options):
 
 @contract_check
 def several_forwards_checkpointed(name, options):
-    """Several checkpointed forwards before one backward do not affect each other."""
+    """Several checkpointed forwards before one backward give the plain gradients."""
     results = []
     for reentrant in (None, False):
         q = make_started(name, options).train()
