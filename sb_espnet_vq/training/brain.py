@@ -47,8 +47,8 @@ class ResumableBrain(sb.Brain):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.max_grad_norm <= 0:
-            # SpeechBrain clips with these values too: 0 sets all gradients to zero, and a
-            # negative value (documented as "no clipping") flips their sign.
+            # SpeechBrain clips with these values too: 0 sets all gradients to zero, and
+            # a negative value (documented as "no clipping") flips their sign.
             self.max_grad_norm = math.inf
 
     def summarise(self, sums: dict[str, torch.Tensor]) -> dict[str, float]:
