@@ -29,7 +29,7 @@ def evaluate(
 ) -> Results:
     """Return all results of a Brain after testing its best checkpoint.
 
-    `untrained` are front end and encoder with their initial weights.
+    `untrained` contains the front end and the encoder with their initial weights.
     """
     hparams = vars(brain.hparams)
     counts = count_labels(brain, make_loader(datasets["train"], hparams))
@@ -50,9 +50,9 @@ def masked_prediction(sums: dict[str, Tensor], counts: Tensor) -> dict[str, floa
     Arguments
     ---------
     sums : dict[str, Tensor]
-        Over masked stacks of test speech; `targets` are the counts of their labels.
+        Sums over masked stacks of test speech; `targets` are their label counts.
     counts : Tensor
-        (cb_vocab,) label counts of the training speech, for the frequencies.
+        (cb_vocab,) label counts of the training speech, which give the frequencies.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def represent(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the frames for the probe, and the number of valid ones in each row.
 
-    They are those of the trained encoder, the untrained encoder, and the input of both.
+    The representations are the trained encoder, the untrained encoder, and their input.
     """
     encoders = {
         "trained": (brain.hparams.CNN, brain.hparams.wrapper),
@@ -137,7 +137,7 @@ def report(results: Results, folder: str) -> None:
 
 
 def prediction_table(test: dict[str, float]) -> str:
-    """Compare the model with baselines from label frequencies."""
+    """Return a table of the model and of baselines from label frequencies."""
     lower = test["nats_below_unigram"]
     header = ("masked held-out speech", "model", "frequencies alone", "difference")
     rows = [

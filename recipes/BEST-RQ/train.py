@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Pretrain an encoder by masked prediction of random-projection labels (BEST-RQ).
 
-Chiu et al. 2022, https://arxiv.org/abs/2202.01855. Frames of log-mel features are
-stacked by `pad_to_divisible_by`; the quantizer assigns a label to every stack; spans of
+Chiu et al. 2022, https://arxiv.org/abs/2202.01855. Groups of `pad_to_divisible_by`
+log-mel frames are stacked; the quantizer assigns a label to every stack; spans of
 stacks are replaced by noise, and the encoder predicts their labels.
 
 > python recipes/BEST-RQ/train.py hparams/BEST-RQ/fsdd.yaml
@@ -34,8 +34,8 @@ class Features(NamedTuple):
     """Normalized log-mel features of a batch, padded at the end to whole stacks."""
 
     frames: Tensor  # (B, T, n_mels), 0 in the padding
-    lengths: Tensor  # (B,) int64, valid frames
-    stacks: Tensor  # (B,) int64, stacks without padding
+    lengths: Tensor  # (B,) int64, number of valid frames
+    stacks: Tensor  # (B,) int64, number of stacks without padding
 
     def valid_stacks(self, total: int) -> Tensor:
         """Return a mask of the stacks without padding, (B, total) bool."""
@@ -47,8 +47,8 @@ class Prediction(NamedTuple):
 
     logits: Tensor  # (N, cb_vocab)
     targets: Tensor  # (N,) int64
-    labels: Tensor  # int64, of every valid stack
-    frames: Tensor  # scalar int64, valid feature frames
+    labels: Tensor  # int64, labels of all valid stacks
+    frames: Tensor  # scalar int64, number of valid feature frames
 
 
 class BestRQBrain(ResumableBrain):
@@ -68,7 +68,7 @@ class BestRQBrain(ResumableBrain):
         return Features(frames, lengths, lengths // stack)
 
     def label(self, features: Features) -> Tensor:
-        """Return the label of every stack, (B, stacks) int64; -1 for padding."""
+        """Return the label of every stack, (B, stacks) int64; undefined at padding."""
         count, frames, width = features.frames.shape
         stack = self.hparams.pad_to_divisible_by
         stacks = frames // stack
@@ -97,7 +97,7 @@ class BestRQBrain(ResumableBrain):
                 f"{features.frames.shape[1]} frames; the quantizer makes {expected}: "
                 "its strides must multiply to pad_to_divisible_by"
             )
-        # At least one step for each row: attention over no step is NaN.
+        # Keep at least one step per row: attention over no step gives NaN.
         lengths = features.stacks.clamp(min=1) / expected
         output = encoder(source, lengths, dynchunktrain_config=chunks)
         if isinstance(output, tuple):
@@ -109,7 +109,7 @@ class BestRQBrain(ResumableBrain):
     ) -> Tensor:
         """Draw masks over stacks, (B, stacks) bool.
 
-        They differ in every epoch of training and are constant in evaluation, so that
+        Masks differ in every epoch of training and are constant in evaluation, so that
         metrics can be compared across epochs.
         """
         when = epoch if stage == sb.Stage.TRAIN else "held-out"
@@ -159,7 +159,7 @@ class BestRQBrain(ResumableBrain):
     ) -> Tensor:
         """Return the mean cross-entropy over masked stacks, in nats.
 
-        If nothing is masked it is 0, still connected to all parameters.
+        If nothing is masked, the loss is 0 and still connected to all parameters.
         """
         logits, targets = predictions.logits.float(), predictions.targets
         loss = F.cross_entropy(logits, targets, reduction="sum")

@@ -1,4 +1,4 @@
-"""Labelled audio clips."""
+"""Datasets of labelled audio clips."""
 
 import json
 from collections.abc import Mapping

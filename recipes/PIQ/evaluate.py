@@ -22,7 +22,7 @@ from sb_espnet_vq.training.results import (
 )
 from sb_espnet_vq.utils.seeds import seed_of
 
-# The compared masks, and the colors of their bars.
+# Compared masks and the colors of their bars.
 MASKS = {
     "trained": plots.HELD_OUT,
     "untrained": plots.TRAIN,
@@ -30,7 +30,7 @@ MASKS = {
     "all ones": "#999999",
     "another's": "#009E73",
 }
-# Key of each metric and its column in the table; in percent from the third on.
+# Key of each metric and its column in the table.
 METRICS = {
     "input_fidelity": "fidelity",
     "faithfulness": "faithfulness",
@@ -97,8 +97,8 @@ def evaluate(brain: Any, datasets: dict[str, Any], untrained: Interpreter) -> Re
 def mask_metrics(whole: Tensor, row: dict[str, list[Tensor]]) -> dict[str, float]:
     """Return `METRICS` of one mask, and the mean of the mask.
 
-    `whole` (N, n_classes) are the probabilities for whole clips, `kept` and `left` of
-    the row those for the masked input and its complement.
+    `whole` (N, n_classes) are the probabilities for whole clips; `kept` and `left` in
+    `row` are those for the masked input and its complement.
     """
     kept, left, density = (torch.cat(row[name]) for name in ("kept", "left", "density"))
     metrics = explanation_figures(whole, kept, left)._asdict()
@@ -106,7 +106,7 @@ def mask_metrics(whole: Tensor, row: dict[str, list[Tensor]]) -> dict[str, float
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Return softmax on the CPU, in float64 to discriminate 1 from almost 1."""
+    """Return the softmax on the CPU, in float64, which resolves values close to 1."""
     return logits.double().softmax(1).cpu()
 
 
@@ -136,7 +136,7 @@ def follows(kept: Tensor, classes: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (M,) float, 1 if it does, for the M clips whose class differs from that of the
+        (M,) float, 1 if so, for the M clips whose class differs from that of the
         previous clip.
     """
     others = classes.roll(1)
@@ -149,7 +149,7 @@ def usage(codes: Tensor) -> dict[str, float]:
     `codes` are (N, H, W) int64, or (N, H, W, K) of K codebooks.
     """
     codes = codes.flatten(0, 2) if codes.dim() == 4 else codes.flatten()[:, None]
-    # Renumbered, since a quantizer may have far more codes than are used.
+    # Renumber the codes, since a quantizer may have far more codes than are used.
     codes = torch.stack([column.unique(return_inverse=True)[1] for column in codes.T])
     counts = code_counts(codes.T, torch.ones(codes.shape[1]), int(codes.max()) + 1)
     perplexity, used = usage_of_counts(counts)
@@ -204,7 +204,7 @@ def draw_faithfulness(axes: Any, results: Results) -> None:
 
 
 def draw_confidence(axes: Any, results: Results) -> None:
-    """Draw the change of the classifier's confidence for each mask."""
+    """Draw the change of the classifier's probability for each mask."""
     names = ["average_increase", "average_gain", "average_drop"]
     draw_masks(axes, results, names, "percent")
     axes.set_title("Confidence for the masked input (AD: lower is better)")

@@ -40,7 +40,7 @@ def evaluate(brain: Any, datasets: dict[str, Any]) -> Results:
 
 
 def clip_results(brain: Any, datasets: dict[str, Any]) -> Results:
-    """Return the results common to both trainings."""
+    """Return the results that both trainings report."""
     hparams = vars(brain.hparams)
     return training_results(brain, datasets, "clips") | {
         "classes": hparams["classes"],

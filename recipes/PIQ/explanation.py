@@ -1,4 +1,4 @@
-"""The explanation of one sound: the classifier's label, PIQ's mask, masked audio."""
+"""Explanation of one sound: the predicted class, PIQ's mask and the masked audio."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from sb_espnet_vq.utils.files import atomic_file
 class Explanation(NamedTuple):
     """A sound and its explanation."""
 
-    label: str  # output of the classifier
+    label: str  # class predicted by the classifier
     probability: float  # of the label, for the whole sound
     kept: float  # of the label, for the masked input
     left: float  # of the label, for the complement of the masked input
@@ -63,7 +63,7 @@ def explain(signal: Tensor, hparams: dict[str, Any]) -> Explanation:
     representation, logits = classifier(heard)
     classes = logits.argmax(1)
     mask = hparams["interpreter"](representation, classes).mask
-    # In one batch, so that equal inputs give equal outputs.
+    # In one batch, so that equal inputs give exactly equal outputs.
     parts = torch.cat([heard, mask * heard, (1 - mask) * heard])
     outputs = classifier(parts)[1].double().softmax(1)[:, classes[0]]
     probability, kept, left = outputs.tolist()

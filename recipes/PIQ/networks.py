@@ -1,4 +1,4 @@
-"""The spectrogram, the classifier and the interpreter of PIQ.
+"""Spectrogram, classifier and interpreter of PIQ.
 
 Paissan et al. 2023, "Posthoc Interpretation via Quantization",
 https://arxiv.org/abs/2303.12659.
@@ -14,17 +14,17 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.lobes.models.PIQ import Conv2dEncoder_v2, VectorQuantizedPSI_Audio
 from sb_espnet_vq.lobes.quantizers.dictionary import DictionaryQuantizer
 
-# The encoder halves both axes four times and the adapter once; the decoder's output has
-# one more than a multiple of 32. Only axes of that form keep their size.
+# The encoder halves both axes four times and the adapter once, and the sizes of the
+# decoder's output are multiples of 32 plus 1. Only such sizes are preserved.
 _STRIDE = 32
 
 
 class Spectrogram:
     """Converts sounds to spectrograms of a fixed size, and back.
 
-    The sizes are those of the short-time Fourier transform (Hann window), in samples;
-    sounds are padded or cut to `frames`. Sizes that do not fit the interpreter's mask
-    raise ConfigError.
+    `n_fft`, `win_length` and `hop_length` are in samples (short-time Fourier transform,
+    Hann window); sounds are padded or cut to `frames`. Sizes that do not fit the
+    interpreter's mask raise ConfigError.
     """
 
     def __init__(self, n_fft: int, win_length: int, hop_length: int, frames: int):
@@ -70,7 +70,7 @@ class Spectrogram:
 
 
 class SoundClassifier(nn.Module):
-    """Convolutions, a mean over time and frequency, and a linear layer."""
+    """Classifier: convolutions, a mean over time and frequency, and a linear layer."""
 
     def __init__(self, dim: int, n_classes: int):
         super().__init__()
@@ -104,16 +104,16 @@ class Interpreter(nn.Module):
     dim : int
         Channels of the representation.
     codebook_size : int
-        Codebook vectors in the dictionary.
+        Number of codebook vectors.
     n_classes : int
         Number of classes.
     shared_keys : int
-        Codebook vectors that belong to no class.
+        Number of codebook vectors that belong to no class.
     quantizer : str
-        Any that `sbvq ls` lists. With `class_partitioned` each class has its own
-        codebook vectors, as in the paper.
+        A registered name (`sbvq ls families`). With `class_partitioned`, each class has
+        its own codebook vectors, as in the paper.
     quantizer_conf : dict, optional
-        Its options.
+        Options of the quantizer.
     """
 
     def __init__(

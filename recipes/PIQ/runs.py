@@ -1,4 +1,4 @@
-"""Settings and models shared by the two trainings of a run, which use one YAML file."""
+"""Settings and models shared by the two trainings (classifier, PIQ) of a run."""
 
 import json
 import sys
@@ -16,8 +16,8 @@ from sb_espnet_vq.utils.files import write_text
 
 TRAININGS = ("classifier", "piq")
 SETTINGS = "settings.json"
-# Settings that must be the same in both trainings: the input of the classifier, and its
-# training clips.
+# Settings that must be equal in both trainings, since they determine the input of the
+# classifier and its training clips.
 COMMON = (
     *("seed", "data_folder", "manifest", "held_out", "train_folds", "test_folds"),
     *("sample_rate", "n_fft", "win_length", "hop_length", "frames", "dim", "n_classes"),
@@ -74,7 +74,7 @@ def load_classifier(hparams: dict[str, Any]) -> None:
     Raises
     ------
     CheckpointError
-        If it has not been trained yet, or was trained with other settings.
+        If the classifier has not been trained yet, or with other settings.
     """
     checkpointer = hparams["classifier_training"]["checkpointer"]
     _load(checkpointer.checkpoints_dir, {"classifier": hparams["classifier"]})

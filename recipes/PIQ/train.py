@@ -38,12 +38,12 @@ class PIQBrain(ClipBrain):
     """
 
     def on_fit_start(self) -> None:
-        """Move the frozen classifier to the device; then do as the parent class."""
+        """Freeze the classifier, move it to the device, then do as the parent class."""
         freeze(self.hparams.classifier).to(self.device)
         super().on_fit_start()
 
     def compute_forward(self, batch: SpeechBatch, stage: sb.Stage) -> Explained:
-        """Interpret a batch."""
+        """Return the predicted classes of a batch and their interpretation."""
         spectrograms = self.spectrograms(batch)
         with torch.no_grad():
             representation, logits = self.hparams.classifier(spectrograms)
@@ -59,7 +59,7 @@ class PIQBrain(ClipBrain):
         hparams, mask = self.hparams, output.mask
         maximum = spectrograms.amax((1, 2), keepdim=True)
         target = (spectrograms > hparams.mask_threshold * maximum).float()
-        # With weight 0 only the value of this term is recorded.
+        # With weight 0 the term is only recorded, so it needs no gradient.
         with torch.set_grad_enabled(
             torch.is_grad_enabled() and hparams.fidelity_weight > 0
         ):

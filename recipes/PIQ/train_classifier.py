@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a sound classifier, which train.py then explains.
+"""Train the sound classifier that train.py explains.
 
 > python recipes/PIQ/train_classifier.py hparams/PIQ/fsdd.yaml
 """
@@ -26,7 +26,7 @@ class ClipBrain(ResumableBrain):
         return self.hparams.spectrogram(batch.signals.to(self.device))
 
     def count(self, clips: int, **means: Tensor) -> None:
-        """Add metrics of a batch, each a mean over its clips."""
+        """Add metrics of a batch, each given as a mean over its clips."""
         self.sums.add(
             clips=torch.tensor(clips, device=self.device),
             **{name: value * clips for name, value in means.items()},

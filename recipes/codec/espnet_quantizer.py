@@ -1,4 +1,4 @@
-"""ESPnet's own residual quantizer in this codec, for comparison.
+"""ESPnet's own residual quantizer as a quantizer of this recipe, for comparison.
 
 > python recipes/codec/train.py hparams/codec/fsdd.yaml \
       --quantizer espnet_quantizer.ESPnetRVQ
@@ -13,8 +13,8 @@ from sb_espnet_vq.quantizers.base import Quantized, Quantizer
 class ESPnetRVQ(Quantizer):
     """ESPnet's ResidualVectorQuantizer with the interface of `Quantizer`.
 
-    It gets only the valid frames of the batch; the rest is ESPnet's implementation. It
-    supports one process only, since it does not use the frames of other ranks.
+    It gets only the valid frames of the batch; all else is ESPnet's implementation. It
+    supports only one process, since its updates ignore the frames of other ranks.
 
     Arguments
     ---------

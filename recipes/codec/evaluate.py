@@ -34,7 +34,7 @@ METRICS = {
 class Example(NamedTuple):
     """Concatenated utterances of test speech, original and decoded.
 
-    signals : from a label, such as "original" or "3.2 kbit/s", to audio (L,) float32.
+    signals : audio (L,) float32 by label, such as "original" or "3.2 kbit/s".
     """
 
     name: str
@@ -70,7 +70,7 @@ def evaluate(
 
 
 def bandwidths_in_use(codec: Codec, bandwidths: list[float]) -> list[float]:
-    """Return the actual rates (kbit/s, ascending), one per number of codebooks used."""
+    """Return the actual bitrates (kbit/s, ascending) of all bandwidths."""
     used = {codec.codebooks_for(bandwidth) for bandwidth in bandwidths}
     return [codec.bitrate(n) for n in sorted(used)]
 
@@ -106,7 +106,7 @@ def compare(
 
 
 def transmit(codec: Codec, signal: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
-    """Encode a signal (L,) and decode it: codes (T, K) and audio (L,), on the CPU."""
+    """Encode and decode a signal (L,): codes (T, K) and audio (L,), on the CPU."""
     device = next(codec.parameters()).device
     codes = codec.encode(signal[None].to(device), bandwidth=bandwidth)
     audio = codec.decode(codes)[0, : len(signal)]
@@ -172,7 +172,7 @@ def bandwidth_table(results: Results) -> str:
 
 
 def as_text(metric: float | None) -> str:
-    """Format a metric; STOI is missing if all speech is too short for it."""
+    """Format a metric; STOI is missing if all utterances are too short for it."""
     return "-" if metric is None else f"{metric:.3f}"
 
 

@@ -33,7 +33,7 @@ class Reconstruction(NamedTuple):
 
     target: Tensor  # (B, L) float, 0 in the padding
     estimate: Tensor  # (B, L) float, 0 in the padding
-    loss: Tensor  # scalar, loss of the quantizer
+    loss: Tensor  # scalar, weighted loss of the quantizer
     perplexity: Tensor  # scalar, of the codes
     seconds: float  # duration of the audio without padding
 
@@ -41,14 +41,14 @@ class Reconstruction(NamedTuple):
 class CodecBrain(ResumableBrain):
     """Trains and evaluates the codec; the YAML file documents the hyperparameters.
 
-    The best checkpoint is the one with the lowest mel distance on validation speech, at
-    the highest bandwidth: the sum of losses jumps when adversarial training starts.
+    The best checkpoint is the one with the lowest mel loss on validation speech at the
+    highest bandwidth, since adversarial training changes the sum of losses.
     """
 
     min_key = "mel"
 
     def init_optimizers(self) -> None:
-        """Make one optimizer for the codec, one for the discriminator."""
+        """Create one optimizer for the codec and one for the discriminator."""
         self.optimizer = self.opt_class(self.modules.codec.parameters())
         self.judge_optimizer = self.opt_class(self.modules.discriminator.parameters())
         self.optimizers_dict = {
@@ -60,7 +60,7 @@ class CodecBrain(ResumableBrain):
             self.checkpointer.add_recoverable("judge_optimizer", self.judge_optimizer)
 
     def freeze_optimizers(self, optimizers: dict[str, Any]) -> dict[str, Any]:
-        """Restrict SpeechBrain's optimizer step to the codec."""
+        """Exclude the discriminator from SpeechBrain's optimizer step."""
         return {"codec": optimizers["codec"]}
 
     def compute_forward(self, batch: SpeechBatch, stage: sb.Stage) -> Reconstruction:
@@ -126,7 +126,7 @@ class CodecBrain(ResumableBrain):
 
     def generator_loss(self, target: Tensor, estimate: Tensor) -> Tensor:
         """Return the codec's weighted adversarial and feature losses."""
-        # Without its DDP wrapper, which would expect gradients of its weights.
+        # Without the DDP wrapper, which would wait for gradients of the weights.
         discriminator = getattr(
             self.modules.discriminator, "module", self.modules.discriminator
         )
@@ -141,7 +141,7 @@ class CodecBrain(ResumableBrain):
 
     def fit_batch(self, batch: SpeechBatch) -> Tensor:
         """Run a step of the codec, then one of the discriminator on the same audio."""
-        # Before the codec's step increments the step count.
+        # Read first, since the codec's step increments the step count.
         adversarial = self.is_adversarial()
         loss = super().fit_batch(batch)
         if adversarial:
@@ -151,7 +151,7 @@ class CodecBrain(ResumableBrain):
     def on_fit_batch_end(
         self, batch: Any, outputs: Reconstruction, loss: Tensor, should_step: bool
     ) -> None:
-        """Keep the audio for the discriminator's step; update the progress bar."""
+        """Store the audio for the discriminator's step; update the progress bar."""
         self.last_pair = outputs.target, outputs.estimate.detach().float()
         super().on_fit_batch_end(batch, outputs, loss, should_step)
 

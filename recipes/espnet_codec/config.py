@@ -1,4 +1,4 @@
-"""Values of a training configuration of ESPnet, with the defaults of its codecs."""
+"""Reads values of an ESPnet training configuration, with the defaults of its codecs."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ def load(path: Path) -> Config:
 
 
 def check_sizes(config: Config) -> None:
-    """Refuse chunk lengths that are not a multiple of the hop."""
+    """Raise ConfigError for chunk lengths that are not multiples of the hop size."""
     ratios = generator(config).get("encdec_ratios", RATIOS)
     if not (
         isinstance(ratios, list)
@@ -79,7 +79,7 @@ def build_quantizer(conf: Config) -> CodecQuantizer:
 
 
 def codebook_size(config: Config) -> int:
-    """Return how many codes a codebook has."""
+    """Return the number of codes in a codebook."""
     if config["codec"].startswith("vq_"):
         return build_quantizer(config["codec_conf"]).bins
     return generator(config).get("quantizer_bins", BINS)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Validate and write the training configuration of a run; the first step of run.sh.
 
-Errors are reported here, within seconds, before data preparation. Prints the settings
-that run.sh needs, one name with its values per line.
+Errors are reported here, within seconds, before data preparation. The script prints the
+settings that run.sh needs, one name with its values per line.
 """
 
 import argparse
@@ -27,7 +27,7 @@ NEEDED = ("espnet2", "soundfile", "mir_eval", "pystoi")
 
 
 def main(arguments: list[str]) -> None:
-    """Read, check, write."""
+    """Read, validate and write the configuration."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("expdir", type=Path, help="gets train.yaml")

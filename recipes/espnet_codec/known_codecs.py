@@ -14,7 +14,7 @@ from sb_espnet_vq.errors import ConfigError
 def codec_class(name: str, path: Path) -> type:
     """Find a codec of this package (`vq_...`) or of ESPnet; an error names `path`."""
     group = importlib.metadata.entry_points(group="espnet2.gan_codec")
-    # Quantizers are in the group too.
+    # The group also contains quantizers.
     known = {each.name: each for each in group if each.name.startswith("vq_")}
     if name in known:
         return known[name].load()

@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
 
 
 def read_scp(path: Path) -> dict[str, str]:
-    """Read a list of files in Kaldi's style."""
+    """Read a list of files in Kaldi's format (scp)."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return dict(line.split(maxsplit=1) for line in lines)
 
@@ -81,7 +81,7 @@ def measure(
 
 
 def fit(path: Path, length: int) -> bool:
-    """Cut a decoded file to the length of its recording; return if it is nonzero."""
+    """Cut decoded audio to the length of its recording; return whether it has sound."""
     if not path.is_file():
         raise CorpusError(f"{path}: was not decoded; run stage 4 again")
     signal, rate = soundfile.read(path, dtype="int16")

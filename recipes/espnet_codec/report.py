@@ -28,7 +28,7 @@ PLOTTED = ("STOI", "SI_SNR")
 
 
 def main(arguments: list[str]) -> None:
-    """Gather, write, print."""
+    """Collect the scores, write the report and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("expdir", type=Path, help="has train.yaml and score/")
     parser.add_argument("recorded", type=Path, help="the test part")
@@ -89,7 +89,7 @@ def read_scores(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 
 def score_table(results: Results) -> str:
-    """Compare the metrics of the trained and the untrained model."""
+    """Return a table of the metrics of the trained and the untrained model."""
     header = ["kbit/s requested", "actual"]
     header += [
         f"{column}{', untrained' * n}" for _, column in METRICS.values() for n in (0, 1)

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
 
 
 def read_samples(path: Path) -> dict[str, int]:
-    """Read the samples of each recording from a list in Kaldi's style."""
+    """Read the number of samples of each recording from a list in Kaldi's format."""
     rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
     return {name: int(length) for name, length in rows}
 
@@ -45,7 +45,7 @@ def read_samples(path: Path) -> dict[str, int]:
 def select(
     samples: dict[str, int], part: str, batch_size: int, config: Config
 ) -> dict[str, int]:
-    """Skip recordings not longer than a chunk; the rest must fill a batch."""
+    """Skip recordings that are not longer than a chunk; the rest must fill a batch."""
     lengths = chunk_lengths(config)
     if not lengths:
         return samples

@@ -22,7 +22,7 @@ from sb_espnet_vq.training.results import (
 )
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
-# Rows of the table: title, metric, chance level.
+# Rows of the table: title, metric, key of its chance level.
 ROWS = (
     ("accuracy", "accuracy", "chance"),
     ("contrastive loss (nat)", "loss", "chance_loss"),
@@ -60,7 +60,7 @@ def evaluate(brain: Any, datasets: dict[str, Any], models: dict[str, Any]) -> Re
 def sums_of(
     brain: Any, networks: Any, batches: Iterable[SpeechBatch]
 ) -> dict[str, Tensor]:
-    """Evaluate a model as SpeechBrain evaluates the trained one."""
+    """Return the sums over test speech, as for the trained model."""
     record = TrainingRecord()
     for module in networks:
         module.eval()
@@ -70,7 +70,7 @@ def sums_of(
 
 
 def contrastive_metrics(brain: Any, sums: dict[str, Tensor]) -> dict[str, float]:
-    """Compare the predictions of a model with the chance level.
+    """Return the metrics of a model and their chance levels.
 
     Losses are in nats per masked frame; perplexity and used codes are summed over
     codebooks.
@@ -90,7 +90,7 @@ def represent(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the frames for the probe, and the number of valid ones in each row.
 
-    They are those of the trained encoder, the untrained encoder, and log-mel features.
+    The representations are the trained encoder, the untrained encoder, and log-mels.
     """
     hparams = vars(brain.hparams)
     samples = batch.samples.to(brain.device)
@@ -124,7 +124,7 @@ def report(results: Results, folder: str) -> None:
 
 
 def contrast_table(results: Results) -> str:
-    """Compare the model with chance and with the untrained model."""
+    """Return a table of the model, the untrained model and the chance levels."""
     header = ("masked held-out speech", "trained", "chance", "untrained", "chance")
     trained, untrained = (results["test"][name] for name in ("trained", "untrained"))
     rows = [

@@ -2,8 +2,8 @@
 """Pretrain an encoder by contrastive prediction of quantized frames (wav2vec 2.0).
 
 Baevski et al. 2020, https://arxiv.org/abs/2006.11477. A front end converts speech to
-latent frames; spans of them are masked, and the encoder must discriminate the quantized
-latent of each masked frame from those of other masked frames.
+latent frames; spans of these are masked, and the encoder must discriminate the
+quantized latent frame of each masked position from those of other masked positions.
 
 > python recipes/wav2vec2/train.py hparams/wav2vec2/fsdd.yaml
 > torchrun --nproc-per-node=2 recipes/wav2vec2/train.py hparams/wav2vec2/fsdd.yaml \
@@ -35,7 +35,7 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 class Networks(NamedTuple):
-    """The parts of a model, with or without DDP wrappers."""
+    """The networks of a model, with or without DDP wrappers."""
 
     front_end: nn.Module
     latent_encoder: nn.Module
@@ -66,9 +66,9 @@ class Targets(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """Scores of the candidates of N masked frames."""
+    """Logits of the candidates (positive and negatives) of N masked frames."""
 
-    logits: Tensor  # (N, 1 + negatives), the target first
+    logits: Tensor  # (N, 1 + negatives), the positive first
     diversity: Tensor  # scalar loss
     counts: Tensor  # (K, num_vars) int64, number of frames of each code
     temperature: float  # of the quantizer
@@ -86,7 +86,7 @@ class Wav2Vec2Brain(ResumableBrain):
         return Networks(*(getattr(self.modules, name) for name in Networks._fields))
 
     def latents(self, batch: SpeechBatch, networks: Networks) -> Latents:
-        """Run the front end."""
+        """Compute the latent frames of a batch."""
         samples = batch.samples.to(self.device)
         frames = networks.front_end(batch.signals.to(self.device), samples)
         lengths = unwrap(networks.front_end).lengths(samples)
@@ -98,7 +98,7 @@ class Wav2Vec2Brain(ResumableBrain):
     ) -> Tensor:
         """Run the encoder, (B, T, embedding_dim); `mask` (B, T) marks masked frames."""
         padding = ~latents.valid
-        # At least one frame for each row: attention over no frame is NaN.
+        # Keep at least one frame per row: attention over no frame gives NaN.
         padding[:, 0] = False
         return encoder(latents.frames, padding_mask=padding, mask=mask)["embeddings"]
 
@@ -129,13 +129,13 @@ class Wav2Vec2Brain(ResumableBrain):
         return Targets(values, meta["diversity_loss"], counts, float(meta["temp"]))
 
     def compute_forward(self, batch: SpeechBatch, stage: sb.Stage) -> Contrast:
-        """Score the candidates of each masked frame."""
+        """Return the logits of the candidates of each masked frame."""
         return self.contrast(batch, stage, self.networks())
 
     def contrast(
         self, batch: SpeechBatch, stage: sb.Stage, networks: Networks
     ) -> Contrast:
-        """Score the candidates of each masked frame with the given networks.
+        """Return the logits of the candidates with the given networks.
 
         Masks and negatives differ in every epoch of training and are constant in
         evaluation, so that metrics can be compared across epochs.
@@ -170,7 +170,7 @@ class Wav2Vec2Brain(ResumableBrain):
     ) -> Tensor:
         """Return contrastive loss (mean over masked frames, nats) plus diversity loss.
 
-        If nothing is masked, it is still connected to all parameters.
+        If nothing is masked, the loss is still connected to all parameters.
         """
         contrastive = self.count(self.sums, predictions)
         return contrastive + self.hparams.diversity_weight * predictions.diversity

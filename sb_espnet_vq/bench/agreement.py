@@ -1,4 +1,4 @@
-"""Agreement of results with the reference."""
+"""Comparison of a contender's results with the reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 
 from sb_espnet_vq.bench.case import Results
 
-# Near-ties and rounding affect fewer than one in a thousand codes or rows.
+# Required fraction of equal codes or rows: near-ties and rounding affect fewer than one
+# in a thousand.
 _MIN_EQUAL = 0.999
 
 

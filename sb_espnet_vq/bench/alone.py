@@ -13,7 +13,7 @@ from sb_espnet_vq.bench.timing import Setting, stopwatch
 
 
 class Alone(NamedTuple):
-    """Peak memory of the first call at full size, and seconds of the later calls."""
+    """Extra peak memory of the first call at full size, and seconds of later calls."""
 
     extra_peak_bytes: int
     samples_s: Sequence[float]

@@ -1,4 +1,4 @@
-"""Function calls in separate processes."""
+"""Runs functions in separate processes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Isolation:
 
     def __init__(self, preload: Sequence[str], threads: int):
         methods = multiprocessing.get_all_start_methods()
-        # A fork server imports the toolkits once, spawning would import them in each
-        # process. The server has no threads, so that forking is safe.
+        # A fork server imports the toolkits once; spawning would import them in each
+        # process. The server has no threads, so forking is safe.
         method = "forkserver" if "forkserver" in methods else "spawn"
         self._context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
@@ -52,7 +52,8 @@ class Isolation:
         Raises
         ------
         ChildError
-            If it raised an error or its process ended; the message is one line.
+            If the function raised an error or its process ended; the message is one
+            line.
         """
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(

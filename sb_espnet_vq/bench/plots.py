@@ -1,4 +1,4 @@
-"""Plot of relative times and of cost against size."""
+"""Plots of relative times, and of time and memory against size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sb_espnet_vq.bench.runner import CaseResult
 from sb_espnet_vq.bench.sweeps import Line, SweepResult
 from sb_espnet_vq.evaluation.plots import save_figure
 
-# Safe for colour blindness (Okabe and Ito); markers distinguish lines in greyscale.
+# Color-blind-safe palette (Okabe and Ito); markers distinguish lines in grayscale.
 _STYLES = {
     OURS: ("#0072B2", "o", "this package"),
     UPSTREAM: ("#D55E00", "s", "class it replaces"),

@@ -1,4 +1,4 @@
-"""Cost against the number of frames, codebook size and code bits."""
+"""Time and memory against the number of frames, codebook size and bits per code."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def run_sweep(
     setting = setting._replace(repeats=_REPEATS)
     lines = []
     for each in case.contenders:
-        # faiss scales as ours does; without it the figure is easier to read.
+        # faiss scales like ours, and the figure is easier to read without it.
         if each.name == FAISS or each.absence(setting.device):
             continue
         line = Line(each.name, each.what)

@@ -20,7 +20,7 @@ _PAUSE_S = 0.005
 
 
 class Setting(NamedTuple):
-    """How to measure.
+    """Device, threads and repeats of a measurement.
 
     Arguments
     ---------
@@ -29,7 +29,7 @@ class Setting(NamedTuple):
     threads : int
         Number of threads of torch and faiss.
     repeats : int
-        Timed calls of each contender.
+        Number of timed calls of each contender.
     """
 
     device: str
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
 @dataclass
 class Timing:
-    """Seconds of each call of a contender, or the error that prevented them."""
+    """Seconds of each call of a contender, its agreement, and its error, if any."""
 
     samples_s: list[float] = field(default_factory=list)
     agreement: Agreement | None = None

@@ -1,4 +1,4 @@
-"""Download and preparation of speech corpora: audio files, manifests, splits.
+"""Download and preparation of audio corpora: files, manifests and splits.
 
 Imports no toolkit; soundfile, torchaudio and numpy are imported where they are used.
 """

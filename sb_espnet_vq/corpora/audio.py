@@ -11,7 +11,7 @@ import torch
 from sb_espnet_vq.errors import CorpusError
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus")
-# Audio formats that are not supported.
+# Formats that libsndfile cannot read; such files are reported, not ignored.
 OTHER_EXTENSIONS = (".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ape", ".mka")
 
 
@@ -41,7 +41,7 @@ def inspect_audio(path: str | Path) -> AudioInfo:
     Raises
     ------
     CorpusError
-        The file is missing, empty, not audio, truncated or without samples.
+        If the file is missing, empty, not audio, truncated or without samples.
     """
     import soundfile
 
@@ -79,12 +79,12 @@ def read_audio(path: str | Path, sample_rate: int) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        (samples,) float32 in [-1, 1].
+        (samples,) float32; full scale is [-1, 1].
 
     Raises
     ------
     CorpusError
-        The file is missing, empty, not audio or without samples.
+        If the file is missing, empty, not audio or without samples.
     """
     import soundfile
 
@@ -146,9 +146,9 @@ def resample(signal: torch.Tensor, source: int, target: int) -> torch.Tensor:
     signal : torch.Tensor
         (..., samples) float32.
     source : int
-        Its rate in Hz.
+        Sample rate of the signal, in Hz.
     target : int
-        Rate of the result in Hz.
+        Sample rate of the result, in Hz.
 
     Returns
     -------

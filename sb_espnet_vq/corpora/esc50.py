@@ -1,4 +1,4 @@
-"""ESC-50, a corpus of environmental sounds, in its published layout.
+"""Reader of ESC-50, a dataset of environmental sounds, in its published layout.
 
 Piczak 2015, "ESC: Dataset for Environmental Sound Classification": 2000 clips of 5 s,
 50 classes, in 5 folds. Ten of the classes are ESC-10.
@@ -15,12 +15,12 @@ from sb_espnet_vq.corpora.manifest import Utterance
 from sb_espnet_vq.errors import CorpusError
 
 META = Path("meta", "esc50.csv")
-# Fold, recording, take and, in ESC-50, class.
+# A clip's ID: fold, recording, take and, in ESC-50, class.
 _CLIP = re.compile(r"\d+-(\d+)-[A-Z](-\d+)?")
 
 
 def is_esc50(folder: str | Path) -> bool:
-    """Whether a folder is ESC-50-master, which contains `meta/esc50.csv`.
+    """Return whether a folder is ESC-50-master, which contains `meta/esc50.csv`.
 
     Arguments
     ---------
@@ -47,12 +47,12 @@ def read_esc50(folder: str | Path, esc10_only: bool = False) -> list[Utterance]:
     Returns
     -------
     list[Utterance]
-        In the order of the list, with fold, and the category as label.
+        In the order of the list, with the fold and, as label, the category.
 
     Raises
     ------
     CorpusError
-        A column or a clip is missing, the list is empty, or a clip cannot be read.
+        If a column or a clip is missing, the list is empty, or a clip cannot be read.
     """
     path = Path(folder) / META
     with path.open(newline="", encoding="utf-8") as file:

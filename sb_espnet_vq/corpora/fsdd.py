@@ -38,26 +38,26 @@ Changes: none to the recordings but resampling from 8000 Hz to {rate} Hz.
 
 
 def fetch_fsdd(folder: str | Path | None = None, sample_rate: int = 16000) -> Path:
-    """Return the corpus in `folder`; download it first if it is not there.
+    """Return the manifest of the corpus in `folder`; download it if it is not there.
 
     Arguments
     ---------
     folder : str | Path, optional
-        Cache of downloaded corpora, by default `sb_espnet_vq` in the user's cache
-        folder. The corpus has a subfolder for each sample rate.
+        Cache of downloaded corpora. Default: `sb_espnet_vq` in the user's cache
+        folder. It has one subfolder per sample rate.
     sample_rate : int
-        Rate of the files to write, in Hz.
+        Sample rate of the files to write, in Hz.
 
     Returns
     -------
     Path
-        Its manifest, with the digit as label; speakers are unknown.
+        The manifest, with the digit as label; speakers are unknown.
 
     Raises
     ------
     CorpusError
-        The archive cannot be downloaded or has another hash. No partial corpus
-        remains.
+        If the archive cannot be downloaded or has another hash, or `folder` cannot be
+        written. No partial corpus remains.
     """
     target = fsdd_folder(folder, sample_rate)
     home = target.parent
@@ -120,12 +120,12 @@ def unpack_archive(archive: Path, folder: Path, sample_rate: int) -> None:
     folder : Path
         The new corpus folder.
     sample_rate : int
-        Rate of the files, in Hz.
+        Sample rate of the files to write, in Hz.
 
     Raises
     ------
     CorpusError
-        The archive has unexpected content.
+        If the archive has unexpected content.
     """
     import soundfile
     import torch

@@ -1,7 +1,8 @@
 """Manifests: CSV files with one utterance per row, in SpeechBrain's format.
 
-Columns are `ID,duration,wav` and, if known, `spk_id`, `label` and `fold`. Paths in
-`wav` start with `$data_root` or are relative to the folder of the manifest.
+The columns are `wav` and, optionally, `ID`, `duration`, `spk_id`, `label` and `fold`.
+Paths in `wav` are absolute, relative to the folder of the manifest, or start with
+`$data_root`.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
     utterances : list[Utterance]
         Sorted by path; the ID is the path relative to `folder` without its extension.
     problems : list[str]
-        A line for each unreadable audio file or folder, which is skipped.
+        One line for each unreadable audio file or folder; these are skipped.
 
     Raises
     ------
     CorpusError
-        The folder does not exist or contains no readable audio.
+        If the folder does not exist or contains no readable audio.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -126,8 +127,8 @@ def read_manifest(
     Raises
     ------
     CorpusError
-        The manifest does not exist or has no column `wav`, no rows or a duplicate ID,
-        or a listed file is missing or broken.
+        If the manifest does not exist or has no column `wav`, no rows or a duplicate
+        ID, or a listed file is missing or broken.
     """
     path = Path(path)
     root = Path(data_root) if data_root is not None else path.parent
@@ -155,7 +156,7 @@ def read_manifest(
 
 
 def audio_path(text: str, data_root: str | Path) -> Path:
-    """Return the path to which an entry of the column `wav` refers.
+    """Return the path of the file that an entry of the column `wav` names.
 
     Arguments
     ---------
@@ -195,7 +196,8 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     Raises
     ------
     CorpusError
-        The file does not exist, is not a CSV file, or has no column `wav` or no rows.
+        If the file does not exist, is not a CSV file, or has no column `wav` or no
+        rows.
     """
     path = Path(path)
     if not path.is_file():
@@ -227,7 +229,7 @@ def write_manifest(
     path : str | Path
         The CSV file, written atomically.
     utterances : Iterable[Utterance]
-        Its rows. Columns `spk_id` and `label` are empty if unknown.
+        Its rows. `spk_id` and `label` are empty if unknown; folds are not written.
     data_root : str | Path
         Files in this folder are written as `$data_root/...`, others with their absolute
         path.

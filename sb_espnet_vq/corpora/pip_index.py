@@ -18,7 +18,7 @@ _ATTEMPTS = 5
 
 
 class _Links(HTMLParser):
-    """Link targets of a page, as absolute URLs."""
+    """Parser that collects the links of a page as absolute URLs."""
 
     def __init__(self, page: str, text: str):
         super().__init__()
@@ -36,14 +36,14 @@ class _Links(HTMLParser):
 
 
 def main(package: str, target: Path) -> None:
-    """Download the file that has the name of ``target``.
+    """Download the file with the name of ``target`` from the first index that has it.
 
     Arguments
     ---------
     package : str
         Name of the package whose index page lists the file.
     target : Path
-        Where to write it.
+        Path to write it to; its name is that of the file on the index.
     """
     from pip._internal.commands import create_command
 
@@ -62,7 +62,7 @@ def main(package: str, target: Path) -> None:
 
 
 def pages(options, package: str) -> list[str]:
-    """Return the locations that pip searches, its index first.
+    """Return the locations that pip searches, indexes first.
 
     Arguments
     ---------
@@ -112,9 +112,9 @@ def find(session, page: str, file: str) -> str:
     Raises
     ------
     LookupError
-        The file is not listed.
+        If the file is not listed.
     OSError
-        The page cannot be read.
+        If the page cannot be read.
     """
     parts = urlsplit(page)
     folder = Path(unquote(parts.path))
@@ -122,7 +122,7 @@ def find(session, page: str, file: str) -> str:
         if (folder / file).is_file():
             return (folder / file).as_uri()
         page = (folder / "index.html").as_uri()
-    # An index may answer in JSON unless asked for HTML.
+    # An index may return JSON unless HTML is requested.
     response = session.get(page, headers={"Accept": "text/html"})
     response.raise_for_status()
     for link in _Links(response.url or page, response.text).targets:

@@ -66,7 +66,7 @@ class SourceArchive:
     def download(self, folder: Path) -> Path:
         """Download the archive and verify its SHA-256.
 
-        Progress goes to stderr.
+        pip's progress bar goes to stderr.
 
         Arguments
         ---------
@@ -81,7 +81,7 @@ class SourceArchive:
         Raises
         ------
         CorpusError
-            pip is missing, the download failed, or the SHA-256 differs.
+            If pip is missing, the download failed, or the SHA-256 differs.
         """
         errors = []
         for method in (self._pip_download, self._index_download):
@@ -148,7 +148,7 @@ def verify_sha256(path: Path, expected: str) -> None:
     Raises
     ------
     CorpusError
-        The file is missing or its hash differs.
+        If the file is missing or its hash differs.
     """
     if not path.is_file():
         raise CorpusError(f"{path.name}: pip reported success, but the file is missing")

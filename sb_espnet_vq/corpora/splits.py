@@ -1,4 +1,4 @@
-"""Reproducible splits of a corpus into train, valid and test."""
+"""Reproducible splits of a corpus into training, validation and test sets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def prepare_corpus(
     folds: Mapping[str, Sequence[object]] | None = None,
     esc10_only: bool = False,
 ) -> None:
-    """Write train.csv, valid.csv and test.csv for any source of speech.
+    """Write train.csv, valid.csv and test.csv for any source of audio.
 
     Recordings that cannot be used for training (`usable`), and unreadable files in a
     folder, are skipped, reported in a warning and listed in left_out.txt beside the
@@ -61,7 +61,7 @@ def prepare_corpus(
         A CSV file that lists the audio. Without it and without `data_folder`
         the Free Spoken Digit Dataset is downloaded.
     cache_folder : str | Path, optional
-        Folder for a downloaded corpus; by default in the user's cache folder.
+        Folder for a downloaded corpus. Default: one in the user's cache folder.
     sample_rate : int
         The rate at which the recipe reads audio, in Hz.
     held_out : tuple[float, float]
@@ -79,7 +79,7 @@ def prepare_corpus(
     Raises
     ------
     CorpusError
-        The source is missing, empty, broken or too small to split, or contains no
+        If the source is missing, empty, broken or too small to split, or contains no
         usable audio.
     """
     root = corpus_root(data_folder, manifest, cache_folder, sample_rate)
@@ -170,7 +170,7 @@ def split_utterances(
     Raises
     ------
     CorpusError
-        There are fewer than three utterances, or the fractions are out of range.
+        If there are fewer than three utterances, or the fractions are out of range.
 
     Example
     -------
@@ -193,7 +193,7 @@ def split_utterances(
     groups = _groups(utterances, len(PARTS))
     order = _shuffled(groups, seed)
     parts: dict[str, list[Utterance]] = {}
-    # Each part leaves at least one group for each of the parts after it.
+    # Leave at least one group for each of the remaining parts.
     for name, share, later in (("valid", held_out[0], 2), ("test", held_out[1], 1)):
         taken = _take(order, groups, share * len(utterances), later)
         order = [key for key in order if key not in taken]
@@ -231,7 +231,7 @@ def split_folds(
     Raises
     ------
     CorpusError
-        A fold is in both parts or empty, or too few utterances are left for train.
+        If a fold is in both parts or empty, or too few utterances are left for train.
 
     Example
     -------

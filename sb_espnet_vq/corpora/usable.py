@@ -1,8 +1,8 @@
 """Detection of audio that is readable but unusable for training.
 
-Only float formats can contain NaN, infinite or extremely large samples, at any
-position: float files are read completely. Other files are read up to the first block
-with a nonzero sample. `inspect_audio` has already rejected unreadable files.
+Float files are read completely, since NaN, infinite or extremely large samples may be
+anywhere in them. Other formats cannot contain such samples and are read up to the first
+block with a nonzero sample. `inspect_audio` has already rejected unreadable files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHORTEST = 0.01  # seconds, less than a frame
 RATES = (1000, 768_000)  # Hz
 # Full scale of 32-bit integers. Squares of much larger samples overflow.
 LOUDEST = 2.0**31
-# Coefficients of the resampling filter, 256 MiB.
+# Largest number of coefficients of the resampling filter, 256 MiB.
 MOST_COEFFICIENTS = 2**26
 # Block sizes in frames; integer formats usually need only one block.
 BLOCK, FLOAT_BLOCK = 2048, 65536
@@ -48,7 +48,7 @@ def usable(
     usable : list[Utterance]
         The usable ones, in the given order.
     problems : list[str]
-        A line for each unusable one: file and reason.
+        One line for each unusable recording: file and reason.
     """
     kept: list[Utterance] = []
     problems: list[str] = []
@@ -104,7 +104,7 @@ def report_skipped(problems: Sequence[str], total: int, listed_in: str | Path) -
     Raises
     ------
     CorpusError
-        All files were skipped.
+        If all files were skipped.
     """
     lines = [_printable(problem) for problem in problems]
     if len(lines) == total and lines:

@@ -1,0 +1,1 @@
+"""Metrics, linear probes, tables and plots of the recipes; imports no toolkit."""

@@ -1,4 +1,4 @@
-"""Audio quality and bitrate of a codec."""
+"""Codec metrics: audio quality, bitrate and code usage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Quality(NamedTuple):
     si_sdr : float
         Scale-invariant signal-to-distortion ratio (dB), higher is better.
     mel_distance : float
-        Mean absolute difference of 80 mel bands (dB), lower is better.
+        Mean absolute difference of 80-band mel spectrograms (dB), lower is better.
     stoi : float or None
         Short-time objective intelligibility, at most 1; None if less than 0.4 s of the
         recording is not silent.
@@ -40,9 +40,9 @@ class Cost(NamedTuple):
     Arguments
     ---------
     bitrate : float
-        kbit/s: log2(codebook_size) bits for every code.
+        In kbit/s, with log2(codebook_size) bits for every code.
     entropy_bitrate : float
-        kbit/s of an ideal entropy coder that knows the frequency of each code.
+        In kbit/s, with an ideal entropy coder that knows the frequency of each code.
     perplexity : float
         exp of the entropy of code usage, mean over codebooks.
     used_codes : float
@@ -56,12 +56,12 @@ class Cost(NamedTuple):
 
 
 def quality(estimate: Tensor, target: Tensor, sample_rate: int) -> Quality:
-    """Compare one utterance with its recording.
+    """Compare a decoded utterance with its recording.
 
     Arguments
     ---------
     estimate, target : torch.Tensor
-        (L,) float32.
+        (L,) float32, the decoded utterance and its recording.
     sample_rate : int
         In Hz.
 
@@ -93,12 +93,13 @@ def mean_metrics(
     Arguments
     ---------
     rows : sequence of mappings
-        At least one; the metrics of an utterance, None where it has none.
+        Metrics of each utterance, at least one; None for an undefined metric.
 
     Returns
     -------
     dict[str, float or None]
-        Each over the utterances that have it; None if there is none.
+        Mean over the utterances for which the metric is defined; None if there are
+        none.
 
     Example
     -------
@@ -134,7 +135,7 @@ def cost(codes: Tensor, codebook_size: int, seconds: float) -> Cost:
     Cost(bitrate=2.0, entropy_bitrate=1.0, perplexity=2.0, used_codes=2.0)
     """
     frames, codebooks = codes.shape
-    # Codebooks may be too large for a table of counts.
+    # Not bincount: codebooks may be too large for an array of counts.
     counts = [column.unique(return_counts=True)[1].double() for column in codes.T]
     bits = [
         float(torch.special.entr(each / frames).sum()) / math.log(2) for each in counts
@@ -172,7 +173,8 @@ def _stoi(estimate: Tensor, target: Tensor, sample_rate: int) -> float | None:
     from pystoi import stoi
 
     with warnings.catch_warnings():
-        # If too little is left without silence, pystoi warns and returns 1e-5.
+        # If too little is left after the removal of silence, pystoi warns and returns
+        # 1e-5.
         warnings.filterwarnings("error", "Not enough STFT frames")
         try:
             return float(stoi(target.numpy(), estimate.numpy(), sample_rate))

@@ -1,4 +1,4 @@
-"""Metrics of explanations given as masks on the input of a classifier.
+"""Metrics of explanations of a classifier, given as masks on its input.
 
 Paissan et al. 2024, "Listenable Maps for Audio Classifiers", collect these metrics; AD
 and AI are from Chattopadhay et al. 2018, "Grad-CAM++", AG from Zhang et al. 2024,

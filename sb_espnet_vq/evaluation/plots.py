@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sb_espnet_vq.utils.files import atomic_file
 
-# Safe for colour blindness, and distinct in greyscale (Okabe and Ito).
+# From the color-blind-safe palette of Okabe and Ito; also distinct in grayscale.
 TRAIN, HELD_OUT, REFERENCE = "#56B4E9", "#0072B2", "#D55E00"
 
 
@@ -16,7 +16,7 @@ class Curve(NamedTuple):
     """One panel of training curves.
 
     ylabel : name and unit; train, held_out : one value per epoch; reference : value and
-    name of a baseline; of : kind of audio.
+    name of a baseline; of : kind of audio, for the legend.
     """
 
     title: str
@@ -35,7 +35,7 @@ def draw_curve(axes: Any, curve: Curve) -> None:
     axes : matplotlib.axes.Axes
         The panel.
     curve : Curve
-        What to draw.
+        The curves and their labels.
     """
     epochs = range(1, len(curve.held_out) + 1)
     axes.plot(epochs, curve.train, ".-", color=TRAIN, label=f"training {curve.of}")
@@ -58,7 +58,7 @@ def draw_usage(axes: Any, counts: Sequence[int], perplexity: float) -> None:
     axes : matplotlib.axes.Axes
         The panel.
     counts : Sequence[int]
-        Uses of each code.
+        How often each code is used.
     perplexity : float
         exp of the entropy of code usage.
     """
@@ -102,7 +102,7 @@ def draw_bars(
     ylabel: str,
     title: str,
 ) -> None:
-    """Draw groups of bars: each bar is the mean of several values, drawn as dots.
+    """Draw groups of bars: each bar is a mean, and dots are the averaged values.
 
     Arguments
     ---------
@@ -148,9 +148,9 @@ def draw_rate_distortion(
     axes : matplotlib.axes.Axes
         The panel.
     ylabel : str
-        Name and unit of the metric, and which direction is better.
+        Name and unit of the metric, and whether higher or lower is better.
     bitrates : Sequence[float]
-        In kbit/s.
+        Bitrates in kbit/s.
     trained, untrained : Sequence[float]
         One value per bitrate.
     """

@@ -1,8 +1,8 @@
 """Linear probes of frozen representations.
 
-A probe is multinomial logistic regression on standardised features, fitted to its
-optimum. Its L2 penalty is chosen by cross-validation on the labelled examples, so that
-each representation is evaluated with its own best penalty, without test examples.
+A probe is multinomial logistic regression on standardized features, fitted to its
+optimum. Cross-validation on the labelled examples chooses its L2 penalty, so that each
+representation is evaluated with its own best penalty, chosen without test examples.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def probe_accuracy(
     Raises
     ------
     ValueError
-        Shapes do not match, or a fold has fewer than two examples.
+        If shapes do not match, or there are fewer than two examples per fold.
 
     Example
     -------
@@ -88,8 +88,8 @@ def fit_logistic(
 ) -> torch.Tensor:
     """Fit multinomial logistic regression by L-BFGS to its optimum.
 
-    Minimises mean cross-entropy + penalty / 2 * sum of squared weights; biases are not
-    penalised.
+    Minimizes mean cross-entropy + penalty / 2 * sum of squared weights; biases are not
+    penalized.
 
     Arguments
     ---------
@@ -100,10 +100,10 @@ def fit_logistic(
     classes : int
         Number of classes.
     penalty : float
-        At least 0.
+        L2 penalty, at least 0.
     start : torch.Tensor, optional
-        (D + 1, classes) initial weights, by default zeros; they only affect the run
-        time.
+        (D + 1, classes) initial weights, which only affect the run time. Default:
+        zeros.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def fit_logistic(
 
 
 def draw_labelled(labels: torch.Tensor, count: int, seed: int) -> torch.Tensor:
-    """Draw labelled examples for a probe, balanced over classes as far as possible.
+    """Draw labelled examples for a probe, as balanced over classes as possible.
 
     Arguments
     ---------

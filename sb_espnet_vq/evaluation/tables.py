@@ -11,7 +11,7 @@ def text_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     Arguments
     ---------
     rows : Sequence[Sequence[object]]
-        Each as long as `header`; floats are shown with three decimals.
+        Cells of each row, as many as in `header`; floats get three decimals.
     header : Sequence[str]
         Column names.
 

@@ -1,8 +1,8 @@
 """Modules for ESPnet; `import sb_espnet_vq.gan_codec` registers the codecs in ESPnet.
 
-``vq_soundstream``, ``vq_encodec`` and ``vq_dac`` are then choices of ``--codec`` in
-this process: for ``AudioCoding``, ``from_pretrained``, ``CodecTokenizer`` and espnetez.
-ESPnet may be imported before or after. This import does not import ESPnet itself.
+In this process, ``--codec``, ``AudioCoding``, ``from_pretrained``, ``CodecTokenizer``
+and espnetez then accept ``vq_soundstream``, ``vq_encodec`` and ``vq_dac``. ESPnet may
+be imported before or after. This import does not import ESPnet itself.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ def extend(module: ModuleType) -> None:
     Arguments
     ---------
     module : module
-        Module of ESPnet. Not changed while it is still being imported.
+        Module of ESPnet. A module that is still being imported is not changed.
     """
     registration = import_module("sb_espnet_vq.gan_codec.registration")
     getattr(registration, _EXTENDED[module.__name__])(module)

@@ -1,4 +1,4 @@
-"""ESPnet's codecs with a quantizer by name: `vq_soundstream`, `vq_encodec`, `vq_dac`.
+"""ESPnet's codecs with any quantizer: `vq_soundstream`, `vq_encodec`, `vq_dac`.
 
 ``python -m sb_espnet_vq.run -m espnet2.bin.gan_codec_train --codec vq_soundstream``
 registers them; so does ``import sb_espnet_vq.gan_codec``.
@@ -27,7 +27,7 @@ __all__ = ["CODECS", "VQDAC", "VQEncodec", "VQSoundStream"]
 
 
 class _QuantizerByName(StreamsOfQuantizer):
-    """Mixin that replaces the quantizer of an ESPnet codec.
+    """Mixin that replaces the quantizer of an ESPnet codec by a registered one.
 
     Options that are mappings accept any mapping type, such as OmegaConf's.
 
@@ -139,8 +139,8 @@ class _QuantizerByName(StreamsOfQuantizer):
         Raises
         ------
         ShapeError
-            If T is not such a multiple, since the decoder's output would have another
-            length.
+            If T is 0 or not such a multiple, since the decoder's output would have
+            another length.
         """
         if audio.shape[-1] == 0 or audio.shape[-1] % self.frame_shift:
             raise ShapeError(
@@ -200,7 +200,7 @@ class VQSoundStream(_QuantizerByName, SoundStream):
     """SoundStream of ESPnet with any registered quantizer.
 
     Zeghidour et al. 2021, https://arxiv.org/abs/2107.03312. Takes the options of
-    ``espnet2.gan_codec.soundstream.SoundStream``, ``quantizer`` and
+    ``espnet2.gan_codec.soundstream.SoundStream``, plus ``quantizer`` and
     ``quantizer_conf``. With ``quantizer: rvq`` a checkpoint of ESPnet's codec loads
     and gives the same codes.
     """

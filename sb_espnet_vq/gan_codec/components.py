@@ -1,4 +1,4 @@
-"""Each quantizer as a component with ESPnet's interface.
+"""Each quantizer as a class with the interface of ESPnet's codec quantizer.
 
 For code that builds a codec's quantizer itself; the codecs `vq_soundstream`,
 `vq_encodec` and `vq_dac` take any quantizer by name. Under the launcher each component
@@ -59,13 +59,13 @@ class BSQComponent(_Component):
 
 
 class ClassPartitionedComponent(_Component):
-    """A partitioned codebook as a codec's quantizer, without labels: all codes used."""
+    """A partitioned codebook as a codec's quantizer: no labels, all codes available."""
 
     name = "class_partitioned"
 
 
 class EntropyVQComponent(_Component):
-    """A codebook with an entropy term for uniform use as a codec's quantizer."""
+    """A codebook with an entropy term for uniform usage as a codec's quantizer."""
 
     name = "entropy_vq"
 
@@ -77,7 +77,7 @@ class FSQComponent(_Component):
 
 
 class GumbelComponent(_Component):
-    """Gumbel-softmax quantization in groups as a codec's quantizer."""
+    """Gumbel-softmax product quantization as a codec's quantizer."""
 
     name = "gumbel"
 
@@ -101,6 +101,6 @@ class RVQComponent(_Component):
 
 
 class VQComponent(_Component):
-    """One codebook of moving averages as a codec's quantizer."""
+    """One EMA codebook as a codec's quantizer."""
 
     name = "vq"

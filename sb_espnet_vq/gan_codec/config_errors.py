@@ -1,4 +1,4 @@
-"""Construction errors of codecs that name the YAML key."""
+"""Adds the YAML key to errors that are raised while a codec is constructed."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Any registered quantizer with the interface of ESPnet's codecs."""
+"""Any registered quantizer with the interface of ESPnet's codec quantizer."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -30,9 +30,9 @@ class QuantizedResult(NamedTuple):
     quantized : torch.Tensor
         (B, D, T).
     codes : torch.Tensor
-        (n, B, T) int64 of the n codebooks in use.
+        (n, B, T) int64, the codes of the n codebooks in use.
     bandwidth : torch.Tensor
-        Scalar, the actual rate in kbit/s.
+        Scalar, the actual bitrate in kbit/s.
     penalty : torch.Tensor, optional
         Scalar, the quantizer's loss; 0 in eval.
     """
@@ -51,10 +51,10 @@ class DropoutQuantizedResult(NamedTuple):
     quantized, codes, bandwidth, penalty
         As in `QuantizedResult`.
     quantization_loss : torch.Tensor
-        Scalar, distance of the codebook vectors to their fixed inputs. Those of
-        ``rvq`` are moving averages, so it carries no gradient. 0 for quantizers
-        without the option ``quantizer_dropout``, whose ``penalty`` includes it if
-        they have such a loss.
+        Scalar, the codebook loss: mean squared distance between codebook vectors and
+        frames. The codebooks of ``rvq`` are moving averages, so it has no gradient. 0
+        for quantizers without the option ``quantizer_dropout``, whose ``penalty``
+        includes their codebook loss, if any.
     """
 
     quantized: Tensor
@@ -65,7 +65,7 @@ class DropoutQuantizedResult(NamedTuple):
 
 
 class CodecQuantizer(FreezableModule):
-    """A quantizer by name, with the interface of ESPnet's ResidualVectorQuantizer.
+    """Any registered quantizer as ESPnet's ``ResidualVectorQuantizer``.
 
     ``dimension`` is the quantizer's ``dim`` and ``bins`` its ``codebook_size``. Other
     arguments are passed to quantizers that have such an option. With ``rvq`` the state
@@ -76,9 +76,9 @@ class CodecQuantizer(FreezableModule):
     dimension : int
         Width of the frames.
     codebook_dim : int
-        Width of the codebooks, as in ``rvq``: if it differs from ``dimension``, each
-        level has learned input and output projections. (``random_projection``, which
-        does not learn, keeps its own ``code_dim``.)
+        Width of the codebook vectors, as in ``rvq``: if it differs from ``dimension``,
+        each level has learned input and output projections. (``random_projection``,
+        which is not trained, keeps its own ``code_dim``.)
     n_q : int
         Number of codebooks, for quantizers that can have several.
     bins : int
@@ -93,8 +93,9 @@ class CodecQuantizer(FreezableModule):
         Replace codes with fewer frames per batch than this on average, and fewer than
         a tenth of the mean over codes. 0 disables it.
     quantizer_dropout : bool
-        As in ``rvq``: in training, keep a random number of codebooks for each
-        utterance. By default five values are then returned, as in ESPnet's class.
+        As in ``rvq``: in training, use only the first codebooks, a random number of
+        them for each utterance. By default ``forward`` then returns five values, as
+        ESPnet's class does.
     quantizer : str
         A registered name, or the full path of a class.
     quantizer_conf : Mapping, optional
@@ -186,8 +187,8 @@ class CodecQuantizer(FreezableModule):
         sample_rate : float
             Frame rate (Hz); the argument name is that of ESPnet.
         bandwidth : float, optional
-            kbit/s to stay within; None or 0 for all codebooks. In training with
-            dropout all codebooks are used.
+            Maximum bitrate in kbit/s; None or 0 for all codebooks. In training with
+            quantizer dropout it does not limit the number of codebooks.
 
         Returns
         -------
@@ -214,7 +215,7 @@ class CodecQuantizer(FreezableModule):
             return QuantizedResult(quantized, codes, bandwidth_used, penalty)
         other = torch.zeros_like(penalty)
         if self.training and self._has_dropout:
-            # The commitment loss, without its weight and gradient.
+            # Equal to the commitment loss, without its weight and gradient.
             other = out.stats.get("commitment", other)
         return DropoutQuantizedResult(quantized, codes, bandwidth_used, penalty, other)
 

@@ -9,7 +9,7 @@ from sb_espnet_vq.gan_codec.streams import StreamsOfQuantizer
 
 
 def extend_task(task: ModuleType) -> None:
-    """Register the codecs, and record the requirements of runs.
+    """Register the codecs, and make runs record what they require.
 
     Arguments
     ---------
@@ -29,7 +29,7 @@ def extend_task(task: ModuleType) -> None:
 
 
 def ask_quantizers(codecs: ModuleType) -> None:
-    """Make ESPnet's codecs report the sizes of quantizers of this package.
+    """Make ESPnet's codecs report the codebook sizes of quantizers of this package.
 
     Arguments
     ---------
@@ -41,7 +41,7 @@ def ask_quantizers(codecs: ModuleType) -> None:
 
 
 def guard_quantizer(quantizers: ModuleType) -> None:
-    """Make ESPnet's quantizer reject the state of another one instead of skipping it.
+    """Make ESPnet's quantizer raise an error for the state of another quantizer.
 
     Arguments
     ---------

@@ -1,8 +1,8 @@
 """Number and sizes of a codec's codebooks, read from its quantizer.
 
 ESPnet's codecs copy them from their options at construction, and ESPnet's tokenizers,
-embeddings and speech language models use the copies. With another quantizer the copies
-would be wrong.
+embeddings and speech language models use the copies, which would be wrong for another
+quantizer.
 """
 
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer

@@ -1,10 +1,10 @@
-"""The SpeechBrain side: drop-in modules (``models``) and adapters (``quantizers``)."""
+"""Modules for SpeechBrain: drop-ins (``models``) and adapters (``quantizers``)."""
 
 import warnings
 from importlib import import_module
 from types import ModuleType
 
-# Modules of version 0.1, which YAML files of users name by these paths.
+# Modules of version 0.1 and their new paths; users' YAML files may name the old ones.
 _MOVED = {
     "batches": "training.batches",
     "checkpoints": "training.checkpoints",
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> ModuleType:
     if name not in _MOVED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     path = f"sb_espnet_vq.{_MOVED[name]}"
-    # Warn even where DeprecationWarning is hidden: who loads a YAML file must see it.
+    # Not DeprecationWarning, which Python hides by default outside of __main__.
     warnings.warn(
         f"sb_espnet_vq.lobes.{name} is now {path}; the old path works until version "
         "0.3. Change the YAML file.",

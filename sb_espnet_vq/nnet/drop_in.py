@@ -1,4 +1,4 @@
-"""Base class of drop-in classes: a quantizer with the names of the replaced class."""
+"""Base class of drop-in classes: a quantizer behind the interface of another class."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from sb_espnet_vq.quantizers.learning import FreezableModule
 
 
 class DropIn(FreezableModule):
-    """Holds a quantizer; the state dict has the keys of the replaced class.
+    """Module that holds a quantizer and has the state-dict keys of the replaced class.
 
     Subclasses translate arguments and results. They have a property for each parameter,
     buffer or layer of the replaced class; assignments to it are made on the quantizer.
@@ -29,7 +29,7 @@ class DropIn(FreezableModule):
         keep_upstream_names(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # torch would register a module under the property's name, without effect.
+        # torch would register a module under the property's name, without any effect.
         is_property = isinstance(getattr(type(self), name, None), property)
         owner = self.quantizer if is_property else self
         if owner is not self and hasattr(owner, name):

@@ -1,7 +1,8 @@
 """Drop-in for `speechbrain.nnet.quantisers`, and an entropy-regularized quantizer.
 
-Each class has the constructor, return values and state dict of the replaced class, and
-holds the quantizer that does the computation. docs/deviations.md lists intended
+`GumbelVectorQuantizer` and `RandomProjectionQuantizer` have the constructor, return
+values and state dict of SpeechBrain's classes; `VectorQuantizer` is an addition. Each
+class holds the quantizer that does the computation. docs/deviations.md lists intended
 differences in results.
 """
 
@@ -71,7 +72,7 @@ class GumbelVectorQuantizer(DropIn):
         self.groups = groups
         self.vq_dim = vq_dim
         self.max_temp, self.min_temp, self.temp_decay = temp_tuple
-        # Next to the others, since optimizers store state by the order of parameters.
+        # Next to `vars`, since optimizers store state by the order of parameters.
         largest = torch.tensor(float(num_vars * groups)).log()
         max_ent = nn.Parameter(largest, requires_grad=False)
         self.quantizer.register_parameter("max_ent", max_ent)
@@ -149,8 +150,8 @@ class GumbelVectorQuantizer(DropIn):
         dict
             As from ``forward``.
         used_codes : torch.Tensor
-            Scalar, number of codes that are the most likely ones of a frame, summed
-            over groups and, in training, computed over the frames of all ranks.
+            Scalar, number of codes that are the most likely one of at least one frame,
+            summed over groups and, in training, computed over the frames of all ranks.
         codes : torch.Tensor
             (B, T, groups) int64, the most likely codes, which eval mode uses; -1 for
             padding and for non-finite frames.
@@ -249,7 +250,7 @@ class RandomProjectionQuantizer(DropIn):
 
 
 class VectorQuantizer(DropIn):
-    """Vector quantizer with an entropy term for uniform use of the codes.
+    """Vector quantizer with an entropy term for uniform code usage.
 
     Only the entropy term trains the codebook; use `EntropyVQ` to train it also with a
     codebook loss.
@@ -304,9 +305,10 @@ class VectorQuantizer(DropIn):
         z_q : torch.Tensor
             (B, L, d_z) with straight-through gradient.
         indices : torch.Tensor
-            (B, L) int64.
+            (B, L) int64, -1 at padding and non-finite frames.
         commit_loss : torch.Tensor
-            Scalar, mean squared distance of frames to their fixed codes.
+            Scalar, mean squared distance between frames and their codebook vectors,
+            with gradient only to the frames.
         entropy_loss : torch.Tensor
             Scalar, negative entropy (nats) of the mean soft assignment.
 

@@ -2,9 +2,9 @@
 
 TorchScript supports neither context managers of other modules nor collectives nor
 custom autograd functions. Drop-ins for classes that SpeechBrain can script return one
-of these modules from ``__prepare_scriptable__``. It shares the tensors, has the same
-checkpoint keys and returns the same results, but it does not check shapes or sum over
-ranks.
+of these modules from ``__prepare_scriptable__``. It shares the tensors of the drop-in,
+has the same checkpoint keys and returns the same results, but it does not check shapes
+or sum over ranks.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Gives an adapter the checkpoint keys of the replaced class."""
+"""State-dict hooks that give an adapter the checkpoint keys of the replaced class."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ _INNER = "quantizer."
 def keep_upstream_names(adapter: nn.Module) -> None:
     """Save the state of ``adapter.quantizer`` without the prefix ``quantizer.``.
 
-    For an adapter with the quantizer of the original class: the checkpoints of that
-    class load strictly into the adapter, and vice versa. Keys with the prefix are also
-    accepted. The names of parameters and buffers are unchanged: pass those, and not the
-    keys of ``state_dict()``, to `torch.func.functional_call`.
+    If the quantizer has the parameters and buffers of the original class, checkpoints
+    of that class load strictly into the adapter, and vice versa. Keys with the prefix
+    are also accepted. The names of parameters and buffers are unchanged: pass those,
+    and not the keys of ``state_dict()``, to `torch.func.functional_call`.
 
     Arguments
     ---------

@@ -1,4 +1,4 @@
-"""The quantizers, one type a file; `sb_espnet_vq.build` builds them by name.
+"""All quantizers, one type per file; `sb_espnet_vq.build` builds one by name.
 
 Each class can be imported from here and from `sb_espnet_vq`.
 

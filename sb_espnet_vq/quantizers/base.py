@@ -1,4 +1,4 @@
-"""The interface of every quantizer: public methods, and methods for subclasses."""
+"""Interface of every quantizer: public methods, and methods that subclasses define."""
 
 from abc import abstractmethod
 
@@ -25,32 +25,33 @@ _MAX_LISTED = 2**16
 
 
 class Quantizer(BatchModule):
-    """Base of all quantizers: ``forward``, ``encode`` and ``decode``.
+    """Base class of all quantizers: ``forward``, ``encode`` and ``decode``.
 
     Subclasses implement ``_quantize`` (frames to values, codes and loss terms),
     ``_search`` (frames to codes) and ``_decode`` (codes to values) on flat frames
-    (N, dim). Padding and non-finite frames are zero rows there, so only sums over
-    frames need ``frames.weight``.
+    (N, dim). Padding and non-finite frames are rows of zeros there; weight sums over
+    frames by ``frames.weight`` to exclude them.
 
     Arguments
     ---------
     dim : int
         Width of the input and output frames.
     codebook_size : int
-        Codes in each codebook; in the largest if their sizes differ (see
+        Number of codes in each codebook, or in the largest one if sizes differ (see
         ``codebook_sizes``).
     n_codebooks : int
-        Codes per frame.
+        Number of codebooks, and thus of codes per frame.
 
     Attributes
     ----------
     frozen : bool
-        Whether training changes nothing; set by ``requires_grad_``.
+        Whether training leaves parameters and buffers unchanged; set by
+        ``requires_grad_``.
 
     Raises
     ------
     ConfigError
-        If one of them is not a positive integer.
+        If an argument is not a positive integer.
     """
 
     #: Weight of each loss term that ``_quantize`` returns.
@@ -59,16 +60,17 @@ class Quantizer(BatchModule):
     draws_codes: bool = False
     #: Number of classes for ``labels``; None if labels are not used.
     num_classes: int | None = None
-    #: Whether memory grows with ``codebook_size``: true for a codebook, false for signs
-    #: or rounded numbers. A class attribute, which can be read before construction.
+    #: Whether memory grows with ``codebook_size``: true for stored codebook vectors,
+    #: false for implicit ones (signs, rounded scalars). A class attribute, so that it
+    #: can be read before construction.
     has_table: bool = True
     #: Whether `forward_with_usage` returns probabilities of codes.
     gives_probabilities: bool = False
     #: Whether ``forward`` also takes ``inv_temperature``, the inverse temperature of
-    #: the soft assignment in one call.
+    #: the soft assignment in this call.
     takes_inv_temperature: bool = False
-    #: Whether codes of codebooks that training dropped are returned as -1. Codecs
-    #: that return all codes set it to False.
+    #: Whether the codes of codebooks dropped in training (quantizer dropout) are
+    #: returned as -1. Codecs that return all codes set it to False.
     marks_dropped: bool = True
 
     def __init__(self, dim: int, codebook_size: int, n_codebooks: int = 1):
@@ -82,7 +84,7 @@ class Quantizer(BatchModule):
     def _decode(self, codes: Tensor) -> Tensor:
         """Return the values (N, dim) of codes (N, K); -1 contributes 0.
 
-        A quantizer whose value passes no gradient to its codebook detaches it here.
+        If the value passes no gradient to the codebook, detach the codebook here.
         """
 
     @property
@@ -123,7 +125,7 @@ class Quantizer(BatchModule):
         labels : torch.Tensor, optional
             (B,) int64, the class of each utterance.
         n_codebooks : int, optional
-            Use only the first ``n_codebooks`` codebooks; the others learn nothing.
+            Use only the first ``n_codebooks`` codebooks; the others are not updated.
             Default: all.
 
         Returns
@@ -134,11 +136,13 @@ class Quantizer(BatchModule):
         Raises
         ------
         ShapeError
-            If a shape or dtype is wrong. No state has changed then.
+            If a shape, dtype, layout or device is wrong; raised before any state
+            changes.
         ValueError
-            If a label is out of range (eager mode on a CPU; else NaN frames).
+            If a label is out of range, in eager mode on a CPU. Otherwise the frames of
+            that utterance become NaN.
         ConfigError
-            If there are fewer codebooks than ``n_codebooks``.
+            If ``n_codebooks`` is not an integer from 1 to the number of codebooks.
         """
         return self._forward(x, mask, labels, n_codebooks)[0]
 
@@ -196,7 +200,7 @@ class Quantizer(BatchModule):
         Returns
         -------
         torch.Tensor
-            (B, T, n_codebooks) int64, -1 where there is no valid frame.
+            (B, T, n_codebooks) int64, -1 at padding and non-finite frames.
 
         Raises
         ------
@@ -211,9 +215,9 @@ class Quantizer(BatchModule):
         Arguments
         ---------
         codes : torch.Tensor
-            (..., K) integers, K <= n_codebooks: fewer give a coarser value. A
-            code of -1 contributes 0. In an unsigned dtype, the largest value means -1
-            unless it is a valid code.
+            (..., K) integers, the codes of the first K codebooks, 1 <= K <=
+            n_codebooks; fewer give a coarser value. A code of -1 contributes 0. In an
+            unsigned dtype, the largest value means -1 unless it is a valid code.
 
         Returns
         -------
@@ -223,9 +227,10 @@ class Quantizer(BatchModule):
         Raises
         ------
         ShapeError
-            If codes are not integers or K does not fit.
+            If codes are not integers, K is out of range, or the device is wrong.
         ValueError
-            If a code is out of range (eager mode on a CPU; else NaN frames).
+            If a code is out of range, in eager mode on a CPU. Otherwise the frame
+            becomes NaN.
         """
         name = type(self).__name__
         self._check_placement(codes=codes)
@@ -288,7 +293,7 @@ class Quantizer(BatchModule):
         Raises
         ------
         ConfigError
-            If it is not an integer of at least 0.
+            If ``step`` is not an integer of at least 0.
         """
         self._set_step(integer_from(0, "step", step))
 
@@ -298,16 +303,16 @@ class Quantizer(BatchModule):
         Arguments
         ---------
         entries : torch.Tensor, optional
-            (n_codebooks, codebook_size) bool, True for vectors to keep; or
+            (n_codebooks, codebook_size) bool, True for vectors to exclude; or
             (codebook_size,), the same for all codebooks. None: all vectors learn.
             Not part of the state: set it again after rebuilding a model. In
-            codebooks that are parameters the held vectors get zero gradients, so
-            exclude the codebook from weight decay.
+            codebooks that are parameters, excluded vectors get zero gradients, but
+            weight decay would still change them: exclude the codebook from it.
 
         Raises
         ------
         ShapeError
-            If it is not a bool tensor of such a shape.
+            If ``entries`` is not a bool tensor of one of these shapes.
         ConfigError
             If this quantizer has no codebook vectors that learn.
         """
@@ -329,7 +334,7 @@ class Quantizer(BatchModule):
         """Set the step of a schedule; no operation by default."""
 
     def _hold(self, entries: Tensor | None) -> None:
-        """Set the held vectors, (n_codebooks, codebook_size) bool, or None."""
+        """Set the vectors to exclude: (n_codebooks, codebook_size) bool, or None."""
         raise ConfigError(
             f"{type(self).__name__} has no codebook vectors that learn; "
             "requires_grad_(False) freezes the whole quantizer"

@@ -40,7 +40,7 @@ class BatchModule(LearningModule, ABC):
 
     @abstractmethod
     def _quantize(self, frames: Frames) -> Quantized:
-        """Quantize frames for ``forward``; in training, update buffers after.
+        """Quantize frames for ``forward``; in training, then update buffers.
 
         With several codebooks, use the first ``frames.n_codebooks``. Additional options
         of a subclass's ``forward`` are passed here.
@@ -120,7 +120,7 @@ class BatchModule(LearningModule, ABC):
     def _frames(
         self, x, mask, labels, shared: bool, n_codebooks: int | None = None
     ) -> tuple[Frames, Tensor]:
-        """Return the frames, and which valid ones cannot be quantized."""
+        """Return the frames, and a mask (N,) of non-finite ones outside padding."""
         if self.num_classes is not None and labels is not None:
             unknown = (labels < 0) | (labels >= self.num_classes)
             labels = labels.masked_fill(unknown, 0)
@@ -138,15 +138,15 @@ class BatchModule(LearningModule, ABC):
         # Zero, connected to the graph even if no loss term is.
         loss = result.value[:1].sum() * 0
         # A product, not a sum, so that gradients become NaN too: gradient scalers
-        # check them.
+        # detect them.
         factor = torch.ones_like(loss).masked_fill(bad.any(), torch.nan)
         loss = loss * factor
         terms = {name: term * factor for name, term in result.terms.items()}
         for name, term in terms.items():
             loss = loss + self.loss_weights[name] * term
         if self.training and torch.is_grad_enabled() and world_size() > 1:
-            # DDP waits for the gradients of all parameters, also of codebooks that this
-            # call does not use.
+            # DDP waits for the gradients of all parameters, including those of unused
+            # codebooks.
             loss = keep_in_graph(
                 loss, [p for p in self.parameters() if p.requires_grad]
             )

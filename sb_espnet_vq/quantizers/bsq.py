@@ -7,7 +7,7 @@ from sb_espnet_vq.quantizers.signs import SignQuantizer
 
 
 class BSQ(SignQuantizer):
-    """Binary spherical quantizer: D bits, one for each sign.
+    """Binary spherical quantizer: D bits, the signs of the normalized frame.
 
     Zhao et al. 2024, https://arxiv.org/abs/2406.07548, section 3: a frame is
     normalized to u and quantized to sign(u) / sqrt(D), where the sign of 0 is negative.

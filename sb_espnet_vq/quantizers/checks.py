@@ -1,6 +1,6 @@
-"""Checks of the input tensors of a quantizer, before any state changes.
+"""Validation of the input tensors of a quantizer, before any state changes.
 
-Each error states what was expected and what it got; ``name`` is the quantizer's class.
+Each error states expected and actual values; ``name`` is the quantizer's class.
 """
 
 from collections.abc import Collection, Iterable

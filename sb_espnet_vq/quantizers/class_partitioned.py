@@ -27,9 +27,9 @@ class ClassPartitionedVQ(Quantizer):
     Paissan et al. 2023, "Posthoc Interpretation via Quantization",
     https://arxiv.org/abs/2303.12659, section 3.2. The codebook vectors, except the last
     ``shared_keys``, are split into one contiguous range for each class. A frame with a
-    label can use the vectors of its class, and in eval mode also the shared ones, which
-    are not used in training. Without labels all vectors are available. The codebook is
-    a parameter, with losses as in van den Oord et al. 2017, equation 3.
+    label is quantized with the vectors of its class and, only in eval mode, the shared
+    ones. Without labels all vectors are available. The codebook is a parameter, with
+    losses as in van den Oord et al. 2017, equation 3.
 
     Arguments
     ---------
@@ -40,11 +40,14 @@ class ClassPartitionedVQ(Quantizer):
     num_classes : int
         Number of classes.
     shared_keys : int
-        Codebook vectors at the end of the codebook that belong to no class.
+        Number of codebook vectors, at the end of the codebook, that belong to no
+        class.
     commitment_weight : float
-        Weight of the mean squared distance of frames to their (fixed) codes.
+        Weight of the commitment loss: mean squared distance between frames and
+        their codebook vectors, with gradient only to the frames.
     codebook_weight : float
-        Weight of the mean squared distance of codes to their (fixed) frames.
+        Weight of the codebook loss: the same distance, with gradient only to the
+        codebook vectors.
     frozen : bool
         No updates in training; gradients still reach the frames.
 

@@ -1,4 +1,4 @@
-"""A codebook in buffers, learned by exponential moving averages."""
+"""Codebook stored in buffers and learned by exponential moving averages (EMA)."""
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,14 @@ from sb_espnet_vq.quantizers.start import (
     start_from_frames_,
 )
 
-# The dead-code threshold is capped at this share of the mean use of all codes: a batch
-# may have fewer frames than threshold * codebook_size, and healthy codes would be
-# replaced.
+# Cap of the dead-code threshold, as a fraction of the mean usage of all codes. Without
+# it, batches with fewer frames than threshold * codebook_size would replace codes that
+# are in regular use.
 _DEAD_SHARE = 0.1
 
 
 class EMACodebook(nn.Module):
-    """Codebook of moving averages, with k-means initialization and dead-code revival.
+    """EMA codebook with k-means initialization and replacement of dead codes.
 
     Arguments
     ---------
@@ -33,11 +33,11 @@ class EMACodebook(nn.Module):
     codebook_size : int
         Number of codebook vectors.
     decay : float
-        In [0, 1]; decay of the average at each step (SoundStream, Zeghidour et al.
-        2021, section III-C).
+        Decay of the moving averages at each step, in [0, 1] (SoundStream, Zeghidour
+        et al. 2021, section III-C).
     kmeans_init : bool
         Initialize with the k-means centres of the first training batch. Until then,
-        and always if False, codebook vectors are random.
+        codebook vectors are random. If False, they start random and learn from there.
     kmeans_iters : int
         Iterations of k-means.
     threshold_ema_dead_code : float
@@ -55,9 +55,10 @@ class EMACodebook(nn.Module):
     inited : (1,) float, 1 after initialization.
     cluster_size : (codebook_size,) average number of frames per batch of each code.
     embed : (codebook_size, dim) the codebook vectors.
-    embed_avg : (codebook_size, dim) average sum of frames of each code.
-    held : (codebook_size,) bool, codebook vectors that do not change; None if all
-        learn. Not saved.
+    embed_avg : (codebook_size, dim) average, over batches, of the sum of the frames of
+        each code.
+    held : (codebook_size,) bool, codebook vectors excluded from updates; None if all
+        are updated. Not saved.
 
     Example
     -------
@@ -71,7 +72,7 @@ class EMACodebook(nn.Module):
     tensor(100.)
     """
 
-    # The buffers are named as in ESPnet's codebooks, so that its checkpoints load.
+    # The buffers have the names of ESPnet's codebooks, so that its checkpoints load.
     inited: Tensor
     cluster_size: Tensor
     embed: Tensor
@@ -99,7 +100,7 @@ class EMACodebook(nn.Module):
         self.register_buffer("cluster_size", torch.zeros(codebook_size))
         self.register_buffer("embed", embed)
         # Random vectors have no frames yet. If the average sum started at the vector
-        # itself, as in upstream, the first update would move the vector far away.
+        # itself, as in ESPnet, the first update would move the vector far away.
         self.register_buffer("embed_avg", embed.clone() if kmeans_init else embed * 0)
         self.register_buffer("held", None, persistent=False)
         self._flag = StartFlag()
@@ -119,7 +120,7 @@ class EMACodebook(nn.Module):
         return torch.where(codes[:, None] >= 0, entries, 0)
 
     def hold(self, entries: Tensor | None) -> None:
-        """Hold the vectors where ``entries`` (codebook_size,) is True; None: none."""
+        """Exclude vectors from updates where ``entries`` (codebook_size,) is True."""
         self.held = entries
 
     @property
@@ -181,12 +182,12 @@ class EMACodebook(nn.Module):
         # Drawn even if no code is dead, so that later draws do not depend on the number
         # of ranks.
         numbers = draw_numbers(frames, len(dead))
-        # Not on a GPU, where reading synchronizes; not with several ranks, which would
-        # deadlock if they disagreed.
+        # Skip the rest if no code is dead. Not on a GPU, where reading synchronizes the
+        # device, nor on several ranks, which would deadlock if they disagreed.
         if not frames.shared and eager_on_cpu(dead) and not bool(dead.any()):
             return
         drawn = take_frames(frames, numbers).to(self.embed.dtype)
-        # A count above the threshold would keep an unused code longer than necessary.
+        # With a higher count, a new code that stays unused would be replaced later.
         revived = drawn * threshold
         _write_(self.cluster_size, dead, threshold)
         _write_(self.embed, dead[:, None], drawn)
@@ -215,7 +216,7 @@ class EMACodebook(nn.Module):
         known = None if self.inited.is_meta else self.started
         super()._apply(*args, **kwargs)
         if known is not None:
-            # Moved but unchanged: no synchronization with the new device needed.
+            # The value is unchanged: reading it would synchronize the new device.
             self._flag.set(self.inited, known)
         return self
 
@@ -227,6 +228,6 @@ class EMACodebook(nn.Module):
 
 
 def _write_(buffer: Tensor, where: Tensor, value: Tensor) -> None:
-    # Detached, since torch.jit.trace does not record `no_grad`, and the executor that
-    # SpeechBrain selects attaches a graph to tensors without one.
+    # Detached, since torch.jit.trace does not record `no_grad`, and the graph executor
+    # that SpeechBrain selects attaches an autograd graph to tensors without one.
     buffer.copy_(torch.where(where, value, buffer).detach())

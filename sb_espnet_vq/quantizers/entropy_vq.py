@@ -16,7 +16,7 @@ from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class EntropyVQ(Quantizer):
-    """Vector quantizer with a trained codebook and an entropy term for uniform use.
+    """Vector quantizer with a trained codebook and an entropy term for uniform usage.
 
     Commitment and codebook losses as in van den Oord et al. 2017,
     https://arxiv.org/abs/1711.00937, equation 3. The entropy term is the negative
@@ -33,10 +33,11 @@ class EntropyVQ(Quantizer):
     temperature : float
         Temperature of the soft assignment, > 0; lower is harder.
     commitment_weight : float
-        Weight of the mean squared distance of frames to their (fixed) codes.
+        Weight of the commitment loss: mean squared distance between frames and
+        their codebook vectors, with gradient only to the frames.
     codebook_weight : float
-        Weight of the mean squared distance of codes to their (fixed) frames. At 0
-        only the entropy term trains the codebook.
+        Weight of the codebook loss: the same distance, with gradient only to the
+        codebook vectors. At 0 only the entropy term trains the codebook.
     entropy_weight : float
         Weight of the entropy term.
     frozen : bool
@@ -102,7 +103,7 @@ class EntropyVQ(Quantizer):
         out : QuantizerOutput
             As from ``forward``.
         terms : dict
-            ``commitment``, ``codebook`` and ``entropy`` before their weights.
+            ``commitment``, ``codebook`` and ``entropy``, scalars before their weights.
 
         Raises
         ------

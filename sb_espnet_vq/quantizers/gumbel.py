@@ -1,4 +1,4 @@
-"""`gumbel`: codes sampled with the Gumbel-softmax, in groups."""
+"""`gumbel`: product quantization with codes sampled by Gumbel-softmax."""
 
 import math
 from typing import cast
@@ -26,7 +26,7 @@ class GumbelGroups(Quantizer):
     1: a linear layer computes logits over the codebook vectors of each group. Training
     samples a vector with Gumbel noise (Jang et al. 2017,
     https://arxiv.org/abs/1611.01144); eval mode takes the most likely one. The value is
-    the concatenation of the vectors of all groups. There is no loss.
+    the concatenation of the vectors of all groups. There is no loss term.
 
     The codes are the most likely ones, also in training, and `forward_with_usage`
     returns the mean probabilities: the diversity loss of wav2vec 2.0 needs both.
@@ -43,7 +43,7 @@ class GumbelGroups(Quantizer):
         Width of the value. If ``n_codebooks`` does not divide it, a learned projection
         is applied to the concatenated vectors.
     temperature : tuple of float
-        (start, stop, decay) of the caller's schedule; the first applies until
+        (start, stop, decay) of the caller's schedule; ``start`` applies until
         `set_temperature` is called.
 
     Raises
@@ -79,7 +79,7 @@ class GumbelGroups(Quantizer):
         self._temperature = self.max_temp
         n_entries = self.n_codebooks * self.codebook_size
         width = -(-out_dim // self.n_codebooks)
-        # In upstream's order, so that a seed gives the same weights as upstream.
+        # In SpeechBrain's order, so that a seed gives the same weights.
         self.register_buffer("held", None, persistent=False)
         self.vars = nn.Parameter(torch.empty(1, n_entries, width))
         nn.init.uniform_(self.vars)
@@ -126,7 +126,7 @@ class GumbelGroups(Quantizer):
         n_codebooks : int, optional
             Number of groups to use. Default: all.
         frame_weight : torch.Tensor, optional
-            (N,) as in `draw_entries`.
+            (N,) weight of each frame, as in `draw_entries`.
 
         Returns
         -------
@@ -184,7 +184,7 @@ class GumbelVQ(GumbelGroups):
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation 1,
     as in `GumbelGroups`. In training the codes are the sampled ones, and the
-    temperature is a function of the number of training forwards.
+    temperature decays with the number of training forwards.
 
     Arguments
     ---------

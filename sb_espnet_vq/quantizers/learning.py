@@ -1,4 +1,4 @@
-"""Base classes of modules whose buffers learn: freezing, casts, ranks."""
+"""Base classes of modules with learned buffers: freezing, casts, distributed ranks."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -17,9 +17,9 @@ class FreezableModule(nn.Module):
     def requires_grad_(self, requires_grad: bool = True):
         """Freeze or unfreeze the module and all quantizers it contains.
 
-        A frozen quantizer behaves in training as before (`gumbel` samples codes, and
-        gradients reach ``x``), but parameters and moving averages do not change and
-        dead codes are not revived.
+        In training, a frozen quantizer computes the same outputs as before (`gumbel`
+        samples codes, and gradients reach ``x``), but parameters and moving averages
+        do not change and dead codes are not replaced.
 
         Arguments
         ---------
@@ -39,12 +39,13 @@ class FreezableModule(nn.Module):
 
 
 class LearningModule(FreezableModule):
-    """Freezing, casts, activation checkpointing and ranks, for buffers that learn.
+    """Module with learned buffers: freezing, casts, checkpointing, distributed ranks.
 
     Subclasses change their buffers only if ``learning`` is True, within ``updates``.
     """
 
-    #: Whether training updates nothing; see ``requires_grad_``.
+    #: Whether training leaves parameters and buffers unchanged; see
+    #: ``requires_grad_``.
     frozen: bool = False
 
     def __init__(self):
@@ -84,8 +85,8 @@ class LearningModule(FreezableModule):
     def _apply(self, *args, **kwargs):
         before = {id(m): dict(m._buffers) for m in self.modules()}
         super()._apply(*args, **kwargs)
-        # Updates of averages are below half-precision resolution, and rounded codebooks
-        # give other codes.
+        # Half precision would round small updates of the averages to zero, and rounded
+        # codebooks give other codes.
         widen_buffers(self, before)
         return self
 

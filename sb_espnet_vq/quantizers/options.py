@@ -1,4 +1,4 @@
-"""Checks of the constructor options of quantizers."""
+"""Validation of the constructor options of quantizers."""
 
 import math
 import numbers

@@ -1,4 +1,4 @@
-"""Return types of quantizers: for batches, and internally for flat frames."""
+"""Output types of quantizers: public for batches, internal for flat frames."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,14 @@ class QuantizerOutput(NamedTuple):
     Arguments
     ---------
     quantized : torch.Tensor
-        (..., D) in the dtype of the input; 0 without gradient where masked, NaN
-        where the input was not finite.
+        (..., D) in the dtype of the input; 0 without gradient at padding, NaN where
+        the input is not finite.
     codes : torch.Tensor
-        (..., K) int64, -1 where there is no valid frame.
+        (..., K) int64; -1 at padding and non-finite frames and, in training, at
+        dropped codebooks.
     loss : torch.Tensor
-        Scalar float32, to be added to the trainer's loss.
+        Scalar float32, weighted sum of the loss terms, to be added to the trainer's
+        loss.
     stats : dict
         Detached scalars: ``perplexity`` and ``used_codes`` (means over codebooks)
         and each loss term before its weight.
@@ -34,12 +36,12 @@ class Quantized(NamedTuple):
     Arguments
     ---------
     value : torch.Tensor
-        (N, dim), with the intended gradient.
+        (N, dim) quantized frames with their gradient.
     codes : torch.Tensor
-        (N, K) int64; may be -1, and at invalid frames any code in range.
+        (N, K) int64, -1 for a missing code; at invalid frames any code in range.
     terms : dict
-        Name of each loss term and its mean over frames, averaged over codebooks;
-        the weights are in the quantizer's ``loss_weights``.
+        Each loss term by name: its mean over frames and codebooks, before its weight
+        in ``loss_weights``.
     counts : torch.Tensor, optional
         (K, V) count of each code over all ranks, if already computed.
     usage : torch.Tensor, optional

@@ -17,11 +17,11 @@ _NARROW = 32
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
-    """Return a context without reduced-precision products on the device of ``x``.
+    """Return a context that disables reduced precision on the device of ``x``.
 
-    Rounded distances would change codes, so autocast and TF32 are disabled. While
-    tracing, only autocast is disabled, since compilation fixes the precision of a
-    product.
+    Rounded distances would change codes, so autocast and TF32 are disabled. During
+    compilation only autocast is disabled, since the compiler fixes the precision of
+    matrix products.
 
     Arguments
     ---------

@@ -15,14 +15,14 @@ from sb_espnet_vq.quantizers.precision import table_dtype
 
 
 class RandomProjection(Quantizer):
-    """Random-projection quantizer for targets; it does not learn.
+    """Random-projection quantizer: fixed targets for masked prediction.
 
     Chiu et al. 2022, "BEST-RQ", https://arxiv.org/abs/2202.01855, section 3.1: the
-    code of x is the vector of a random unit-norm codebook that is nearest to the
-    normalized random projection of x. As all codebook vectors have norm 1, it is also
-    the one with the largest inner product with the unnormalized projection. A code
+    code of x is the index of the vector of a random unit-norm codebook that is nearest
+    to the normalized random projection of x. As all codebook vectors have norm 1, that
+    vector also has the largest inner product with the unnormalized projection. A code
     decodes to the frame of minimum norm whose projection is the codebook vector
-    (pseudo-inverse).
+    (pseudo-inverse). Nothing is trained.
 
     Arguments
     ---------
@@ -42,7 +42,8 @@ class RandomProjection(Quantizer):
     -------
     P : (dim, code_dim) the projection, Xavier-uniform.
     CB : (codebook_size, code_dim) the codebook, unit-norm rows.
-    unproject : (code_dim, dim) pseudo-inverse of P; not saved, follows P.
+    unproject : (code_dim, dim) pseudo-inverse of P; not saved, recomputed
+        when P changes.
 
     Example
     -------
@@ -52,7 +53,7 @@ class RandomProjection(Quantizer):
     torch.Size([2, 100, 1])
     """
 
-    # No parameter or buffer learns.
+    # There is nothing to train.
     frozen = True
 
     P: Tensor
@@ -62,7 +63,7 @@ class RandomProjection(Quantizer):
     def __init__(self, dim: int, codebook_size: int = 8192, code_dim: int = 16):
         super().__init__(dim, codebook_size)
         self.code_dim = positive_int("code_dim", code_dim)
-        # In upstream's order, so that a seed gives the same tensors as upstream.
+        # In SpeechBrain's order, so that a seed gives the same tensors.
         projection = nn.init.xavier_uniform_(torch.empty(dim, code_dim))
         self.register_buffer("P", projection)
         self.register_buffer("CB", F.normalize(torch.randn(codebook_size, code_dim)))

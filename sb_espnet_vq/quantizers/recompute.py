@@ -23,7 +23,7 @@ class _Call(NamedTuple):
 
 
 class BufferHistory:
-    """Copies of a module's buffers from before the forwards that may be recomputed."""
+    """Copies of a module's buffers, made before each forward that may be recomputed."""
 
     def __init__(self):
         self._calls: list[_Call] = []

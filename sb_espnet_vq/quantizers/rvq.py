@@ -1,4 +1,4 @@
-"""`rvq`: several codebooks, each quantizing the residual of the previous ones."""
+"""`rvq`: residual vector quantization, a chain of codebooks."""
 
 from typing import cast
 
@@ -15,19 +15,19 @@ from sb_espnet_vq.quantizers.precision import project, table_dtype
 
 
 class ResidualLevel(nn.Module):
-    """One level: an input projection, a codebook and an output projection.
+    """One residual level: input projection, codebook and output projection.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     code_dim : int
-        Width of the codebook. If it equals ``dim`` there are no projections.
+        Width of the codebook vectors. If it equals ``dim``, there are no projections.
     **codebook
         Options of `EMACodebook`.
     """
 
-    # Named as in ESPnet's levels, so that its checkpoints load.
+    # Submodules are named as in ESPnet, so that its checkpoints load.
 
     def __init__(self, dim: int, code_dim: int, **codebook):
         super().__init__()
@@ -57,13 +57,13 @@ class RVQ(Quantizer):
     """Residual vector quantizer with EMA codebooks.
 
     Zeghidour et al. 2021, "SoundStream", https://arxiv.org/abs/2107.03312,
-    algorithm 1; with ``code_dim`` the factorised form of Kumar et al. 2023,
+    algorithm 1; with ``code_dim`` the factorized form of Kumar et al. 2023,
     https://arxiv.org/abs/2306.06546, section 3.2.
 
-    Gradients. For the frames, the whole chain is treated as the identity
-    (straight-through), and the commitment loss of each level reaches them directly.
-    Output projections get the gradient of the value at fixed codes; input projections
-    get the gradient of their own level, with straight-through through its lookup.
+    Gradients. The frames get the straight-through gradient of the whole chain, which is
+    treated as the identity, and the gradient of each level's commitment loss. Output
+    projections get the gradient of the value with the codes fixed. Input projections
+    get the gradient of their own level, with a straight-through lookup.
 
     Arguments
     ---------
@@ -72,19 +72,20 @@ class RVQ(Quantizer):
     codebook_size : int
         Codes in each codebook.
     n_codebooks : int
-        Number of levels.
+        Number of residual levels.
     quantizer_dropout : bool
-        In training, keep for each utterance (first axis of the input) only a
-        random number of levels, 1 to ``n_codebooks``. Dropped codes are returned as
-        -1; every codebook still learns from every frame.
+        In training, quantize each utterance (first axis of the input) with only the
+        first levels, a random number from 1 to ``n_codebooks``. The codes of dropped
+        levels are returned as -1; their codebooks still learn from all frames.
     code_dim : int, optional
-        Width of the codebooks. If it differs from ``dim``, each level has learned
-        input and output projections. Default: ``dim``.
+        Width of the codebook vectors. If it differs from ``dim``, each level has
+        learned input and output projections. Default: ``dim``.
     decay : float
         Decay of the moving averages, in [0, 1].
     commitment_weight : float
-        Weight of the mean squared distance of each level's input to its (fixed)
-        codebook vector, averaged over levels.
+        Weight of the commitment loss: mean squared distance between the input of a
+        level and its codebook vector, averaged over levels, with gradient only to the
+        input.
     kmeans_init : bool
         Initialize each codebook by k-means over the first training batch.
     kmeans_iters : int
@@ -169,10 +170,10 @@ class RVQ(Quantizer):
         return [cast(ResidualLevel, layer) for layer in self.layers][:levels]
 
     def _run_plain(self, chain: list[ResidualLevel], frames: Frames, kept):
-        """Run levels without projections, which need no graph of their own.
+        """Run levels without projections; their gradient is computed in closed form.
 
         The gradient of a level's commitment loss is proportional to its residual, so
-        the gradients of all levels are accumulated in one tensor.
+        the gradients of all levels are accumulated in one tensor, without a graph.
         """
         residual = self._widened(frames.x)
         value = torch.zeros_like(residual, dtype=self._table_dtype())
@@ -207,7 +208,7 @@ class RVQ(Quantizer):
             z = layer.inward(residual)
             code, entries, count = self._run_codebook(layer, frames, z.detach())
             distance = mean_square(z - entries)
-            # Detached, since the frames get their gradient from the whole chain.
+            # Detached, since the frames get the gradient of the whole chain instead.
             out = straight_through(layer.inward(residual.detach()), entries)
             out = layer.outward(out)
             residual = residual - out.detach()

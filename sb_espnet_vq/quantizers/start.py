@@ -25,9 +25,9 @@ class CodebookState(NamedTuple):
 class StartFlag:
     """Whether a codebook is initialized, cached from its buffer ``inited``.
 
-    The buffer is authoritative, so that copies, averages and states written in place
-    take effect. On a GPU, reading it synchronizes, so it is read only after it was
-    replaced or written; a compiled graph is specialized on the last value.
+    The buffer is authoritative, so that copied or averaged states and in-place writes
+    take effect. On a GPU, reading it synchronizes the device, so it is read only after
+    it was replaced or written; a compiled graph is specialized on the last value.
 
     Example
     -------
@@ -45,7 +45,7 @@ class StartFlag:
         _flags[number] = self
 
     def __reduce__(self):
-        # A copy belongs to another codebook and must read that buffer.
+        # A copy belongs to another codebook and must read that codebook's buffer.
         return StartFlag, ()
 
     def read(self, inited: Tensor) -> bool:
@@ -75,7 +75,7 @@ def start_from_frames_(state: CodebookState, frames: Frames, iterations: int) ->
     state : CodebookState
         Written in place, unless it is already initialized.
     frames : Frames
-        With x (N, dim). Reading their number synchronizes the device.
+        With x (N, dim). Reading the number of valid frames synchronizes the device.
     iterations : int
         Iterations of k-means.
     """

@@ -25,7 +25,8 @@ class VQ(Quantizer):
     decay : float
         Decay of the moving averages, in [0, 1].
     commitment_weight : float
-        Weight of the mean squared distance of frames to their (fixed) codes.
+        Weight of the commitment loss: mean squared distance between frames and
+        their codebook vectors, with gradient only to the frames.
     kmeans_init : bool
         Initialize the codebook by k-means over the first training batch.
     kmeans_iters : int

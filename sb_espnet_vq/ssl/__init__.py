@@ -1,1 +1,1 @@
-"""Parts of self-supervised pretraining: front ends, span masks, negatives, scores."""
+"""Parts of self-supervised pretraining: front ends, span masks, negatives, logits."""

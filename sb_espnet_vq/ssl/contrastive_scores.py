@@ -1,4 +1,4 @@
-"""Similarities of predictions to the positive target and to negatives."""
+"""Logits of a contrastive loss: similarities to the positive and to negatives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from sb_espnet_vq.ssl.negatives import Negatives
 
-# Equal codes give equal targets up to the rounding of the projection.
+# Relative tolerance for equal targets: frames with the same codes have equal targets up
+# to the rounding of the projection.
 ROUNDING = 1e-5
 
 
@@ -18,7 +19,7 @@ def contrastive_logits(
     negatives: Negatives,
     temperature: float,
 ) -> torch.Tensor:
-    """Return cosine similarities to the positive and the negatives, over temperature.
+    """Return cosine similarities to positive and negatives, divided by temperature.
 
     Baevski et al. 2020, "wav2vec 2.0", https://arxiv.org/abs/2006.11477, equation 3.
     Negatives equal to the positive (other frames with the same codes) are excluded.

@@ -1,4 +1,4 @@
-"""Front ends: latent frames of signals, which a model masks and quantizes."""
+"""Front ends: modules that compute the latent frames of signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.ssl.normalization import CorpusNormalization
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
-# Enough speech to estimate the mean and deviation of each channel.
+# Batches for the data-dependent initialization: enough to estimate the mean and
+# standard deviation of each channel.
 START_BATCHES = 4
 
 
@@ -45,7 +46,7 @@ class StackFrames(nn.Module):
         self.stack = positive_int("stack", stack)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Stack (B, T, D) frames: (B, ceil(T / stack), stack, D)."""
+        """Stack frames (B, T, D) into (B, ceil(T / stack), stack, D)."""
         padded = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
         return padded.unflatten(1, (-1, self.stack))
 
@@ -62,7 +63,7 @@ class LogMelFrontEnd(nn.Module):
     hop : int
         Hop size in samples.
     stack : int
-        Number of frames concatenated to one latent frame.
+        Number of log-mel frames concatenated into one latent frame.
 
     Example
     -------
@@ -130,7 +131,7 @@ class LogMelFrontEnd(nn.Module):
 
 
 class WaveformFrontEnd(nn.Module):
-    """A convolutional extractor on the waveform, as in the wav2vec 2.0 paper.
+    """Convolutional feature extractor on the waveform, as in the wav2vec 2.0 paper.
 
     Every signal is normalized to mean 0 and standard deviation 1 over its valid
     samples.

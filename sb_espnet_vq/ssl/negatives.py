@@ -11,7 +11,7 @@ from sb_espnet_vq.utils.seeds import seed_of
 
 
 class Negatives(NamedTuple):
-    """For each masked frame, other masked frames of its utterance.
+    """Negatives of each masked frame: other masked frames of its utterance.
 
     frames : (B, T, n) int64, indices of frames in the same row; valid : (B, T, n) bool,
     False where the utterance has fewer than n other masked frames.
@@ -34,9 +34,9 @@ def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Neg
     mask : torch.Tensor
         (B, T) bool span mask, True at masked frames.
     keys : Sequence[str]
-        One per utterance, for example seed, epoch and ID joined.
+        Seed of the draw of each utterance, for example its ID with seed and epoch.
     count : int
-        Number of negatives of a frame, at least 1.
+        Number of negatives per frame, at least 1.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Neg
     Raises
     ------
     ValueError
-        ``mask`` has a wrong shape or dtype, or ``count`` is less than 1.
+        If ``mask`` has a wrong shape or dtype, or ``count`` is less than 1.
 
     Example
     -------
@@ -78,7 +78,7 @@ def sample_negatives(mask: torch.Tensor, keys: Sequence[str], count: int) -> Neg
 
 
 def _draw_others(frames: int, count: int, seed: int) -> torch.Tensor:
-    """Draw for each of some frames others of them: (frames, at most count) int64."""
+    """Draw up to ``count`` other frames for each frame: (frames, drawn) int64."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(frames, frames, generator=generator)
     # Greater than every draw, so that a frame is never its own negative.

@@ -18,9 +18,9 @@ def span_masks(
 ) -> torch.Tensor:
     """Draw a span mask for each utterance, within its valid frames.
 
-    Every frame starts a span with probability `start_prob`; spans may overlap and end
-    with the utterance. An utterance of two frames or more has at least one masked and
-    one unmasked frame; a shorter one stays unmasked.
+    Every frame starts a span with probability `start_prob`; spans may overlap and are
+    cut at the end of the utterance. An utterance of two frames or more has at least one
+    masked and one unmasked frame; a shorter one stays unmasked.
 
     The mask of an utterance depends only on its key and length, not on the batch,
     padding or process, so that a resumed run draws the same.
@@ -30,13 +30,13 @@ def span_masks(
     lengths : Sequence[int]
         Number of valid frames of each utterance, at least 0.
     keys : Sequence[str]
-        One per utterance, for example seed, epoch and ID joined.
+        Seed of the draw of each utterance, for example its ID with seed and epoch.
     start_prob : float
-        In [0, 1].
+        Probability that a frame starts a span, in [0, 1].
     span : int
         Frames in a span, at least 1.
     total : int, optional
-        Frames of the padded batch, by default the largest length.
+        Number of frames of the padded batch. Default: the largest length.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def span_masks(
     Raises
     ------
     ValueError
-        `start_prob` or `span` is out of range.
+        If `start_prob` or `span` is out of range.
 
     Example
     -------

@@ -33,7 +33,7 @@ def codes_ignore_neighbours(name, options):
 
 @contract_check
 def chunks_with_labels(name, options):
-    """The same with labels: the codes of an utterance depend only on its own label."""
+    """With labels, the codes of an utterance do not depend on other utterances."""
     q = make_started(name, options).eval()
     x, labels = frames(q, 4, 30), labels_for(q, 4)
     if labels is None:

@@ -1,4 +1,4 @@
-"""Checks that the host does not synchronize with a device."""
+"""Check that steps do not synchronize the host with a device."""
 
 from sb_espnet_vq.testing.helpers import frames, labels_for, make_started, some_mask
 from sb_espnet_vq.testing.registry import contract_check
@@ -7,8 +7,8 @@ from sb_espnet_vq.testing.registry import contract_check
 @contract_check
 def host_reads_nothing_from_a_device(name, options):
     """After the first batch, no step reads a value, which would synchronize a GPU."""
-    # Reading a value of a meta tensor raises an error. This needs no GPU: tensors that
-    # are neither on a CPU nor traced use the code for GPUs.
+    # Reading a value of a meta tensor raises an error. No GPU is needed: tensors that
+    # are neither on a CPU nor traced take the code path for GPUs.
     q = make_started(name, options).to("meta")
     x = frames(q, 3, 40).to("meta").requires_grad_()
     mask, labels = some_mask(3, 40).to("meta"), labels_for(q, 3)

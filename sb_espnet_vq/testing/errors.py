@@ -1,4 +1,4 @@
-"""Checks that invalid input is refused before any state changes."""
+"""Checks that invalid input raises an error before any state changes."""
 
 import torch
 
@@ -19,7 +19,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check
 def refuses_wrong_options(name, options):
-    """An unknown option, or a size that is not a positive integer, is a ConfigError."""
+    """An unknown option or a size that is no positive integer raises a ConfigError."""
     small = {**contract_options(name), **options}
     refused(lambda: sb_espnet_vq.build(name, **small, no_such=1), "no_such")
     for option in ("dim", "codebook_size"):
@@ -84,7 +84,7 @@ def refuses_wrong_labels(name, options):
 
 @contract_check
 def refuses_labels_out_of_range(name, options):
-    """A label out of range raises; quantizers without classes ignore labels."""
+    """A label out of range raises an error; quantizers without classes ignore it."""
     q = make(name, options)
     x, far = frames(q, 2, 5), torch.tensor([0, 10**6])
     if q.num_classes is None:
@@ -126,7 +126,7 @@ def refuses_wrong_codes(name, options):
 
 @contract_check
 def refuses_wrong_placement(name, options):
-    """Sparse and nested tensors, and tensors on another device, are refused."""
+    """Sparse or nested tensors and tensors on another device raise a ShapeError."""
     q = make(name, options)
     x, labels = frames(q, 2, 5), labels_for(q, 2)
     mask = torch.ones(2, 5, dtype=torch.bool)

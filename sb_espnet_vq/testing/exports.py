@@ -133,7 +133,7 @@ def _exported(module, args, dynamic_shapes):
 def _jit_traced(module, args):
     stored = io.BytesIO()
     with warnings.catch_warnings():
-        # Warnings about shape checks, which hold for all batches, and about the
+        # torch warns about shape checks, which hold for all batches, and about the
         # deprecation of TorchScript.
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module.eval(), args, check_trace=False)

@@ -1,4 +1,4 @@
-"""Small modules and batches, and comparisons with readable errors."""
+"""Helpers of the checks: small quantizers and batches, and comparisons."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.quantizers.base import Quantizer, QuantizerOutput
 from sb_espnet_vq.registry import build, find_quantizer
 
-#: Dtypes of stored codes.
+#: Integer dtypes in which codes may be stored.
 INTEGERS = (
     torch.uint8,
     torch.int16,
@@ -27,13 +27,13 @@ def contract_options(name: str) -> dict:
 
 
 def make(name: str, options: dict, seed: int = 0) -> Quantizer:
-    """Build a quantizer with a seed."""
+    """Build a quantizer from a seed."""
     torch.manual_seed(seed)
     return build(name, **{**contract_options(name), **options})
 
 
 def make_started(name: str, options: dict, seed: int = 0) -> Quantizer:
-    """Build a quantizer and train it for two steps, so that all its state is in use."""
+    """Build a quantizer and train it for two steps, so that it is initialized."""
     q = make(name, options, seed)
     for step in range(2):
         train(q, frames(q, 3, 40, seed=100 + step))

@@ -1,4 +1,4 @@
-"""Checks of padding, of frames that are not finite, and of empty batches."""
+"""Checks of padding, non-finite frames and empty batches."""
 
 import torch
 
@@ -23,7 +23,7 @@ _GARBAGE = (1.0, 3e38, float("nan"), float("inf"), -float("inf"))
 
 @contract_check
 def padding_changes_nothing(name, options):
-    """Values of padding change no output, loss, buffer or gradient."""
+    """Values at padding affect no output, loss, buffer or gradient."""
     mask = some_mask(3, 40)
     for training in (True, False):
         for fresh in (True, False):
@@ -79,7 +79,7 @@ def all_true_mask(name, options):
 
 @contract_check
 def padding_is_no_frame(name, options):
-    """A padded batch has the loss and statistics of its valid frames."""
+    """A padded batch has the same loss and statistics as its valid frames alone."""
     mask = some_mask(3, 40)
     q = make_started(name, options).eval()
     x = frames(q, 3, 40)

@@ -1,4 +1,4 @@
-"""Checks of the attributes and other methods of a quantizer: sizes, flags, vectors."""
+"""Checks of a quantizer's attributes and further methods: sizes, flags, vectors."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ _MAX_LISTED = 2**16
 
 @contract_check
 def sizes_of_codebooks(name, options):
-    """codebook_sizes has one size for each codebook, codebook_size is the largest."""
+    """codebook_sizes has one size per codebook; codebook_size is the largest one."""
     q = make_started(name, options).eval()
     sizes = q.codebook_sizes
     assert type(sizes) is tuple and all(type(size) is int for size in sizes), (
@@ -56,7 +56,7 @@ def flags(name, options):
     )
     if q.takes_inv_temperature:
         q.eval()(frames(q, 2, 5), inv_temperature=2.0)
-    # A list of codes has an entry, if not a row, for each of them.
+    # A stored codebook has at least one number per code.
     sizes = [tensor.numel() for tensor in state_of(q).values()]
     assert not q.has_table or max(sizes, default=0) >= q.codebook_size, (
         f"has_table is True, but the largest tensor has {max(sizes, default=0)} "
@@ -73,7 +73,7 @@ def flags(name, options):
 
 @contract_check
 def uses_the_first_codebooks(name, options):
-    """n_codebooks=k gives what the first k codebooks give; the others do not learn."""
+    """n_codebooks=k uses the first k codebooks and does not update the others."""
     q = make_started(name, options).eval()
     x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
     given: dict[str, Any] = {"mask": mask, "labels": labels}
@@ -95,7 +95,7 @@ def uses_the_first_codebooks(name, options):
 
 @contract_check
 def refuses_other_numbers_of_codebooks(name, options):
-    """n_codebooks below 1 or above all is a ConfigError; nothing has changed."""
+    """n_codebooks out of range raises a ConfigError and changes no state."""
     q = make(name, options).train()
     x, before = frames(q, 2, 5), state_of(q)
     for wrong in (0, -1, q.n_codebooks + 1, 1.5, "1", True):
@@ -108,7 +108,7 @@ def refuses_other_numbers_of_codebooks(name, options):
 
 @contract_check
 def probabilities_of_codes(name, options):
-    """forward_with_usage gives probabilities with gradient, as gives_probabilities."""
+    """forward_with_usage returns probabilities if and only if gives_probabilities."""
     for training in (True, False):
         q, other = make_started(name, options), make_started(name, options)
         x, mask = frames(q, 3, 40).requires_grad_(), some_mask(3, 40)
@@ -153,7 +153,7 @@ def codebook_vectors_add_up(name, options):
 
 @contract_check
 def steps_of_a_schedule(name, options):
-    """set_step sets the schedule whatever happened before; a negative is refused."""
+    """set_step sets the schedule regardless of the past; it refuses negative steps."""
     q, other = make(name, options), make_started(name, options)
     for step in (0, 5):
         for each in (q, other):

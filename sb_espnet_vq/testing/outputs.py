@@ -76,7 +76,7 @@ def decode_equals_quantized(name, options):
 
 @contract_check
 def decode_before_training(name, options):
-    """In an untrained module decode(encode(x)) equals quantized as well."""
+    """In an untrained module, too, decode(encode(x)) equals quantized."""
     q = make(name, options).eval()
     out = q(frames(q, 2, 30))
     same(q.decode(q.encode(frames(q, 2, 30))), out.quantized, "decode(encode(x))")
@@ -97,7 +97,7 @@ def fewer_codebooks(name, options):
 
 @contract_check
 def missing_codes(name, options):
-    """In decode a code of -1 contributes 0."""
+    """In decode, a code of -1 contributes 0."""
     q = make_started(name, options).eval()
     codes = q.encode(frames(q, 2, 20))
     whole = q.decode(codes)
@@ -187,7 +187,7 @@ def gradient_reaches_input(name, options):
 
 @contract_check
 def updates_after_lookup(name, options):
-    """Training looks codes up before the update: the previous codebook decodes them."""
+    """Training finds codes before the update: the previous codebook decodes them."""
     q = make_started(name, options)
     before = make(name, options, 5)
     before.load_state_dict(q.state_dict())
@@ -198,7 +198,7 @@ def updates_after_lookup(name, options):
 
 @contract_check
 def training_codes(name, options):
-    """Unless codes are sampled, training returns the same codes as encode."""
+    """Training returns the same codes as encode, unless it samples codes."""
     q = make_started(name, options)
     if q.draws_codes:
         return

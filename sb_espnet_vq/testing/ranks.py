@@ -45,7 +45,7 @@ Cases = list[tuple[str, dict]]
 
 @contract_check(slow=True)
 def ranks_equal_one_process(name, options):
-    """Two ranks on parts of a batch end in the state of one process on all of it."""
+    """Two ranks with parts of a batch reach the same state as one with all of it."""
     compare_ranks([(name, options)])
 
 
@@ -101,9 +101,9 @@ def _train_part(name, options, scenario, rank, ranks, q=None) -> dict:
 
 
 def _make_on_rank(name: str, options: dict, rank: int) -> Quantizer:
-    # Ranks need not have the same seed, since rank 0's module is copied. In float64,
-    # since the order of sums can change codes in float32, after which k-means and the
-    # levels of a residual quantizer diverge.
+    # Seeds may differ between ranks, since rank 0's module is copied. In float64: in
+    # float32 the order of sums can change codes, after which k-means and the levels of
+    # a residual quantizer diverge.
     return make(name, options, seed=1000 * rank).double()
 
 

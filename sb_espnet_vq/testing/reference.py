@@ -40,7 +40,7 @@ def scores(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def first_argmax(scores: Tensor) -> Tensor:
-    """Search each row for its largest value."""
+    """Return the index of the first largest value of each row."""
     best = [row.index(max(row)) for row in scores.tolist()]
     return torch.tensor(best, dtype=torch.int64)
 
@@ -63,7 +63,7 @@ def finite_rows(x: Tensor) -> Tensor:
 def nearest_allowed_code(
     x: Tensor, codebook: Tensor, first: Tensor, last: Tensor, width: int, shared: int
 ) -> Tensor:
-    """Compute the distances to all vectors that the utterance may use."""
+    """Compute the distances to all vectors available to the utterance."""
     size = len(codebook)
     codes = torch.zeros(x.shape[:2], dtype=torch.int64)
     for b, utterance in enumerate(x):
@@ -229,7 +229,7 @@ def mean(per_frame: Tensor, valid: Tensor) -> Tensor:
 
 
 def valid_frames(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return which frames of (..., D) are not padding and finite, as (N,)."""
+    """Return (N,) bool: which frames of (..., D) are finite and not padding."""
     flat = x.reshape(-1, x.shape[-1])
     unmasked = [True] * len(flat) if mask is None else mask.reshape(-1).tolist()
     finite = [all(math.isfinite(v) for v in frame.tolist()) for frame in flat]

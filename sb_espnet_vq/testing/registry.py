@@ -1,4 +1,4 @@
-"""The class of checks, and the exceptions that a quantizer declares."""
+"""Registration of contract checks, and the exceptions that a quantizer declares."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ class Check:
     Arguments
     ---------
     name : str
-        Short name, as in ``contract_exceptions``.
+        Name of the check, as in ``contract_exceptions``.
     doc : str
         The rule in one line.
     run : callable
@@ -72,7 +72,7 @@ class Check:
 
 @contextmanager
 def _one_thread():
-    # Small tensors gain nothing from threads, which wait long for each other on a busy
+    # Threads do not speed up operations on small tensors, and slow them down on a busy
     # machine.
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -37,7 +37,7 @@ def eval_changes_nothing(name, options):
 
 @contract_check
 def training_repeats(name, options):
-    """Two training runs from the same seed are equal bit for bit."""
+    """Two training runs with the same seed are equal bit for bit."""
     first, second = make_started(name, options), make_started(name, options)
     same_state(second, state_of(first), "the second run")
 
@@ -55,7 +55,7 @@ def state_dict_round_trip(name, options):
 
 @contract_check
 def fresh_state_dict(name, options):
-    """A module that loads the state of an untrained one initializes like it."""
+    """A module with the state of an untrained one initializes and trains like it."""
     q, other = make(name, options), make_started(name, options, seed=9)
     other.load_state_dict(q.state_dict(), strict=True)
     _same_module(other, q, "a module with the state of a fresh one")

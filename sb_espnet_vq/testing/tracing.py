@@ -19,7 +19,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check(slow=True)
 def compiles_in_eval(name, options):
-    """torch.compile makes forward in eval, encode and decode one graph each."""
+    """torch.compile compiles eval forward, encode and decode to one graph each."""
     for q in (make(name, options).eval(), make_started(name, options).eval()):
         x, mask, labels = frames(q, 3, 40), some_mask(3, 40), labels_for(q, 3)
         out = compiled(q)(x, mask=mask, labels=labels)
@@ -52,7 +52,7 @@ def traced_values_out_of_range(name, options):
 
 @contract_check(slow=True)
 def compiles_in_training(name, options):
-    """torch.compile makes a training step one graph, also for the first batch."""
+    """torch.compile compiles a training step to one graph, even the first step."""
     for make_one in (make, make_started):
         _compiled_steps(make_one(name, options), make_one(name, options))
 
@@ -84,7 +84,7 @@ def start_stays_out_of_the_graph(name, options):
 
 
 class _Graphs:
-    """A backend that counts graphs, and the operations of the last one."""
+    """Compiler backend that counts graphs, and the operations of the last one."""
 
     def __init__(self):
         self.count = self.operations = 0

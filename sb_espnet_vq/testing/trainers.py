@@ -28,7 +28,7 @@ from sb_espnet_vq.testing.registry import contract_check
 
 @contract_check
 def checkpointed_step(name, options):
-    """Under activation checkpointing a step updates once, with the same gradients."""
+    """Activation checkpointing changes neither buffer updates nor gradients."""
     for fresh in (True, False):
         plain = make(name, options) if fresh else make_started(name, options)
         for reentrant in (True, False):
@@ -40,7 +40,7 @@ def checkpointed_step(name, options):
 
 @contract_check
 def several_forwards_checkpointed(name, options):
-    """Checkpointed forwards before one backward are recomputed on their own buffers."""
+    """Several checkpointed forwards before one backward give the plain gradients."""
     results = []
     for reentrant in (None, False):
         q = make_started(name, options).train()
@@ -68,7 +68,7 @@ def several_forwards_checkpointed(name, options):
 
 @contract_check
 def accumulated_gradients(name, options):
-    """Gradients of forwards accumulate, whether or not each has its own backward."""
+    """Accumulated gradients are equal with one backward or one per forward."""
     results = []
     for together in (True, False):
         q = make_started(name, options).train()
@@ -120,7 +120,7 @@ def averaged_copy(name, options):
 
 @contract_check
 def functional_step(name, options):
-    """functional_call changes the given tensors and not the module's own."""
+    """functional_call changes the given tensors, not those of the module."""
     for fresh in (True, False):
         q = make(name, options) if fresh else make_started(name, options)
         # A module with another state, which must not affect the result.

@@ -1,4 +1,4 @@
-"""Batches of a given duration of speech, for utterances of any length."""
+"""Batches with a given mean duration, for utterances of any length."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 
 class SecondsBatchSampler(Sampler):
-    """Shuffles utterances into batches of about the same number of seconds.
+    """Batch sampler that shuffles utterances into batches of a given mean duration.
 
     Every epoch has the same number of batches, as SpeechBrain's distributed wrapper
-    requires, and the numbers of utterances of batches differ by at most one.
+    requires. The numbers of utterances in the batches differ by at most one.
 
     Arguments
     ---------
     dataset : speechbrain.dataio.dataset.DynamicItemDataset
         Its rows contain a `duration` in seconds.
     seconds : float
-        Mean duration of a batch.
+        Upper bound on the mean duration of a batch, if it is not a single utterance.
     seed : int
         Seed and epoch determine the order.
 
@@ -61,17 +61,17 @@ class SecondsBatchSampler(Sampler):
         Arguments
         ---------
         epoch : int
-            The same number gives the same order.
+            Equal epochs give equal orders.
         """
         self.epoch = epoch
 
 
 class JoinShort:
-    """Collates utterances and concatenates short ones.
+    """Collate function that concatenates short utterances.
 
-    Utterances of a batch are concatenated, in order, up to `join_seconds`. A single
-    short utterance gives too little context for masked prediction, and concatenation
-    reduces padding.
+    Utterances of a batch are concatenated, in order, up to `join_seconds`; the result
+    has the ID of the first one. A single short utterance gives too little context for
+    masked prediction, and concatenation reduces padding.
 
     Arguments
     ---------

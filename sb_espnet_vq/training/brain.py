@@ -1,4 +1,4 @@
-"""A SpeechBrain Brain whose interrupted runs resume with identical results."""
+"""Base class of the recipes' Brains: interrupted runs resume with identical results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sb_espnet_vq.utils.seeds import seed_of
 
 
 class ResumableBrain(sb.Brain):
-    """Computes metrics of each epoch, seeds random draws by step, keeps the best state.
+    """Brain with metrics per epoch, random draws seeded per step, and best checkpoints.
 
     Subclasses add to ``self.sums`` in ``compute_objectives`` and compute metrics from
     the sums in ``summarise``. The hparams need ``seed``, ``number_of_epochs``,
@@ -31,11 +31,11 @@ class ResumableBrain(sb.Brain):
     min_key : str
         Validation metric; the best checkpoint is the one with the lowest value.
     sums : TrainingRecord
-        Sums over the current stage.
+        Sums over the current stage, from which its metrics are computed.
     epochs : list[dict[str, float]]
         Metrics of each epoch, after `train`.
     seconds : dict[str, float]
-        Wall and CPU time of training, after `train`.
+        Wall-clock and CPU time of training in seconds, after `train`.
     """
 
     min_key = "loss"
@@ -47,7 +47,7 @@ class ResumableBrain(sb.Brain):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.max_grad_norm <= 0:
-            # SpeechBrain does clip with these values: 0 sets all gradients to zero, and
+            # SpeechBrain clips with these values too: 0 sets all gradients to zero, and
             # a negative value (documented as "no clipping") flips their sign.
             self.max_grad_norm = math.inf
 
@@ -57,12 +57,12 @@ class ResumableBrain(sb.Brain):
         Arguments
         ---------
         sums : dict[str, torch.Tensor]
-            As added in ``compute_objectives``.
+            The sums that ``compute_objectives`` added to.
 
         Returns
         -------
         dict[str, float]
-            Among them ``min_key``.
+            Metrics by name, including ``min_key``.
         """
         raise NotImplementedError
 
@@ -72,7 +72,7 @@ class ResumableBrain(sb.Brain):
         Arguments
         ---------
         sums : dict[str, torch.Tensor]
-            Of this epoch so far.
+            Sums over this epoch so far.
 
         Returns
         -------
@@ -82,12 +82,12 @@ class ResumableBrain(sb.Brain):
         return float(sums.get("frames", 0)), "frames"
 
     def train(self, datasets: dict[str, Any]) -> None:
-        """Train for the remaining epochs.
+        """Restore the latest checkpoint and train for the remaining epochs.
 
         Arguments
         ---------
         datasets : dict[str, DynamicItemDataset]
-            train and valid are used. The latest checkpoint is restored first.
+            The splits, of which train and valid are used.
         """
         hparams = dict(vars(self.hparams))
         sampler = hparams["train_batches"](datasets["train"])
@@ -143,7 +143,7 @@ class ResumableBrain(sb.Brain):
         super().on_evaluate_start(max_key, min_key)
 
     def _count_steps(self) -> int:
-        """Return the optimizer steps of the whole run, from epochs or limit."""
+        """Return the number of optimizer steps of the whole run."""
         if self.optimizer_step_limit is not None:
             # From the command line, SpeechBrain passes this option as a string.
             self.optimizer_step_limit = int(self.optimizer_step_limit)
@@ -209,7 +209,7 @@ class ResumableBrain(sb.Brain):
     def on_stage_end(
         self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
     ) -> None:
-        """Close the epoch: log it and save a checkpoint."""
+        """Compute the metrics; after validation, log them and save a checkpoint."""
         if stage == sb.Stage.TRAIN:
             if self.bar is not None:
                 self.bar.close()

@@ -1,4 +1,4 @@
-"""Atomic checkpoints, and the training record saved in them."""
+"""Atomic checkpoints, and the record of training metrics that they contain."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class WholeCheckpointer(Checkpointer):
         Arguments
         ---------
         meta : dict[str, Any], optional
-            Kept in the checkpoint's meta file.
+            Stored in the checkpoint's meta file.
         end_of_epoch : bool
             Whether the epoch is over.
         name : str, optional
@@ -66,13 +66,13 @@ class WholeCheckpointer(Checkpointer):
         Returns
         -------
         Checkpoint | None
-            None on other processes than the main one.
+            None in all processes except the main one.
 
         Raises
         ------
         CheckpointError
-            If it could not be written. The incomplete files are removed, and earlier
-            checkpoints are unchanged.
+            If the checkpoint cannot be written. The incomplete files are removed, and
+            earlier checkpoints are unchanged.
         """
         if if_main_process():
             self._remove_unfinished()
@@ -101,7 +101,7 @@ class WholeCheckpointer(Checkpointer):
         Raises
         ------
         CheckpointError
-            If the file of an object is missing. No object has been changed.
+            If the file of an object is missing; raised before any object changes.
         """
         needed = [
             name
@@ -161,7 +161,7 @@ class WholeCheckpointer(Checkpointer):
 
 
 class TrainingRecord:
-    """Metrics of each epoch so far; saved and restored with checkpoints.
+    """Metrics of each epoch so far, saved in checkpoints.
 
     Arguments
     ---------
@@ -172,8 +172,8 @@ class TrainingRecord:
     epochs : list[dict[str, float]]
         Metrics of each finished epoch, in order.
     running : dict[str, torch.Tensor]
-        Sums over the current epoch. In a distributed run each process has its own;
-        saving adds them up, and they are restored in the main process.
+        Sums over the current epoch. In a distributed run, each process has its own;
+        a checkpoint contains the total, which the main process restores.
 
     Example
     -------
@@ -193,7 +193,7 @@ class TrainingRecord:
         Arguments
         ---------
         **sums : torch.Tensor
-            The same names, shapes and device in every call.
+            Values to add, with the same names and shapes in every call.
         """
         for name, value in sums.items():
             value = value.detach().double()
@@ -226,7 +226,7 @@ class TrainingRecord:
         Arguments
         ---------
         **metrics : float
-            Plain numbers.
+            Python numbers.
         """
         self.epochs.append(metrics)
         self.running = {}
@@ -247,7 +247,7 @@ class TrainingRecord:
             self.running = {n: torch.zeros_like(v) for n, v in self.running.items()}
 
 
-# Every process takes part in saving, since their sums are added up.
+# All processes save, since their sums are added up.
 register_checkpoint_hooks(TrainingRecord, save_on_main_only=False)
 
 

@@ -1,4 +1,4 @@
-"""Splits of the corpus of a recipe, and batches."""
+"""Dataset splits and data loaders of a recipe."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def prepare(hparams: dict[str, Any]) -> None:
     ---------
     hparams : dict
         From the YAML. `train_splits`, `dev_splits` and `test_splits` name the
-        subfolders of a folder that is split already, `train_folds` and `test_folds`
-        the folds of a corpus that comes in folds.
+        subfolders of a folder that is already split; `train_folds` and `test_folds`
+        name the folds of a corpus with predefined folds.
     """
     subfolders = None
     if hparams.get("train_splits"):
@@ -60,7 +60,7 @@ def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
     Arguments
     ---------
     hparams : dict
-        From the YAML; gets `collate`, which makes batches.
+        From the YAML; the key `collate` is set to the collate function.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
     Raises
     ------
     CorpusError
-        If no utterance is left to train on.
+        If no training utterance has a valid duration.
     """
     rate = hparams["sample_rate"]
     hparams["collate"] = JoinShort(rate, hparams.get("join_seconds", 0.0))
@@ -106,16 +106,16 @@ def make_loader(
     hparams: dict[str, Any],
     collate: Callable[..., Any] | None = None,
 ) -> SaveableDataLoader:
-    """Batches for evaluation, in the order of the manifest.
+    """Return a loader of evaluation batches, in the order of the manifest.
 
     Arguments
     ---------
     dataset : DynamicItemDataset
-        One of the three.
+        The train, valid or test set.
     hparams : dict
         From the YAML.
     collate : callable, optional
-        Makes batches; by default as in training.
+        Collate function. Default: that of training.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def make_loader(
 
 
 def _source(hparams: dict[str, Any]) -> dict[str, Any]:
-    """Where the audio comes from, as `prepare_corpus` and `corpus_root` take it."""
+    """Return the arguments of `prepare_corpus` and `corpus_root` for the source."""
     names = ("data_folder", "manifest", "cache_folder", "sample_rate")
     return {name: hparams[name] for name in names}
 

@@ -1,4 +1,4 @@
-"""Declarations of the hyperparameters of all recipes.
+"""Valid values of the hyperparameters of all recipes.
 
 A nested key is declared as `PARENT.KEY`. Undeclared keys are not checked, since a
 copied recipe may have its own.

@@ -1,4 +1,4 @@
-"""Kinds of hyperparameter values, each with its description for error messages."""
+"""Types and ranges of hyperparameter values, with descriptions for error messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number in a range; bools are refused.
+    """A finite number in a range; bools are not numbers.
 
     Arguments
     ---------
@@ -43,7 +43,7 @@ class Number:
     whole: bool = False
 
     def accepts(self, value: Any) -> bool:
-        """Return whether a value is such a number."""
+        """Return whether a value is a number in the range."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if self.whole and not isinstance(value, int):
@@ -66,7 +66,7 @@ class Number:
 
 
 def whole(least: int | float = -math.inf, most: int | float = math.inf) -> Number:
-    """A whole number from `least` to `most`.
+    """Return the kind of whole numbers from `least` to `most`.
 
     Arguments
     ---------
@@ -101,7 +101,7 @@ class Several:
     count: int = 0
 
     def accepts(self, value: Any) -> bool:
-        """Return whether a value is such a list."""
+        """Return whether a value is a list of valid values."""
         if isinstance(value, str) or not isinstance(value, Sequence) or not value:
             return False
         wrong_count = self.count and len(value) != self.count
@@ -113,7 +113,7 @@ class Several:
 
 @dataclass(frozen=True)
 class Shares:
-    """`count` shares that add up to less than 1.
+    """A list of `count` fractions above 0 that add up to less than 1.
 
     Example
     -------
@@ -124,7 +124,7 @@ class Shares:
     count: int
 
     def accepts(self, value: Any) -> bool:
-        """Return whether a value is a list of such shares."""
+        """Return whether a value is a list of such fractions."""
         share = Number(above=0, below=1)
         return Several(share, self.count).accepts(value) and sum(value) < 1
 

@@ -1,4 +1,4 @@
-"""A linear probe for the label of an utterance, on frozen features."""
+"""Linear probe that predicts the label of an utterance from frozen features."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 logger = logging.getLogger(__name__)
 
-# Labelled utterances that a probe needs.
+# Fewest labelled utterances for which a probe is fitted.
 FEWEST = 10
 
-# By name of a representation, frames (B, T, D) and the valid ones of each row (B,).
+# Name of a representation to its frames (B, T, D) and the number of valid frames (B,).
 Representations = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 class Pooled(NamedTuple):
     """Features of utterances, pooled over time, and their labels.
 
-    features : representation to (N, D) float32; labels : N texts.
+    features : name of a representation to (N, D) float32; labels : N strings.
     """
 
     features: dict[str, torch.Tensor]
@@ -37,22 +37,24 @@ def probe(
     represent: Callable[[SpeechBatch], Representations],
     hparams: dict[str, Any],
 ) -> dict[str, Any]:
-    """Compare linear probes for the label on several representations.
+    """Compare representations by linear probes for the label.
 
     Arguments
     ---------
     datasets : dict[str, DynamicItemDataset]
-        The probe is trained on utterances of train, tested on those of test.
+        The probe is fitted on utterances of train and tested on those of test.
     represent : callable
-        Turns a batch of whole utterances into frames of each representation.
+        Computes the frames of each representation for a batch of utterances.
     hparams : dict
-        `probe_labels`, numbers of labelled utterances, and `probe_draws`.
+        `probe_labels`, the numbers of labelled utterances, and `probe_draws`, the
+        number of random draws of them.
 
     Returns
     -------
     dict
-        `rows`, one per number of labelled utterances, with the accuracies over
-        draws of them for each representation; no rows where labels are missing.
+        `classes`; `test_utterances`, their number; `rows`, one per number of labelled
+        utterances, with the accuracy of each draw for each representation. With too
+        few labels, `rows` is empty and `test_utterances` is missing.
     """
     train, test = (
         _pool(datasets[part], represent, hparams) for part in ("train", "test")
@@ -75,7 +77,7 @@ def probe(
 def _pool(dataset: Any, represent: Callable, hparams: dict[str, Any]) -> Pooled:
     """Mean-pool frozen features of every labelled utterance."""
     labelled = dataset.filtered_sorted(key_test={"label": bool})
-    # The loader keeps the order of the data, one utterance a row.
+    # The loader keeps the order of the dataset, and each row is one utterance.
     labels = [labelled.data[name]["label"] for name in labelled.data_ids]
     rows: dict[str, list[torch.Tensor]] = {}
     alone = JoinShort(hparams["sample_rate"])
@@ -91,8 +93,8 @@ def _compare(
 ) -> dict[str, Any]:
     """Probe each representation, with the same labelled utterances for all.
 
-    Returns how many utterances were labelled, and by representation the
-    accuracies over draws of them.
+    Returns the number of labelled utterances and, for each representation, the accuracy
+    of each draw.
     """
     train_y, test_y = (
         torch.tensor([classes.index(x) if x in classes else -1 for x in part.labels])
@@ -111,14 +113,14 @@ def _compare(
 
 
 def mean_over_time(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Average over each row's own valid frames.
+    """Average the valid frames of each row.
 
     Arguments
     ---------
     x : torch.Tensor
         (B, T, D).
     lengths : torch.Tensor
-        (B,) int64, valid frames, at least 1.
+        (B,) int64, number of valid frames, at least 1.
 
     Returns
     -------

@@ -19,7 +19,7 @@ Panel = Callable[[Any, Results], None]
 def training_results(
     brain: Any, datasets: Mapping[str, Any], unit: str = "utterances"
 ) -> Results:
-    """Return the results common to all trainings.
+    """Return the results that all recipes report.
 
     Arguments
     ---------
@@ -28,12 +28,12 @@ def training_results(
     datasets : dict[str, DynamicItemDataset]
         train, valid and test.
     unit : str
-        What the items of the datasets are; the key of their numbers.
+        What an item of the datasets is; the result with this key is their number.
 
     Returns
     -------
     dict
-        Plain numbers, lists and mappings.
+        JSON-serializable values.
     """
     return {
         unit: {part: len(data) for part, data in datasets.items()},
@@ -66,22 +66,22 @@ def write_report(
 ) -> None:
     """Write results.json and results.png, and print the tables.
 
-    A linear probe in the results, `probe`, gets a table and a panel after the others.
+    If the results contain a linear probe (`probe`), its table and panel come last.
 
     Arguments
     ---------
     results : dict
-        Plain numbers, lists and mappings.
+        JSON-serializable values.
     folder : str or Path
         The output folder.
     title : str
-        Of the plot.
+        Title of the plot.
     tables : Sequence[str]
-        Text to print.
+        Tables to print.
     panels : Sequence[callable]
-        Each gets matplotlib's axes and the results.
+        Functions that draw one panel each, given matplotlib's axes and the results.
     files : dict[str, str], optional
-        Other files of the report to list: what they are, and their names.
+        Other files to list after the tables: description to file name.
     """
     folder = Path(folder)
     text = json.dumps(results, indent=1) + "\n"
@@ -126,13 +126,13 @@ def draw_epochs(
     results : dict
         From `training_results`.
     name : str
-        Of the metric, as the Brain's ``summarise`` returns it.
+        Name of the metric, as returned by the Brain's ``summarise``.
     title, ylabel : str
-        Text of the panel; name and unit of the metric.
+        Title of the panel; name and unit of the metric.
     reference : tuple[float, str], optional
-        What a model must beat, and what that is.
+        Value and name of a baseline.
     of : str
-        What the data are.
+        Kind of audio, for the legend.
     """
     train, valid = (
         [epoch[f"{part}_{name}"] for epoch in results["epochs"]]

@@ -10,23 +10,24 @@ from sb_espnet_vq.errors import ConfigError
 
 
 class WarmupDecay:
-    """Rises linearly to `peak` over `warmup_steps`, then decays.
+    """Learning-rate schedule with linear warmup and decay.
 
     Arguments
     ---------
     peak : float
-        Highest learning rate.
+        Learning rate at the end of the warmup, without the linear decay.
     warmup_steps : int
-        Optimizer steps until it is reached.
+        Optimizer steps of the warmup; 0 counts as 1.
     decay : str
-        `linear`: to 0 at the last step of the run. `inverse_sqrt`: with the
-        inverse square root of the step (Vaswani et al. 2017, section 5.3), which
-        needs no last step.
+        `linear`: multiply by a factor that decreases linearly from 1 to 0 over the
+        whole run, including the warmup. `inverse_sqrt`: after the warmup, decay with
+        the inverse square root of the step (Vaswani et al. 2017, section 5.3), whatever
+        the length of the run.
 
     Raises
     ------
     ConfigError
-        Another decay.
+        If `decay` is neither of them.
 
     Example
     -------
@@ -48,9 +49,9 @@ class WarmupDecay:
         Arguments
         ---------
         step : int
-            From 1 on.
+            Number of the optimizer step, from 1.
         total : int
-            Steps of the whole run.
+            Number of optimizer steps of the whole run.
 
         Returns
         -------

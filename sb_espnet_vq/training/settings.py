@@ -1,4 +1,4 @@
-"""Reading hyperparameters from a YAML file with command-line overrides, validated."""
+"""Reads hyperparameters from YAML and the command line, and validates them."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def split_arguments(
     Returns
     -------
     words : list[str]
-        Those options with their values, for SpeechBrain.
+        SpeechBrain's options with their values.
     overrides : dict
-        The last value of each key, parsed as YAML; unparsed if the key is declared
-        as a text.
+        The last value of each key, parsed as YAML; a string if the key is declared as
+        text.
 
     Raises
     ------
     ConfigError
-        A value is not YAML, or a word belongs to no option.
+        If a value is not valid YAML, or an argument belongs to no option.
 
     Example
     -------
@@ -80,14 +80,14 @@ def split_arguments(
 def load_hparams(
     path: str | Path, overrides: Any, options: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Load the YAML after checking every declared key.
+    """Validate every declared key of a YAML file, then load the file.
 
     Arguments
     ---------
     path : str or Path
         The hparams file.
     overrides : dict or str
-        From the command line.
+        Overrides from the command line.
     options : Collection[str]
         Other names to suggest for an unknown override.
 
@@ -98,8 +98,8 @@ def load_hparams(
     Raises
     ------
     ConfigError
-        No such file, an unknown key, a missing value, or a value that does not match
-        the declaration of its key.
+        If the file does not exist, a key is unknown, a value is missing, or a value
+        does not match the declaration of its key.
     """
     if isinstance(overrides, str):
         overrides = _parse(overrides, "the overrides") or {}
@@ -164,7 +164,7 @@ def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def _is_call(value: Any) -> bool:
-    """Whether a value is computed, as `!apply:operator.getitem [...]` is."""
+    """Return whether a value is computed, as `!apply:operator.getitem [...]` is."""
     return isinstance(value, CommentedSeq) and bool(value.tag.value)
 
 

@@ -23,7 +23,7 @@ def run_recipe(main: Callable[[list[str]], None]) -> None:
     Arguments
     ---------
     main : callable
-        Takes the hparams file and its overrides, as for any SpeechBrain recipe.
+        Function that takes the hparams file and its overrides.
     """
     try:
         main(sys.argv[1:])
@@ -41,21 +41,21 @@ def begin(
     arguments : list[str]
         The hparams file and its overrides.
     check : callable
-        Refuses hyperparameters that cannot work, before anything is written.
+        Raises an error for inconsistent hyperparameters, before anything is written.
 
     Returns
     -------
     hparams : dict
-        Of the YAML.
+        The loaded YAML.
     run_opts : dict
-        SpeechBrain's own options, for the Brain.
+        SpeechBrain's run options, for the Brain.
 
     Raises
     ------
     ConfigError
-        As `split_arguments` and `load_hparams`, or another run uses the folder.
+        As in `split_arguments` and `load_hparams`, or if another run uses the folder.
     CorpusError
-        As `prepare_corpus`.
+        As in `prepare_corpus`.
     """
     hparams_file, run_opts, overrides = _read_command_line(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)

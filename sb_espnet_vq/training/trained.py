@@ -1,4 +1,4 @@
-"""A trained module, loaded from the output folder of a recipe."""
+"""Loading of a trained module from the output folder of a recipe."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sb_espnet_vq.training.start import load_hparams
 def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
     """Build a module that a run trained, with the weights of its best checkpoint.
 
-    The run's hyperparams.yaml is loaded, which builds whatever it names: use it with
-    runs of your own.
+    Loading the run's hyperparams.yaml executes the code that it names: load only runs
+    that you trust.
 
     Arguments
     ---------
     folder : str or Path
         The run's output folder.
     name : str
-        The module's key in the YAML, under which the checkpointer saved it too.
+        Key of the module in the YAML and in the checkpointer.
     min_key : str
-        The metric that is least in the best checkpoint.
+        Metric whose lowest value identifies the best checkpoint.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The workloads, one file each."""
+"""All benchmark cases, one file per workload."""
 
 from sb_espnet_vq.bench.case import Case
 from sb_espnet_vq.bench.cases import (

@@ -1,4 +1,4 @@
-"""One moving-average update of a codebook, which is the same for all contenders."""
+"""Reference of one EMA update of a codebook, and the state before it."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ _SMOOTHING = 1e-5
 
 
 def averaged_codebook(table: Tensor, frames: Tensor, codes: Tensor) -> Tensor:
-    """Return a codebook after one update, starting from a count of 1 for each code.
+    """Return a codebook after one EMA update, starting with a count of 1 per code.
 
     Arguments
     ---------
@@ -34,7 +34,7 @@ def averaged_codebook(table: Tensor, frames: Tensor, codes: Tensor) -> Tensor:
 
 
 def initial_state(table: Tensor) -> dict[str, Tensor]:
-    """Return the state of a codebook with a count of 1 for each code.
+    """Return the state of an EMA codebook with a count of 1 per code.
 
     Arguments
     ---------
@@ -44,7 +44,7 @@ def initial_state(table: Tensor) -> dict[str, Tensor]:
     Returns
     -------
     dict
-        Buffers by ESPnet's names, which ours share.
+        Buffers by name; our class has the same names as ESPnet's.
     """
     return {
         "inited": torch.ones(1),

@@ -1,4 +1,4 @@
-"""PIQ's codebook, divided among classes: forward and backward."""
+"""PIQ's codebook, partitioned among classes: forward and backward."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +81,7 @@ def _run(kind: Any, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """Products with the allowed keys, argmax, and the outputs written."""
+    """Return the lower bound: products with available keys, argmax and outputs."""
     z, keys = problem["z"].flatten(2), problem["keys"]
     owners, labels = problem["owners"].to(z.device), problem["labels"]
     width = int(torch.bincount(owners).min())

@@ -79,7 +79,7 @@ def _run(kind: Any, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The product for the logits, its two gradients, and the argmax."""
+    """Return the lower bound: the product for the logits, its gradients, the argmax."""
     frames, table = rows(problem["x"]), problem["table"]
 
     def step():

@@ -1,4 +1,4 @@
-"""The Gumbel-softmax quantizer of wav2vec 2.0, a training step."""
+"""Training step of the Gumbel-softmax quantizer of wav2vec 2.0."""
 
 from collections.abc import Callable
 from typing import Any
@@ -139,7 +139,7 @@ def written_out(problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The matrix products of the step, an argmax, a gather and its gradient."""
+    """Return the lower bound: matrix products, an argmax, a gather and its gradient."""
     x, weight, groups = rows(problem["x"]), problem["weight"], problem["groups"]
     grad = rows(problem["grad"]).unflatten(1, (groups, -1)).transpose(0, 1).contiguous()
     tables = problem["vars"].view(groups, -1, problem["vars"].shape[-1])

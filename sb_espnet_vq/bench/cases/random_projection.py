@@ -1,4 +1,4 @@
-"""Labels by a frozen random projection and codebook (BEST-RQ), forward."""
+"""Forward of the random-projection quantizer of BEST-RQ."""
 
 from collections.abc import Callable
 from typing import Any
@@ -72,7 +72,7 @@ def _run_faiss(kind: Any, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """Two products and the argmax, in tiles."""
+    """Return the lower bound: two products and the argmax, in tiles."""
 
     def step():
         x = scores(problem["x"].flatten(0, 1), problem["projection"].t())

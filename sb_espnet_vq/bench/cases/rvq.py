@@ -1,4 +1,4 @@
-"""Residual quantization, a training step."""
+"""Training step of residual vector quantization."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ def problem(sizes: Sizes) -> Problem:
 
 
 def reference(problem: Problem) -> Results:
-    """Search the nearest code of each level in turn, in float64."""
+    """Find the nearest code of each level in turn, in float64."""
     frames = rows(problem["x"].transpose(1, 2)).double()
     residual, codes, losses, codebooks = frames, [], [], []
     for table in problem["tables"].double():
@@ -63,7 +63,7 @@ def build_class(kind: Any, problem: Problem) -> Any:
     """Build ESPnet's class or ours with the problem's codebooks."""
     tables = problem["tables"]
     levels, size, dim = tables.shape
-    # Dead-code rules differ between implementations, so replacement is off.
+    # Implementations replace dead codes by different rules, so replacement is off.
     quantizer = kind(
         dimension=dim,
         codebook_dim=dim,
@@ -150,7 +150,7 @@ def _run_vqp(kind: Any, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The products with all codebooks, the output and the gradient written."""
+    """Return the lower bound: products with all codebooks, output and gradient."""
     frames, tables = rows(problem["x"].transpose(1, 2)), problem["tables"]
 
     def step():

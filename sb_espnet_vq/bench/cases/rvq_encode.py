@@ -1,4 +1,4 @@
-"""Residual quantization, encoding only."""
+"""Encoding by residual vector quantization."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from sb_espnet_vq.bench.tensors import rows
 
 
 def reference(problem: Problem) -> Results:
-    """Search the nearest code of each level in turn, in float64."""
+    """Find the nearest code of each level in turn, in float64."""
     return {"codes": rvq.reference(problem)["codes"]}
 
 
@@ -58,7 +58,7 @@ def _run_faiss(kind: Any, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The products with all codebooks, and nothing else."""
+    """Return the lower bound: the products with all codebooks and the argmax."""
     frames, tables = rows(problem["x"].transpose(1, 2)), problem["tables"]
 
     def step():

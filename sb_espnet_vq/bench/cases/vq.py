@@ -1,4 +1,4 @@
-"""One codebook updated by moving averages, a training step."""
+"""Training step of one EMA codebook."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def problem(sizes: Sizes) -> Problem:
 
 
 def reference(problem: Problem) -> Results:
-    """Search the nearest code in float64."""
+    """Find the nearest codes and update the codebook, in float64."""
     x, table = rows(problem["x"]).double(), problem["table"].double()
     codes = torch.cdist(x, table).argmin(1)
     away = x - table[codes]
@@ -87,7 +87,7 @@ def _run_vqp(kind: Any, problem: Problem) -> Run:
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:
-    """The product with the codebook, the output and the gradient written."""
+    """Return the lower bound: the product with the codebook, output and gradient."""
     frames = rows(problem["x"])
 
     def step():

@@ -2,11 +2,12 @@
 
 Posthoc Interpretation via Quantization, Paissan et al. 2023,
 https://arxiv.org/abs/2303.12659. The frozen representation of a sound classifier is
-quantized with a dictionary that is partitioned among classes, and decoded to a
-spectrogram of the parts that are relevant for the classifier.
+quantized with a dictionary (codebook) that is partitioned among classes, and decoded
+to a spectrogram of the parts that are relevant for the classifier.
 
-In a recipe, replace the first word of a class path: constructors, return values and
-checkpoint keys are the same. docs/deviations.md lists where results differ, and why.
+To use it in a recipe, replace ``speechbrain`` by ``sb_espnet_vq`` in the class path:
+constructors, return values and checkpoint keys are the same. docs/deviations.md lists
+where results differ, and why.
 """
 
 from sb_espnet_vq.lobes.models.piq_dictionary import (

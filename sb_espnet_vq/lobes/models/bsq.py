@@ -23,7 +23,7 @@ class BinarySphericalQuantizer(DropIn):
     entropy_loss_weight : float
         Weight of the auxiliary loss.
     diversity_gamma : float
-        Weight of the entropy of the mean assignment within it.
+        Weight of the entropy of the mean assignment within the auxiliary loss.
 
     Raises
     ------
@@ -94,12 +94,12 @@ class BinarySphericalQuantizer(DropIn):
         Returns
         -------
         quantized : torch.Tensor
-            (..., code_dim), each value +1 or -1 over sqrt(code_dim), with
-            straight-through gradient.
+            (..., code_dim) values of +-1/sqrt(code_dim), with straight-through
+            gradient.
         indices : torch.Tensor
-            (...) int64.
+            (...) int64, -1 at padding and non-finite frames.
         aux_loss : torch.Tensor
-            Scalar; in training its mean over ranks is the loss of the whole batch.
+            Scalar; in training, its mean over ranks is the loss of the whole batch.
 
         Raises
         ------

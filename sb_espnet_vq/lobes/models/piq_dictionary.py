@@ -1,4 +1,4 @@
-"""The dictionary of PIQ: quantization with a codebook partitioned among classes.
+"""The dictionary of PIQ: a codebook that is partitioned among classes.
 
 Paissan et al. 2023, "Posthoc Interpretation via Quantization",
 https://arxiv.org/abs/2303.12659, section 3.2.
@@ -31,13 +31,14 @@ def get_irrelevant_regions(
     labels : torch.Tensor
         (B,) classes, of any dtype.
     K : int
-        Codebook vectors in the dictionary.
+        Number of codebook vectors.
     num_classes : int
-        Classes among which the first K - N_shared codebook vectors are partitioned.
+        Number of classes; the first K - N_shared codebook vectors are partitioned
+        among them.
     N_shared : int
-        Codebook vectors at the end that belong to no class.
+        Number of codebook vectors, at the end, that belong to no class.
     stage : str
-        With "TRAIN" the shared ones are not available; otherwise they are.
+        With "TRAIN" the shared vectors are not available; otherwise they are.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def get_irrelevant_regions(
 
 
 class VectorQuantization(torch.autograd.Function):
-    """Codes of vectors, without gradient; call it through ``apply``.
+    """Autograd function that returns codes of vectors; call it through ``apply``.
 
     ``apply(inputs, codebook, labels=None, num_classes=10,
     activate_class_partitioning=True, shared_keys=10, training=True)`` takes these
@@ -77,13 +78,14 @@ class VectorQuantization(torch.autograd.Function):
     labels : torch.Tensor, optional
         (B,) classes; integers of any dtype. Without them all codes are available.
     num_classes : int
-        Classes among which the codebook is partitioned.
+        Number of classes among which the codebook is partitioned.
     activate_class_partitioning : bool
         False makes all codes available to all labels.
     shared_keys : int
-        Codebook vectors at the end that belong to no class; not available in training.
+        Number of codebook vectors, at the end, that belong to no class; not available
+        in training.
     training : bool
-        Whether the shared ones are unavailable.
+        Whether the shared vectors are unavailable.
 
     Returns
     -------
@@ -134,7 +136,7 @@ class VectorQuantization(torch.autograd.Function):
 
 
 class VectorQuantizationStraightThrough(torch.autograd.Function):
-    """Codebook vectors with straight-through gradient; call it through ``apply``.
+    """Autograd function that quantizes straight-through; call it through ``apply``.
 
     van den Oord et al. 2017, "Neural Discrete Representation Learning", section 3.2.
     The arguments and errors are those of `VectorQuantization`. The gradient is passed
@@ -184,7 +186,8 @@ class VQEmbedding(FreezableModule):
     """Dictionary of K codebook vectors that are partitioned among classes.
 
     It holds a `ClassPartitionedVQ` and has no loss: the trainer computes losses from
-    its two outputs. Its only checkpoint key is ``embedding.weight``.
+    the two outputs of `straight_through`. Its only checkpoint key is
+    ``embedding.weight``.
 
     Arguments
     ---------
@@ -197,7 +200,8 @@ class VQEmbedding(FreezableModule):
     activate_class_partitioning : bool
         False makes all codebook vectors available to all classes.
     shared_keys : int
-        Codebook vectors at the end that belong to no class; not available in training.
+        Number of codebook vectors, at the end, that belong to no class; not available
+        in training.
 
     Raises
     ------
@@ -213,7 +217,8 @@ class VQEmbedding(FreezableModule):
     (torch.Size([2, 5, 4]), True, True)
     """
 
-    # A script calls the methods in Python, where `_codes_of_map` does not need it.
+    # TorchScript skips this attribute: scripted methods run in Python, where
+    # `_codes_of_map` builds a quantizer from the weight.
     __jit_ignored_attributes__ = ["quantizer"]
 
     def __init__(
@@ -227,7 +232,7 @@ class VQEmbedding(FreezableModule):
         super().__init__()
         partition = activate_class_partitioning
         quantizer = _quantizer(K, D, numclasses, partition, shared_keys)
-        # Before the quantizer, so that parameters have upstream's names.
+        # Registered before the quantizer, so that the parameter has upstream's name.
         self.embedding = quantizer.embedding
         self.quantizer = quantizer
         self.numclasses = positive_int("numclasses", numclasses)
@@ -241,8 +246,8 @@ class VQEmbedding(FreezableModule):
         if name == "embedding" and "quantizer" in self._modules:
             self.quantizer.embedding = value
 
-    # A script calls both methods in Python, so it cannot be saved (nor can one of
-    # SpeechBrain's class). A trace can be saved.
+    # A scripted module calls both methods in Python, so it cannot be saved; neither can
+    # SpeechBrain's. A traced module can be saved.
     @torch.jit.ignore
     def forward(self, z_e_x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the nearest available code of each vector, without gradient.
@@ -272,7 +277,7 @@ class VQEmbedding(FreezableModule):
     def straight_through(
         self, z_e_x: Tensor, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the nearest available codebook vectors twice, with two gradients.
+        """Return the nearest codebook vectors with gradient to input and dictionary.
 
         Arguments
         ---------

@@ -16,7 +16,7 @@ from sb_espnet_vq.lobes.quantizers.dictionary import DictionaryQuantizer
 
 _Size = int | tuple[int, int]
 
-# Kernel and stride of each transposed convolution; all are padded by 1.
+# Kernel size and stride of each transposed convolution; the padding is 1.
 _EVEN_LAYERS: list[tuple[_Size, _Size]] = [(3, 2), (4, 2), (4, 2), (4, 2), (12, 1)]
 # Representations of a FocalNet or ViT are coarser, mostly in frequency.
 _STEEP_LAYERS: list[tuple[_Size, _Size]] = [
@@ -81,7 +81,7 @@ class ResBlockAudio(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum.
+        """Return ``x`` plus the output of the two convolutions.
 
         Arguments
         ---------
@@ -162,21 +162,21 @@ def _check_spectrograms(x: Tensor) -> None:
 class VectorQuantizedPSI_Audio(nn.Module):
     """Decodes a classifier's representation to a spectrogram, given the class.
 
-    The representation passes an adapter, is quantized with the codebook vectors of the
-    class, and decoded.
+    The representation passes through an adapter, is quantized with the codebook vectors
+    of the class, and is decoded.
 
     Arguments
     ---------
     dim : int
         Channels of the representation, and width of the codebook vectors.
     K : int
-        Codebook vectors in the dictionary.
+        Number of codebook vectors.
     numclasses : int
         Number of classes.
     activate_class_partitioning : bool
         False makes all codebook vectors available to all classes.
     shared_keys : int
-        Codebook vectors that belong to no class; not available in training.
+        Number of codebook vectors that belong to no class; not available in training.
     use_adapter : bool
         Whether to learn an adapter between representation and dictionary.
     adapter_reduce_dim : bool
@@ -220,7 +220,7 @@ class VectorQuantizedPSI_Audio(nn.Module):
         sizes = K, dim, numclasses, activate_class_partitioning, shared_keys
         self.codebook: Any
         if quantizer == "class_partitioned" and not quantizer_conf:
-            # Drop-in for upstream's class, which searches all codes without labels.
+            # As upstream's class, it searches all codes if there are no labels.
             self.codebook = VQEmbedding(*sizes)
         else:
             self.codebook = DictionaryQuantizer(

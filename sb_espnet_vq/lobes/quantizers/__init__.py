@@ -1,4 +1,4 @@
-"""Adapters that put any quantizer into a SpeechBrain pipeline, one for each use.
+"""Adapters that put any quantizer into a SpeechBrain recipe, one for each use.
 
 Each has the constructor and methods of the SpeechBrain class that it replaces, and
 takes a registered quantizer by name.

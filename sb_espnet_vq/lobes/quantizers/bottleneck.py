@@ -1,4 +1,4 @@
-"""Bottleneck: values and codes of a codec's frames, as in FocalCodec."""
+"""Bottleneck adapter: quantizes the latent frames of a codec, as in FocalCodec."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,8 @@ class BottleneckQuantizer(FreezableModule):
     entropy_loss_weight : float
         Weight of the entropy term, for quantizers that have one.
     diversity_gamma : float
-        Weight of the entropy of the mean assignment within it, for `bsq` and `lfq`.
+        Weight of the entropy of the mean assignment within the entropy term, for
+        `bsq` and `lfq`.
     quantizer : str
         A registered name. The default returns the values of upstream and has its
         checkpoint keys.
@@ -114,9 +115,10 @@ class BottleneckQuantizer(FreezableModule):
         quantized : torch.Tensor
             (..., code_dim) with straight-through gradient.
         codes : torch.Tensor
-            (...) int64, or (..., K) with K > 1 codebooks.
+            (...) int64, or (..., K) with K > 1 codebooks; -1 at padding and
+            non-finite frames.
         loss : torch.Tensor
-            Scalar, weighted.
+            Scalar, weighted sum of the loss terms.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Scaling of a loss that is added outside a SpeechBrain Brain.
 
-A Brain divides its loss by the number of micro-batches of a step and multiplies it by
-the factor of its gradient scaler. A loss that an adapter attaches to its output needs
+A Brain divides its loss by the number of micro-batches per step and multiplies it by
+the scale of its gradient scaler. A loss that an adapter attaches to its output needs
 the same scaling.
 """
 
@@ -16,7 +16,7 @@ class BrainScale:
     """Scales a loss in the same way as the Brain that trains the module.
 
     It follows the first Brain built with the module, then each Brain whose ``fit``
-    starts. Without a Brain the loss is not scaled. Copies and pickles have no Brain.
+    starts. Without a Brain the loss is not scaled. Copies start without a Brain.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Contrastive learning: quantized targets and their diversity, as in wav2vec 2.0."""
+"""Contrastive adapter: quantized targets and perplexities, as in wav2vec 2.0."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -118,7 +118,7 @@ class ContrastiveQuantizer(FreezableModule):
             self.project_out = nn.Linear(input_dim, vq_dim, bias=False)
 
     def update_temp(self, steps: int) -> None:
-        """Set the temperature for training step ``steps``, if there is one."""
+        """Set the temperature for training step ``steps``, if it follows a schedule."""
         self.step = steps
         if self._is_drop_in:
             self.quantizer.update_temp(steps)
@@ -138,11 +138,11 @@ class ContrastiveQuantizer(FreezableModule):
         Returns
         -------
         dict
-            Upstream's keys and two more. ``used_codes``: number of codes of at least
-            one frame, summed over codebooks; the perplexity cannot distinguish few
-            codes in uniform use from many in nonuniform use. ``codes``:
-            (B, T, n_codebooks) int64, the code of each frame, -1 in the padding; for
-            `gumbel` in training, the most likely codes instead of the sampled ones.
+            Upstream's keys and two more. ``used_codes``: number of codes in use (of at
+            least one frame), summed over codebooks; the perplexity alone cannot
+            distinguish few codes with uniform usage from many with nonuniform usage.
+            ``codes``: (B, T, n_codebooks) int64, -1 at padding and non-finite frames;
+            for `gumbel` in training, the most likely codes, not the sampled ones.
 
             ``x`` (B, T, vq_dim); ``num_vars``, number of codes in all codebooks;
             ``temp``, 0 for quantizers that do not sample; ``code_perplexity``, the

@@ -1,4 +1,4 @@
-"""Dictionary: vectors replaced by codebook vectors, as in PIQ."""
+"""Dictionary adapter: quantizes the latent vectors of a classifier, as in PIQ."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,9 +27,9 @@ class DictionaryQuantizer(FreezableModule):
     `VQEmbedding` returns no loss, so the quantizer's loss is attached to the first
     output of ``straight_through``: its gradient is added in the backward pass, with
     weight 1 relative to the trainer's loss. ``scale_loss`` applies the loss scaling of
-    the trainer; see `ContrastiveQuantizer`. In this way `entropy_vq` trains its
-    codebook; `vq` and `rvq` update their moving averages in ``straight_through`` in
-    training. The commitment_weight is 0 unless ``quantizer_conf`` sets it, since PIQ's
+    the trainer; see `ContrastiveQuantizer`. This loss trains the codebook of
+    `entropy_vq`; in training, ``straight_through`` updates the moving averages of `vq`
+    and `rvq`. The commitment_weight is 0 unless ``quantizer_conf`` sets it, since PIQ's
     trainer computes that term itself.
 
     Arguments
@@ -43,7 +43,7 @@ class DictionaryQuantizer(FreezableModule):
     activate_class_partitioning : bool
         False makes all codebook vectors available to all classes.
     shared_keys : int
-        Codebook vectors that belong to no class, for such a quantizer.
+        Number of codebook vectors that belong to no class, for such a quantizer.
     quantizer : str
         A registered name. `class_partitioned` is the drop-in class itself, with
         upstream's results, unless ``quantizer_conf`` sets loss weights: PIQ's trainer
@@ -111,7 +111,7 @@ class DictionaryQuantizer(FreezableModule):
         self.learns_by_gradient = any(True for _ in self.quantizer.parameters())
 
     def forward(self, z_e_x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the codes of vectors, without gradient, without changing state.
+        """Return the codes of vectors, without gradient and without changing state.
 
         Arguments
         ---------
@@ -142,7 +142,7 @@ class DictionaryQuantizer(FreezableModule):
     def straight_through(
         self, z_e_x: Tensor, labels: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the values of the codes twice; in training, update moving averages.
+        """Return quantized vectors with two gradients; in training, update buffers.
 
         Arguments
         ---------
@@ -171,13 +171,13 @@ class DictionaryQuantizer(FreezableModule):
         bar = out.quantized.detach()
         if self.learns_by_gradient:
             decoded = self.quantizer.decode(out.codes)
-            # The value of the lookup, since training may have moved the codebook.
+            # The value from the lookup: training may have updated the codebook since.
             bar = straight_through(decoded, bar.to(decoded.dtype)).to(bar.dtype)
         value = attach_loss(out.quantized, self.scale_loss(out.loss))
         return value.movedim(-1, 1), bar.movedim(-1, 1)
 
     def _labels(self, labels: Tensor | None) -> Tensor | None:
-        """Return the labels in the form for the quantizer, None if it uses none."""
+        """Return the labels as the quantizer takes them, None if it uses none."""
         if not self.needs_labels:
             return None
         if labels is None:

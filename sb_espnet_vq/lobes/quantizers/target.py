@@ -1,4 +1,4 @@
-"""Targets: labels for masked prediction, as in BEST-RQ."""
+"""Target adapter: labels for masked prediction, as in BEST-RQ."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -17,18 +17,18 @@ from sb_espnet_vq.toolkit_words import translate
 class TargetQuantizer(FreezableModule):
     """Adapter for any quantizer, with the interface of `RandomProjectionQuantizer`.
 
-    It returns labels without gradient. Loss terms are not used: parameters keep their
-    random initialization, frozen, so the codes are those of a random code space, as in
-    Chiu et al. 2022, https://arxiv.org/abs/2202.01855, section 3.1. Codebooks of moving
-    averages (`vq`, `rvq`) continue to learn while this module is in training mode, so
-    their labels drift.
+    It returns labels without gradient. Loss terms are not used: parameters are frozen
+    at their random initialization, so that labels come from a random quantizer, as in
+    Chiu et al. 2022, https://arxiv.org/abs/2202.01855, section 3.1. EMA codebooks
+    (`vq`, `rvq`) are still updated while this module is in training mode, so their
+    labels change during training.
 
     Arguments
     ---------
     input_dim : int
         Width of the frames.
     cb_dim : int
-        Width of the code space, for quantizers with the option ``code_dim``.
+        Width of the codebook vectors, for quantizers with the option ``code_dim``.
     cb_vocab : int
         Number of labels.
     quantizer : str
@@ -63,7 +63,7 @@ class TargetQuantizer(FreezableModule):
             "input_dim": input_dim,
             "cb_vocab": cb_vocab,
             "cb_dim": cb_dim,
-            "n_codebooks": 1,  # the labels are those of the first
+            "n_codebooks": 1,  # labels come from the first codebook only
             "entropy_weight": 0,  # the loss is not used
         }
         options = translate(quantizer, words, quantizer_conf)
@@ -90,8 +90,8 @@ class TargetQuantizer(FreezableModule):
         -------
         torch.Tensor
             (B, T) int64, the code in the first codebook. Padding and non-finite frames
-            get 0, so that a loss does not index out of bounds before the trainer can
-            detect the frame.
+            get 0, so that a loss does not index out of bounds before the trainer
+            detects the frame.
 
         Raises
         ------

@@ -6,7 +6,7 @@ __all__ = ["QuantizedResult", "ResidualVectorQuantizer"]
 
 
 class ResidualVectorQuantizer(CodecQuantizer):
-    """Residual vector quantizer with the interface of ESPnet's codecs.
+    """Residual vector quantizer with the interface of ESPnet's class.
 
     Zeghidour et al. 2021, https://arxiv.org/abs/2107.03312, algorithm 1.
 
@@ -15,8 +15,8 @@ class ResidualVectorQuantizer(CodecQuantizer):
     dimension : int
         Width of the frames.
     codebook_dim : int
-        Width of the codebooks. If it differs from ``dimension``, each level has learned
-        input and output projections.
+        Width of the codebook vectors. If it differs from ``dimension``, each level has
+        learned input and output projections.
     n_q : int
         Number of codebooks.
     bins : int
@@ -31,7 +31,8 @@ class ResidualVectorQuantizer(CodecQuantizer):
         Replace codes with fewer frames per batch than this on average, and fewer than
         a tenth of the mean over codes. 0 disables it.
     quantizer_dropout : bool
-        In training, keep a random number of codebooks for each utterance.
+        In training, use only the first codebooks, a random number of them for each
+        utterance.
 
     Raises
     ------
