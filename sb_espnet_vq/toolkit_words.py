@@ -59,7 +59,7 @@ WORDS = {
     "dimension": Word("dim"),
     "bins": Word("codebook_size"),
     "n_q": Word("n_codebooks"),
-    # Dimension of codebooks between learnt projections, not after a fixed one.
+    # Dimension of codebooks between learned projections, not after a fixed one.
     "codebook_dim": Word("code_dim", _learns),
 }
 

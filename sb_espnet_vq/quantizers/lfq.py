@@ -27,7 +27,7 @@ class LFQ(SignQuantizer):
         Width of the frames.
     codebook_size : int, optional
         2**D codes, D from 1 to 62. Default: 2**dim. Where D differs from ``dim``,
-        learnt projections lead in and out.
+        learned projections lead in and out.
     entropy_weight : float, optional
         Weight of the entropy term. Must be 0 above 2**24 codes, where the mean
         assignment outgrows memory. Default: 0.1, or 0 there.
