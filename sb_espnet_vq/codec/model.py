@@ -16,6 +16,7 @@ from sb_espnet_vq.ops.bandwidth import (
     total_bandwidth,
 )
 from sb_espnet_vq.quantizers.base import Quantizer
+from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.quantizers.checks import other_quantizer, signed_codes
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.registry import build
@@ -189,6 +190,7 @@ class Codec(FreezableModule):
         signals: Tensor,
         samples: Tensor | None = None,
         bandwidth: float | None = None,
+        beam: int = 1,
     ) -> Tensor:
         """Return the codes of audio; no state changes.
 
@@ -196,15 +198,25 @@ class Codec(FreezableModule):
         ---------
         signals, samples, bandwidth
             As in ``forward``.
+        beam : int
+            Chains of codes that the search of a residual quantizer keeps; see its
+            ``encode``. Codes are then those of this bandwidth only.
 
         Returns
         -------
         torch.Tensor
             (B, T, K) int64, -1 in padding.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            As in ``forward``; ConfigError also if the quantizer cannot search with
+            this beam.
         """
+        options = beam_options(self.quantizer, beam)
         frames = self.encoder(signals, samples)
         mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
-        return self.quantizer.encode(frames, mask=mask, n_codebooks=used)
+        return self.quantizer.encode(frames, mask=mask, n_codebooks=used, **options)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, samples: Tensor | None = None) -> Tensor:

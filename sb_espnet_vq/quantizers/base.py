@@ -67,6 +67,9 @@ class Quantizer(BatchModule):
     #: Whether ``forward`` also takes ``inv_temperature``, the inverse temperature of
     #: the soft assignment in one call.
     takes_inv_temperature: bool = False
+    #: Whether ``encode`` also takes ``beam``, the number of chains of codes that its
+    #: search keeps.
+    takes_beam: bool = False
     #: Whether codes of codebooks that training dropped are returned as -1. Codecs
     #: that return all codes set it to False.
     marks_dropped: bool = True

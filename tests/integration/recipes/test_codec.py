@@ -1,6 +1,7 @@
 """The codec recipe from audio files to results, tiny; killed and resumed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,13 @@ def read_results(output):
     return results
 
 
+ADVERSARIAL = {"adversarial_weight": 1.0, "adversarial_start": 3}
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(recipe, corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("run")
-    recipe.main(arguments(corpus, output, adversarial_weight=1.0, adversarial_start=3))
+    recipe.main(arguments(corpus, output, **ADVERSARIAL))
     return output
 
 
@@ -115,11 +119,26 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_results(
         load_trained(uninterrupted, "codec", min_key="nats")
 
 
+def test_a_finished_run_is_evaluated_with_a_beam(
+    recipe, corpus, uninterrupted, tmp_path, capsys
+):
+    copy = shutil.copytree(uninterrupted, tmp_path / "run")
+    recipe.main(arguments(corpus, copy, beam=4, **ADVERSARIAL))
+    results, before = read_results(copy), read_results(uninterrupted)
+    assert results.pop("beam") == 4
+    beams = [row.pop("beam") for row in results["bandwidths"]]
+    assert results == before
+    # The first codebook alone has no chain; with four, codes differ.
+    first, last = (row["trained"] for row in results["bandwidths"])
+    assert beams[0] == first and beams[1] != last
+    assert f"{beams[1]['mel_distance']:.3f}" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_results(
     kill_run, recipe, corpus, uninterrupted, tmp_path
 ):
-    command = arguments(corpus, tmp_path, adversarial_weight=1.0, adversarial_start=3)
+    command = arguments(corpus, tmp_path, **ADVERSARIAL)
     kill_run(RECIPE, command, step=5)
     assert not (tmp_path / "results.json").exists()
     recipe.main(command)
@@ -206,6 +225,8 @@ def test_the_full_size_codec_has_the_bandwidths_it_names(recipe, tmp_path):
         ({"bandwidths": "3"}, "bandwidths must be a list"),
         ({"bandwidths": "[-1]"}, r"bandwidths must be .* above 0, not \[-1\]"),
         ({"ratios": "[4, 1]"}, "ratios must be strides of 2 or more"),
+        ({"beam": 0}, "beam must be a whole number of at least 1"),
+        ({"beam": 2, "quantizer": "vq", "quantizer_conf": "{}"}, "VQ has no chain"),
         ({"segment_seconds": 0.001}, "shorter than a frame of 80 samples"),
         ({"manifest": "missing.csv"}, "missing.csv: no such manifest"),
     ],
