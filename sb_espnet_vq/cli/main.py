@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sb_espnet_vq.cli import bench, check, cp, ls, run, show
+from sb_espnet_vq.cli import bench, check, cp, distortion, ls, run, show
 from sb_espnet_vq.errors import ConfigError
 
 _EPILOG = """\
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (ls, show, cp, run, check, bench):
+    for module in (ls, show, cp, run, check, bench, distortion):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
