@@ -263,6 +263,12 @@ class RVQ(ChainQuantizer):
         chain = self._chain(codes.shape[1])
         return _added([layer.decode(codes[:, n]) for n, layer in enumerate(chain)])
 
+    def _set_codebook_vectors(self, vectors: Tensor) -> None:
+        if self.projected:
+            super()._set_codebook_vectors(vectors)
+        for level, layer in enumerate(self._chain(None)):
+            layer._codebook.set_vectors(vectors[level])
+
     def _hold(self, entries: Tensor | None) -> None:
         for level, layer in enumerate(self._chain(None)):
             layer._codebook.hold(None if entries is None else entries[level])
