@@ -64,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="learning rate of quantizers with parameters (default: %(default)s)",
     )
     training.add_argument(
+        "--refit_rounds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also refit residual codebooks by least squares, for each beam "
+        "(default: %(default)s)",
+    )
+    training.add_argument(
         "--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="(default: 0)"
     )
     parser.add_argument(
@@ -97,6 +105,7 @@ def main(args: argparse.Namespace) -> int:
         batches=args.batches,
         batch_frames=args.batch_frames,
         lr=args.lr,
+        refit_rounds=args.refit_rounds,
     )
     if args.data_folder is None and args.manifest is None:
         raise ConfigError("--data_folder or --manifest must name some recordings")

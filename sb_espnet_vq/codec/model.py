@@ -178,11 +178,31 @@ class Codec(FreezableModule):
         ShapeError, ConfigError
             If a shape is wrong, or the bandwidth is not a number.
         """
-        frames = self.encoder(signals, samples)
-        mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
+        frames, mask = self.frames(signals, samples)
+        used = self.codebooks_for(bandwidth)
         out = self.quantizer(frames, mask=mask, n_codebooks=used)
         signals = self._to_audio(out.quantized, samples, signals.shape[1])
         return CodecOutput(signals, out.codes, out.loss, out.stats)
+
+    def frames(
+        self, signals: Tensor, samples: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the frames of audio, which the quantizer encodes.
+
+        Arguments
+        ---------
+        signals, samples
+            As in ``forward``.
+
+        Returns
+        -------
+        frames : torch.Tensor
+            (B, T, dim) float.
+        mask : torch.Tensor, optional
+            (B, T) bool, True at valid frames; None if all are.
+        """
+        frames = self.encoder(signals, samples)
+        return frames, self._mask(frames, samples)
 
     @torch.no_grad()
     def encode(
@@ -214,8 +234,8 @@ class Codec(FreezableModule):
             this beam.
         """
         options = beam_options(self.quantizer, beam)
-        frames = self.encoder(signals, samples)
-        mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
+        frames, mask = self.frames(signals, samples)
+        used = self.codebooks_for(bandwidth)
         return self.quantizer.encode(frames, mask=mask, n_codebooks=used, **options)
 
     @torch.no_grad()

@@ -130,7 +130,9 @@ def check_held(name: str, entries, shape: tuple[int, int]) -> None:
 def check_vectors(name: str, vectors, shape: tuple[int, int, int]) -> None:
     """Raise `ShapeError` unless vectors are finite floats of ``shape``."""
     if not isinstance(vectors, Tensor) or not vectors.is_floating_point():
-        raise ShapeError(f"{name}: vectors must be a float tensor, got {_kind(vectors)}")
+        raise ShapeError(
+            f"{name}: vectors must be a float tensor, got {_kind(vectors)}"
+        )
     if tuple(vectors.shape) != shape:
         raise ShapeError(
             f"{name}: vectors must be {shape}, got {tuple(vectors.shape)}; "

@@ -65,11 +65,10 @@ def refit(
     >>> errors[0], errors[-1] < 0.9
     (1.0, True)
     """
+    check_refit(quantizer, beam)
     options = beam_options(quantizer, beam)
     uses = sorted(set(uses)) or [quantizer.n_codebooks]
     vectors = quantizer.codebook_vectors()
-    # Refused here, before the work, if they cannot be replaced.
-    quantizer.set_codebook_vectors(vectors)
     best, first, errors = vectors, None, []
     for number in range(positive_int("rounds", rounds) + 1):
         assigned = [
@@ -96,6 +95,25 @@ def refit(
         quantizer.set_codebook_vectors(vectors)
     quantizer.set_codebook_vectors(best)
     return errors
+
+
+def check_refit(quantizer: Quantizer, beam: int = 1) -> None:
+    """Raise `ConfigError` if the quantizer cannot be refitted for a search.
+
+    Arguments
+    ---------
+    quantizer, beam
+        As in `refit`.
+
+    Raises
+    ------
+    ConfigError
+        If its codebooks do not add up or cannot be replaced, or it does not take the
+        beam.
+    """
+    beam_options(quantizer, beam)
+    # Replaced by themselves, which is refused if they cannot be replaced.
+    quantizer.set_codebook_vectors(quantizer.codebook_vectors())
 
 
 def _tables(vectors: Tensor, sizes: Sequence[int]) -> list[Tensor]:

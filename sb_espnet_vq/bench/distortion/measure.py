@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,8 @@ class Training:
         Number of batches, and frames in each.
     lr : float
         Learning rate of quantizers that learn by gradient.
+    refit_rounds : int
+        Rounds of a least-squares refit, measured in addition; 0 for none.
     """
 
     codebook_size: int = 256
@@ -78,6 +81,7 @@ class Training:
     batches: int = 600
     batch_frames: int = 4096
     lr: float = 1e-3
+    refit_rounds: int = 0
 
     @property
     def sizes(self) -> Sizes:
@@ -113,24 +117,29 @@ def measure(
     Returns
     -------
     list of Measured
-        One for each beam, the usual search first.
+        One for each beam, the usual search first, then those of refitted codebooks.
     """
     text, name, options = named
     torch.manual_seed(seed)
     model = make_model(name, options, training.sizes, training.lr)
-    batches = draw_batches(
-        speech.train, training.batches, training.batch_frames, seed
-    )
+    batches = draw_batches(speech.train, training.batches, training.batch_frames, seed)
     start = time.perf_counter()
     model.train(_with_progress(batches, training.batches, f"{text}, seed {seed}", log))
     seconds = time.perf_counter() - start
     measured = []
-    for beam in sorted({1, *(beams if model.takes_beam else ())}):
-        numbers = _score(model, speech, beam)
-        measured.append(
-            Measured(text, seed, beam, training_seconds=seconds, **numbers)
-        )
-        log(f"{text}, seed {seed}, beam {beam}: {measured[-1].snr:.2f} dB")
+
+    def add(row: str, of: Model, beam: int) -> None:
+        numbers = _score(of, speech, beam)
+        measured.append(Measured(row, seed, beam, training_seconds=seconds, **numbers))
+        log(f"{row}, seed {seed}, beam {beam}: {measured[-1].snr:.2f} dB")
+
+    beams = sorted({1, *(beams if model.takes_beam else ())})
+    for beam in beams:
+        add(text, model, beam)
+    for beam in beams if training.refit_rounds else ():
+        refitted = copy.deepcopy(model)
+        if refitted.refit(speech.train, training.refit_rounds, beam):
+            add(f"{text}, refitted", refitted, beam)
     return measured
 
 
@@ -173,8 +182,7 @@ def share_used(codes: Tensor, sizes: Sequence[int]) -> float:
     0.75
     """
     shares = [
-        len(column.unique()) / size
-        for column, size in zip(codes.T, sizes, strict=True)
+        len(column.unique()) / size for column, size in zip(codes.T, sizes, strict=True)
     ]
     return sum(shares) / len(shares)
 

@@ -15,8 +15,12 @@ from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.quantizers.chain import beam_options
+from sb_espnet_vq.quantizers.refit import refit
 from sb_espnet_vq.registry import build, find_quantizer
 from sb_espnet_vq.toolkit_words import translate
+
+# Frames that are refitted at once.
+_CHUNK = 2**14
 
 
 class Sizes(NamedTuple):
@@ -38,6 +42,10 @@ class Model(ABC):
     @abstractmethod
     def train(self, batches: Iterable[Tensor]) -> None:
         """Learn from batches of frames (M, dim)."""
+
+    def refit(self, x: Tensor, rounds: int, beam: int) -> bool:
+        """Refit the codebooks to frames (N, dim) by least squares, if possible."""
+        return False
 
     @abstractmethod
     def encode(self, x: Tensor, beam: int) -> Tensor:
@@ -72,7 +80,7 @@ class OurModel(Model):
         self.lr = lr
 
     def train(self, batches: Iterable[Tensor]) -> None:
-        """Minimize squared error and the quantizer's loss; averages need no gradient."""
+        """Minimize squared error and the quantizer's loss, if it has parameters."""
         quantizer = self.quantizer.train()
         learnt = [each for each in quantizer.parameters() if each.requires_grad]
         optimizer = torch.optim.Adam(learnt, self.lr) if learnt else None
@@ -85,6 +93,17 @@ class OurModel(Model):
                 (F.mse_loss(out.quantized, x) + out.loss).backward()
                 optimizer.step()
         quantizer.eval()
+
+    def refit(self, x: Tensor, rounds: int, beam: int) -> bool:
+        """Refit the codebooks, alternating with encoding."""
+        if not self.takes_beam:
+            return False
+        try:
+            refit(self.quantizer, x.split(_CHUNK), rounds, beam)
+        except ConfigError:
+            # Refused for such codebooks, before anything has changed.
+            return False
+        return True
 
     def encode(self, x: Tensor, beam: int) -> Tensor:
         """Return the codes."""
@@ -134,7 +153,7 @@ class VQPModel(Model):
     """vector-quantize-pytorch's ResidualVQ with moving averages, as in ESPnet."""
 
     module = "vector_quantize_pytorch"
-    _OPTIONS = {  # noqa: RUF012
+    _OPTIONS = {
         "decay": 0.99,
         "kmeans_init": True,
         "kmeans_iters": 50,
