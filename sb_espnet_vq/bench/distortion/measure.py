@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -137,8 +136,8 @@ def measure(
     for beam in beams:
         add(text, model, beam)
     for beam in beams if training.refit_rounds else ():
-        refitted = copy.deepcopy(model)
-        if refitted.refit(speech.train, training.refit_rounds, beam):
+        refitted = model.refitted(speech.train, training.refit_rounds, beam)
+        if refitted is not None:
             add(f"{text}, refitted", refitted, beam)
     return measured
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -43,9 +44,9 @@ class Model(ABC):
     def train(self, batches: Iterable[Tensor]) -> None:
         """Learn from batches of frames (M, dim)."""
 
-    def refit(self, x: Tensor, rounds: int, beam: int) -> bool:
-        """Refit the codebooks to frames (N, dim) by least squares, if possible."""
-        return False
+    def refitted(self, x: Tensor, rounds: int, beam: int) -> Model | None:
+        """Return a copy refitted to frames (N, dim) by least squares, if possible."""
+        return None
 
     @abstractmethod
     def encode(self, x: Tensor, beam: int) -> Tensor:
@@ -94,16 +95,17 @@ class OurModel(Model):
                 optimizer.step()
         quantizer.eval()
 
-    def refit(self, x: Tensor, rounds: int, beam: int) -> bool:
-        """Refit the codebooks, alternating with encoding."""
+    def refitted(self, x: Tensor, rounds: int, beam: int) -> Model | None:
+        """Return a copy with refitted codebooks, of residual quantizers."""
         if not self.takes_beam:
-            return False
+            return None
+        other = copy.deepcopy(self)
         try:
-            refit(self.quantizer, x.split(_CHUNK), rounds, beam)
+            refit(other.quantizer, x.split(_CHUNK), rounds, beam)
         except ConfigError:
-            # Refused for such codebooks, before anything has changed.
-            return False
-        return True
+            # Codebooks that cannot be replaced, such as those behind projections.
+            return None
+        return other
 
     def encode(self, x: Tensor, beam: int) -> Tensor:
         """Return the codes."""
