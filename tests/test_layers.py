@@ -35,8 +35,9 @@ LAYERS = {
     "_resources": {"errors"},
     "launcher": {"errors", "registry", "utils"},
     "run": {"launcher"},
-    "bench": _BELOW_SIDES | {"nnet", "lobes", "gan_codec", "utils", "evaluation"},
-    "cli": _BELOW_SIDES | {"testing", "_resources", "bench"},
+    "bench": _BELOW_SIDES
+    | {"nnet", "lobes", "gan_codec", "utils", "corpora", "evaluation"},
+    "cli": _BELOW_SIDES | {"testing", "_resources", "bench", "evaluation", "training"},
 }
 CORE = ["errors", "ops", "quantizers", "registry", "toolkit_words", "", "testing"]
 # Imported by a check that is skipped where it is not installed.

@@ -54,6 +54,8 @@ def evaluate(
     models = {"trained": codec, "untrained": untrained.to(brain.device)}
     signals = list(test_signals(datasets["test"], hparams))
     bandwidths = bandwidths_in_use(codec, hparams["bandwidths"])
+    # Runs of earlier versions have no beam.
+    beam = hparams.get("beam", 1)
     results = training_results(brain, datasets) | {
         "parameters": count_parameters([codec]),
         "quantizer": hparams["quantizer"],
@@ -65,6 +67,10 @@ def evaluate(
             for kbps in bandwidths
         ],
     }
+    if beam > 1:
+        results["beam"] = beam
+        for row, kbps in zip(results["bandwidths"], bandwidths, strict=True):
+            row["beam"] = measure(codec, signals, kbps, beam)
     some = signals[: hparams["reconstructions"]]
     return results, [reconstruct(codec, *each, bandwidths) for each in some]
 
@@ -83,13 +89,13 @@ def test_signals(dataset: Any, hparams: dict[str, Any]) -> Iterator[tuple[str, T
 
 
 def measure(
-    codec: Codec, signals: list[tuple[str, Tensor]], bandwidth: float
+    codec: Codec, signals: list[tuple[str, Tensor]], bandwidth: float, beam: int = 1
 ) -> dict[str, float | None]:
     """Return mean metrics at a bandwidth (kbit/s), and the cost of the codes."""
     codec.eval()
     metrics, all_codes, samples = [], [], 0
     for _, signal in signals:
-        codes, estimate = transmit(codec, signal, bandwidth)
+        codes, estimate = transmit(codec, signal, bandwidth, beam)
         metrics.append(compare(estimate, signal, codec.sample_rate))
         all_codes.append(codes)
         samples += len(signal)
@@ -105,10 +111,12 @@ def compare(
     return quality(estimate, target, sample_rate)._asdict()
 
 
-def transmit(codec: Codec, signal: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+def transmit(
+    codec: Codec, signal: Tensor, bandwidth: float, beam: int = 1
+) -> tuple[Tensor, Tensor]:
     """Encode and decode a signal (L,): codes (T, K) and audio (L,), on the CPU."""
     device = next(codec.parameters()).device
-    codes = codec.encode(signal[None].to(device), bandwidth=bandwidth)
+    codes = codec.encode(signal[None].to(device), bandwidth=bandwidth, beam=beam)
     audio = codec.decode(codes)[0, : len(signal)]
     return codes[0].cpu(), audio.cpu()
 
@@ -143,9 +151,10 @@ def report(results: Results, examples: list[Example], folder: str) -> None:
         "speech"
     )
     panels: list[Callable] = [partial(draw_metric, name) for name in METRICS]
-    write_report(
-        results, folder, title, [bandwidth_table(results)], [*panels, draw_loss], files
-    )
+    tables = [bandwidth_table(results)]
+    if "beam" in results:
+        tables.append(beam_table(results))
+    write_report(results, folder, title, tables, [*panels, draw_loss], files)
 
 
 def bandwidth_table(results: Results) -> str:
@@ -169,6 +178,20 @@ def bandwidth_table(results: Results) -> str:
         "after ideal entropy coding with the code frequencies."
     )
     return f"{text_table(rows, header)}\n{note}"
+
+
+def beam_table(results: Results) -> str:
+    """Compare the greedy search with that of a beam at each bandwidth."""
+    header = ["bitrate (kbit/s)"]
+    for column, _ in METRICS.values():
+        header += [column, f"beam {results['beam']}"]
+    rows = []
+    for row in results["bandwidths"]:
+        cells = [f"{row['trained']['bitrate']:.2f}"]
+        for name in METRICS:
+            cells += [as_text(row[model][name]) for model in ("trained", "beam")]
+        rows.append(cells)
+    return text_table(rows, header)
 
 
 def as_text(metric: float | None) -> str:

@@ -22,6 +22,7 @@ from sb_espnet_vq.codec.discriminator import (
     judge_loss,
 )
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.training.brain import ResumableBrain
 from sb_espnet_vq.training.data import read_datasets
 from sb_espnet_vq.training.start import begin, make_brain, run_recipe
@@ -211,6 +212,7 @@ def check_settings(hparams: dict[str, Any]) -> None:
             f"segment_seconds {hparams['segment_seconds']} is shorter than a frame of "
             f"{codec.hop} samples (the product of ratios)"
         )
+    beam_options(codec.quantizer, hparams.get("beam", 1))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sb_espnet_vq.cli import bench, check, cp, ls, run, show
-from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.cli import bench, check, cp, distortion, ls, refit, run, show
+from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
 
 _EPILOG = """\
 examples:
@@ -17,6 +17,8 @@ examples:
   sbvq cp best_rq my_recipe              copy a recipe, to change it
   sbvq check rvq                         run the contract checks
   sbvq bench rvq bsq                     compare speed and memory
+  sbvq distortion --data_folder DIR rvq  compare rate, distortion and code usage
+  sbvq refit RUN                         refit the codebooks of a trained codec
 """
 
 
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = args.function(args)
         sys.stdout.flush()
         return status
-    except (ConfigError, OSError) as error:
+    except (CheckpointError, ConfigError, CorpusError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             # `sbvq ls | head` closes the pipe; the flush at exit must not fail either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (ls, show, cp, run, check, bench):
+    for module in (ls, show, cp, run, refit, check, bench, distortion):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)

@@ -16,6 +16,7 @@ from sb_espnet_vq.ops.bandwidth import (
     total_bandwidth,
 )
 from sb_espnet_vq.quantizers.base import Quantizer
+from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.quantizers.checks import other_quantizer, signed_codes
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.registry import build
@@ -177,11 +178,31 @@ class Codec(FreezableModule):
         ShapeError, ConfigError
             If a shape is wrong, or the bandwidth is not a number.
         """
-        frames = self.encoder(signals, samples)
-        mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
+        frames, mask = self.frames(signals, samples)
+        used = self.codebooks_for(bandwidth)
         out = self.quantizer(frames, mask=mask, n_codebooks=used)
         signals = self._to_audio(out.quantized, samples, signals.shape[1])
         return CodecOutput(signals, out.codes, out.loss, out.stats)
+
+    def frames(
+        self, signals: Tensor, samples: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the frames of audio, which the quantizer encodes.
+
+        Arguments
+        ---------
+        signals, samples
+            As in ``forward``.
+
+        Returns
+        -------
+        frames : torch.Tensor
+            (B, T, dim) float.
+        mask : torch.Tensor, optional
+            (B, T) bool, True at valid frames; None if all are.
+        """
+        frames = self.encoder(signals, samples)
+        return frames, self._mask(frames, samples)
 
     @torch.no_grad()
     def encode(
@@ -189,6 +210,7 @@ class Codec(FreezableModule):
         signals: Tensor,
         samples: Tensor | None = None,
         bandwidth: float | None = None,
+        beam: int = 1,
     ) -> Tensor:
         """Return the codes of audio; no state changes.
 
@@ -196,15 +218,25 @@ class Codec(FreezableModule):
         ---------
         signals, samples, bandwidth
             As in ``forward``.
+        beam : int
+            Chains of codes that the search of a residual quantizer keeps; see its
+            ``encode``. Codes are then those of this bandwidth only.
 
         Returns
         -------
         torch.Tensor
             (B, T, K) int64, -1 in padding.
+
+        Raises
+        ------
+        ShapeError, ConfigError
+            As in ``forward``; ConfigError also if the quantizer cannot search with
+            this beam.
         """
-        frames = self.encoder(signals, samples)
-        mask, used = self._mask(frames, samples), self.codebooks_for(bandwidth)
-        return self.quantizer.encode(frames, mask=mask, n_codebooks=used)
+        options = beam_options(self.quantizer, beam)
+        frames, mask = self.frames(signals, samples)
+        used = self.codebooks_for(bandwidth)
+        return self.quantizer.encode(frames, mask=mask, n_codebooks=used, **options)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, samples: Tensor | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from sb_espnet_vq.gan_codec import config_errors
 from sb_espnet_vq.gan_codec.needs import IMPORT
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 from sb_espnet_vq.gan_codec.streams import StreamsOfQuantizer
+from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.quantizers.options import options_of, plain
 from sb_espnet_vq.registry import options_of_class
 
@@ -37,6 +38,9 @@ class _QuantizerByName(StreamsOfQuantizer):
         A registered name, or the full path of a class.
     quantizer_conf : Mapping, optional
         Options of the quantizer; they override those of ``generator_params``.
+    beam : int
+        Chains of codes that ``encode`` keeps, if the quantizer is a residual one. Not
+        used in training, so it may be changed in the configuration of a trained codec.
     needs_sb_espnet_vq : str
         Import that registers this codec in ESPnet, recorded in saved
         configurations.
@@ -61,6 +65,7 @@ class _QuantizerByName(StreamsOfQuantizer):
         own = [
             inspect.Parameter("quantizer", _KEYWORD, default="rvq"),
             inspect.Parameter("quantizer_conf", _KEYWORD, default={}),
+            inspect.Parameter("beam", _KEYWORD, default=1),
             inspect.Parameter("needs_sb_espnet_vq", _KEYWORD, default=IMPORT),
         ]
         cls.__signature__ = inspect.Signature([*_stock(cls).values(), *own])
@@ -69,6 +74,7 @@ class _QuantizerByName(StreamsOfQuantizer):
         self,
         quantizer: str = "rvq",
         quantizer_conf: Mapping[str, Any] | None = None,
+        beam: int = 1,
         needs_sb_espnet_vq: str = IMPORT,
         **codec_conf,
     ):
@@ -115,6 +121,9 @@ class _QuantizerByName(StreamsOfQuantizer):
                 quantizer_conf=own,
                 quantization_loss=self._unpacks_quantization_loss,
             )
+        with config_errors.of_quantizer("codec_conf.beam", "codec_conf.{}", ["beam"]):
+            beam_options(ours.vq, beam)
+        ours.beam = beam
         state = theirs.state_dict()
         if not own and _shapes(ours.state_dict()) == _shapes(state):
             # A seed then gives the same codec as in ESPnet.

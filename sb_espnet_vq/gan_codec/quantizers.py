@@ -13,6 +13,7 @@ from sb_espnet_vq.ops.bandwidth import (
     total_bandwidth,
 )
 from sb_espnet_vq.quantizers.base import Quantizer
+from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.quantizers.checks import other_quantizer
 from sb_espnet_vq.quantizers.learning import FreezableModule
 from sb_espnet_vq.quantizers.options import options_of
@@ -109,6 +110,9 @@ class CodecQuantizer(FreezableModule):
     codebook_dim : int
         Width of the output of ``decode``, the same as ``dimension``. ESPnet's
         embeddings of codes use it as their size.
+    beam : int
+        Chains of codes that ``encode`` keeps, 1 at first; more for a residual
+        quantizer only.
 
     Raises
     ------
@@ -173,6 +177,8 @@ class CodecQuantizer(FreezableModule):
         self.dimension = self.codebook_dim = self.vq.dim
         self.bins = self.vq.codebook_size
         self.n_q = self.vq.n_codebooks
+        # Not an argument of `encode`, which ESPnet's generators call.
+        self.beam = 1
 
     def forward(
         self, x: Tensor, sample_rate: float, bandwidth: float | None = None
@@ -249,7 +255,8 @@ class CodecQuantizer(FreezableModule):
             turn -1 into a code of another codebook.
         """
         levels = self.get_num_quantizers_for_bandwidth(sample_rate, bandwidth)
-        codes = self.vq.encode(self._frames_last(x), n_codebooks=levels)
+        options = beam_options(self.vq, self.beam)
+        codes = self.vq.encode(self._frames_last(x), n_codebooks=levels, **options)
         self._refuse_missing(codes)
         codes = codes.movedim(-1, 0)[st or 0 :]
         return codes if x.dim() == 3 else codes[..., 0]

@@ -11,6 +11,7 @@ from sb_espnet_vq.quantizers.batches import BatchModule
 from sb_espnet_vq.quantizers.checks import (
     check_codes,
     check_held,
+    check_vectors,
     out_of_range,
     signed_codes,
 )
@@ -69,6 +70,9 @@ class Quantizer(BatchModule):
     #: Whether ``forward`` also takes ``inv_temperature``, the inverse temperature of
     #: the soft assignment in this call.
     takes_inv_temperature: bool = False
+    #: Whether ``encode`` also takes ``beam``, the number of chains of codes that its
+    #: search keeps.
+    takes_beam: bool = False
     #: Whether the codes of codebooks dropped in training (quantizer dropout) are
     #: returned as -1. Codecs that return all codes set it to False.
     marks_dropped: bool = True
@@ -282,6 +286,30 @@ class Quantizer(BatchModule):
             vectors.append(self.decode(codes))
         return torch.stack(vectors)
 
+    @torch.no_grad()
+    def set_codebook_vectors(self, vectors: Tensor) -> None:
+        """Replace what each code adds to ``decode``.
+
+        Averages that training updates are set to match, so that it may continue.
+
+        Arguments
+        ---------
+        vectors : torch.Tensor
+            In the shape that ``codebook_vectors`` returns, finite float.
+
+        Raises
+        ------
+        ShapeError
+            If the shape, dtype or device is wrong, or a value is not finite.
+        ConfigError
+            If the vectors of this quantizer cannot be replaced by any others.
+        """
+        name = type(self).__name__
+        self._check_placement(vectors=vectors)
+        shape = (self.n_codebooks, self.codebook_size, self.dim)
+        check_vectors(name, vectors, shape)
+        self._set_codebook_vectors(vectors)
+
     def set_step(self, step: int) -> None:
         """Set the number of completed training steps, for schedules.
 
@@ -332,6 +360,13 @@ class Quantizer(BatchModule):
 
     def _set_step(self, step: int) -> None:
         """Set the step of a schedule; no operation by default."""
+
+    def _set_codebook_vectors(self, vectors: Tensor) -> None:
+        """Replace the vectors, (n_codebooks, codebook_size, dim), or refuse."""
+        raise ConfigError(
+            f"{type(self).__name__}: its codebook vectors are not stored in the width "
+            "of the frames, so that they cannot be replaced"
+        )
 
     def _hold(self, entries: Tensor | None) -> None:
         """Set the vectors to exclude: (n_codebooks, codebook_size) bool, or None."""

@@ -50,7 +50,8 @@ class BatchModule(LearningModule, ABC):
     def _search(self, frames: Frames) -> Tensor:
         """Return the codes (N, K) of frames without changing state.
 
-        K is ``frames.n_codebooks`` in a quantizer with several codebooks.
+        K is ``frames.n_codebooks`` in a quantizer with several codebooks. Additional
+        options of a subclass's ``encode`` are passed here.
         """
 
     def _forward(
@@ -95,18 +96,18 @@ class BatchModule(LearningModule, ABC):
         codes = codes.reshape(*lead, codes.shape[1])
         return QuantizerOutput(quantized, codes, loss, stats), result
 
-    def _encode(self, x, mask, labels, n_codebooks=None) -> Tensor:
+    def _encode(self, x, mask, labels, n_codebooks=None, **options) -> Tensor:
         self._check_input(x, mask, labels)
         used = self._number_of_codebooks(n_codebooks)
         with full_precision(x):
-            return self._encode_parts(x, mask, labels, used)
+            return self._encode_parts(x, mask, labels, used, options)
 
-    def _encode_parts(self, x, mask, labels, n_codebooks) -> Tensor:
+    def _encode_parts(self, x, mask, labels, n_codebooks, options) -> Tensor:
         """Encode recursively in halves, so that memory is bounded for many frames."""
         lead = x.shape[:-1]
         if tracing() or lead.numel() <= tile_rows(x, self.dim):
             frames, _ = self._frames(x, mask, labels, False, n_codebooks)
-            codes = self._search(frames)
+            codes = self._search(frames, **options)
             if not frames.all_valid:
                 codes = torch.where(frames.valid[:, None], codes, -1)
             return codes.reshape(*lead, codes.shape[-1])
@@ -114,7 +115,7 @@ class BatchModule(LearningModule, ABC):
         each_labels = _halves(labels, 0) if axis == 0 else (labels, labels)
         parts = zip(_halves(x, axis), _halves(mask, axis), each_labels, strict=True)
         return torch.cat(
-            [self._encode_parts(*part, n_codebooks) for part in parts], axis
+            [self._encode_parts(*part, n_codebooks, options) for part in parts], axis
         )
 
     def _frames(

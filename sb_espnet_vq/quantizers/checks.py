@@ -127,6 +127,21 @@ def check_held(name: str, entries, shape: tuple[int, int]) -> None:
         )
 
 
+def check_vectors(name: str, vectors, shape: tuple[int, int, int]) -> None:
+    """Raise `ShapeError` unless vectors are finite floats of ``shape``."""
+    if not isinstance(vectors, Tensor) or not vectors.is_floating_point():
+        raise ShapeError(
+            f"{name}: vectors must be a float tensor, got {_kind(vectors)}"
+        )
+    if tuple(vectors.shape) != shape:
+        raise ShapeError(
+            f"{name}: vectors must be {shape}, got {tuple(vectors.shape)}; "
+            "codebook_vectors() returns the present ones"
+        )
+    if not bool(vectors.isfinite().all()):
+        raise ShapeError(f"{name}: vectors must be finite, got NaN or infinity")
+
+
 def signed_codes(codes: Tensor, codebook_size: int) -> Tensor:
     """Convert integer codes to int64; restore -1 from unsigned dtypes.
 

@@ -123,6 +123,12 @@ class EMACodebook(nn.Module):
         """Exclude vectors from updates where ``entries`` (codebook_size,) is True."""
         self.held = entries
 
+    def set_vectors(self, vectors: Tensor) -> None:
+        """Replace all vectors (codebook_size, dim), and the averages to match."""
+        self.embed.copy_(vectors)
+        self.embed_avg.copy_(self.embed * self.cluster_size[:, None])
+        self.inited.fill_(1)
+
     @property
     def started(self) -> bool:
         """Whether the codebook is initialized, randomly or by k-means."""

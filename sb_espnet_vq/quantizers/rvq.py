@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from sb_espnet_vq.ops.distance import mean_square
 from sb_espnet_vq.ops.estimators import attach_gradient, straight_through
 from sb_espnet_vq.ops.frames import Frames
-from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.base import Quantized
+from sb_espnet_vq.quantizers.chain import ChainQuantizer
 from sb_espnet_vq.quantizers.codebook import EMACodebook
 from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
@@ -53,7 +54,7 @@ class ResidualLevel(nn.Module):
         return torch.where(codes[:, None] >= 0, out, 0)
 
 
-class RVQ(Quantizer):
+class RVQ(ChainQuantizer):
     """Residual vector quantizer with EMA codebooks.
 
     Zeghidour et al. 2021, "SoundStream", https://arxiv.org/abs/2107.03312,
@@ -241,7 +242,7 @@ class RVQ(Quantizer):
         )
         return torch.arange(levels, device=device) < drawn[:, None]
 
-    def _search(self, frames: Frames) -> Tensor:
+    def _search_greedy(self, frames: Frames) -> Tensor:
         residual, codes = self._widened(frames.x), []
         chain = self._chain(frames.n_codebooks)
         for level, layer in enumerate(chain, start=1):
@@ -262,6 +263,12 @@ class RVQ(Quantizer):
     def _decode(self, codes: Tensor) -> Tensor:
         chain = self._chain(codes.shape[1])
         return _added([layer.decode(codes[:, n]) for n, layer in enumerate(chain)])
+
+    def _set_codebook_vectors(self, vectors: Tensor) -> None:
+        if self.projected:
+            super()._set_codebook_vectors(vectors)
+        for level, layer in enumerate(self._chain(None)):
+            layer._codebook.set_vectors(vectors[level])
 
     def _hold(self, entries: Tensor | None) -> None:
         for level, layer in enumerate(self._chain(None)):

@@ -22,6 +22,7 @@ check names to reasons.
 
 from sb_espnet_vq.testing import (
     batches,
+    beams,
     devices,
     errors,
     exports,
@@ -43,6 +44,7 @@ __all__ = ["Check", "known_exception", "list_checks"]
 _MODULES = (
     outputs,
     members,
+    beams,
     masks,
     batches,
     precision,

@@ -176,5 +176,6 @@ _FLAGS = (
     "has_table",
     "gives_probabilities",
     "takes_inv_temperature",
+    "takes_beam",
     "frozen",
 )

@@ -171,4 +171,5 @@ DECLARED: dict[str, Kind] = {
     "probe_labels": _SIZES,
     "probe_draws": _SIZE,
     "reconstructions": _SIZE,
+    "beam": _SIZE,
 }

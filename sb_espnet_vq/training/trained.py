@@ -37,15 +37,8 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
     CheckpointError
         If there is no such run or checkpoint, or no such module in it.
     """
-    file, save = Path(folder, "hyperparams.yaml"), Path(folder, "save")
-    if not file.is_file() or not save.is_dir():
-        raise CheckpointError(f"{folder}: no run of a recipe; it has {file.name}, save")
-    # The checkpointer of the YAML would create the output folder given for training.
-    hparams = load_hparams(str(file), {"checkpointer": None})
-    checkpointer = WholeCheckpointer(save)
-    best = checkpointer.find_checkpoint(min_key=min_key)
-    if best is None:
-        raise CheckpointError(f"{save}: no checkpoint with a metric {min_key!r}")
+    best = best_checkpoint(folder, min_key)
+    hparams = read_run(folder)
     saved = sorted(
         key for key in best.paramfiles if isinstance(hparams.get(key), torch.nn.Module)
     )
@@ -54,6 +47,50 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
             f"{best.path}: no module {name!r} was saved; there are {', '.join(saved)}"
         )
     module = hparams[name]
+    checkpointer = WholeCheckpointer(best.path.parent)
     checkpointer.add_recoverable(name, module)
     checkpointer.recover_if_possible(min_key=min_key)
     return module.eval()
+
+
+def best_checkpoint(folder: str | Path, min_key: str = "loss") -> Any:
+    """Find the best checkpoint of a run.
+
+    Arguments
+    ---------
+    folder, min_key
+        As in `load_trained`.
+
+    Returns
+    -------
+    speechbrain.utils.checkpoints.Checkpoint
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such run or checkpoint.
+    """
+    file, save = Path(folder, "hyperparams.yaml"), Path(folder, "save")
+    if not file.is_file() or not save.is_dir():
+        raise CheckpointError(f"{folder}: no run of a recipe; it has {file.name}, save")
+    best = WholeCheckpointer(save).find_checkpoint(min_key=min_key)
+    if best is None:
+        raise CheckpointError(f"{save}: no checkpoint with a metric {min_key!r}")
+    return best
+
+
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """Read the hyperparameters of a run, without a checkpointer.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The run's output folder.
+
+    Returns
+    -------
+    dict
+        From its hyperparams.yaml.
+    """
+    # The checkpointer of the YAML would create the output folder given for training.
+    return load_hparams(str(Path(folder, "hyperparams.yaml")), {"checkpointer": None})

@@ -107,3 +107,19 @@ def test_a_checkpoint_of_another_quantizer_is_named():
 def test_a_quantizer_that_cannot_use_fewer_codebooks_is_refused():
     with pytest.raises(ConfigError, match="no option 'n_codebooks'"):
         codec("vq", n_codebooks=2)
+
+
+@torch.no_grad()
+def test_a_beam_encodes_closer(audio):
+    model = codec().eval()
+    frames = model.encoder(audio)
+    usual, beam = model.encode(audio), model.encode(audio, beam=8)
+    assert torch.equal(usual, model.encode(audio, beam=1))
+    errors = [
+        float((model.quantizer.decode(codes) - frames).square().sum())
+        for codes in (usual, beam)
+    ]
+    assert errors[1] < errors[0]
+    for beam, name in ((0, "rvq"), (8, "vq")):
+        with pytest.raises(ConfigError, match=f"beam.*{beam}"):
+            codec(name).encode(audio, beam=beam)

@@ -77,6 +77,34 @@ def test_an_option_of_the_table_is_built(option, mine, quantizer_names):
             assert (found == {expected}) == bool(conf), (quantizer_name, found)
 
 
+# ------------------------------------------------------------------------------- beam
+
+
+@torch.no_grad()
+def test_a_beam_encodes_closer_with_the_same_weights():
+    codecs = [
+        build_codec("vq_encodec", {"beam": beam}, quantizer_kmeans_init=False).eval()
+        for beam in (1, 8)
+    ]
+    codecs[1].load_state_dict(codecs[0].state_dict())
+    audio = torch.randn(2, 1, 640)
+    usual, beam = (codec.encode(audio) for codec in codecs)
+    assert usual.shape == beam.shape and not torch.equal(usual, beam)
+    generator = codecs[0].generator
+    frames = generator.encoder(audio)
+    errors = [
+        (generator.quantizer.decode(codes) - frames).square().sum()
+        for codes in (usual, beam)
+    ]
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(("beam", "quantizer"), [(0, "rvq"), (8, "bsq")])
+def test_a_beam_that_cannot_be_searched_is_refused(beam, quantizer):
+    with pytest.raises(ConfigError, match=f"^codec_conf.beam: .*{beam}"):
+        build_codec("vq_encodec", {"beam": beam, "quantizer": quantizer})
+
+
 # ------------------------------------------------------------------ DAC without dropout
 
 

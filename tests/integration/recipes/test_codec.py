@@ -1,6 +1,7 @@
 """The codec recipe from audio files to results, tiny; killed and resumed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("pystoi")
 soundfile = pytest.importorskip("soundfile")
 
 from sb_espnet_vq.errors import CheckpointError  # noqa: E402
+from sb_espnet_vq.training.refit import refit_run  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 RECIPE = ROOT / "recipes" / "codec"
@@ -49,10 +51,13 @@ def read_results(output):
     return results
 
 
+ADVERSARIAL = {"adversarial_weight": 1.0, "adversarial_start": 3}
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(recipe, corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("run")
-    recipe.main(arguments(corpus, output, adversarial_weight=1.0, adversarial_start=3))
+    recipe.main(arguments(corpus, output, **ADVERSARIAL))
     return output
 
 
@@ -115,11 +120,69 @@ def test_a_trained_codec_is_loaded_and_gives_the_reported_results(
         load_trained(uninterrupted, "codec", min_key="nats")
 
 
+def test_a_finished_run_is_evaluated_with_a_beam(
+    recipe, corpus, uninterrupted, tmp_path, capsys
+):
+    copy = shutil.copytree(uninterrupted, tmp_path / "run")
+    recipe.main(arguments(corpus, copy, beam=4, **ADVERSARIAL))
+    results, before = read_results(copy), read_results(uninterrupted)
+    assert results.pop("beam") == 4
+    beams = [row.pop("beam") for row in results["bandwidths"]]
+    assert results == before
+    # The first codebook alone has no chain; with four, codes differ.
+    first, last = (row["trained"] for row in results["bandwidths"])
+    assert beams[0] == first and beams[1] != last
+    assert f"{beams[1]['mel_distance']:.3f}" in capsys.readouterr().out
+
+
+def test_a_refitted_codec_is_a_new_run_that_is_closer(
+    recipe, uninterrupted, tmp_path, capsys
+):
+    from evaluate import measure
+    from evaluate import test_signals as joined_signals
+
+    from sb_espnet_vq.cli.main import main
+    from sb_espnet_vq.training.data import read_datasets
+    from sb_espnet_vq.training.trained import load_trained, read_run
+
+    def content():
+        # The recipe still has its log file open.
+        files = [p for p in uninterrupted.rglob("*") if p.name != "log.txt"]
+        return {p: p.read_bytes() for p in files if p.is_file()}
+
+    before = content()
+    output = tmp_path / "new" / "run"
+    command = ["refit", str(uninterrupted), "--output", str(output), "--beam", "3"]
+    assert main(command) == 0
+    assert content() == before
+    assert not list(output.parent.glob(".*"))
+    report = json.loads((output / "refit.json").read_text())
+    # Of the training set, for the search with the beam.
+    assert report["errors"][0] == 1 and min(report["errors"]) < 0.97
+    old, new = (load_trained(run, "codec", "mel") for run in (uninterrupted, output))
+    for name, value in old.state_dict().items():
+        changed = not torch.equal(value, new.state_dict()[name])
+        assert changed == name.endswith((".embed", ".embed_avg")), name
+    hparams = read_run(output) | {"output_folder": str(output)}
+    strings = list(joined_signals(read_datasets(hparams)["test"], hparams))
+    row = next(
+        row
+        for row in report["results"]
+        if row["codec"] == "after" and row["beam"] == 3 and row["kbps"] == 1.6
+    )
+    measured = measure(new, strings, 1.6, beam=3)
+    assert row["mel_distance"] == pytest.approx(measured["mel_distance"])
+    assert row["si_sdr"] == pytest.approx(measured["si_sdr"])
+    assert f"{row['snr']:.3f}" in capsys.readouterr().out
+    assert main(command) == 2
+    assert f"{output} exists" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_results(
     kill_run, recipe, corpus, uninterrupted, tmp_path
 ):
-    command = arguments(corpus, tmp_path, adversarial_weight=1.0, adversarial_start=3)
+    command = arguments(corpus, tmp_path, **ADVERSARIAL)
     kill_run(RECIPE, command, step=5)
     assert not (tmp_path / "results.json").exists()
     recipe.main(command)
@@ -138,6 +201,10 @@ def test_another_quantizer_trains_by_name(recipe, corpus, tmp_path, quantizer, c
     rows = read_results(tmp_path)["bandwidths"]
     # One codebook has one rate, whatever was asked for.
     assert len(rows) == (1 if quantizer == "bsq" else 2)
+    output = tmp_path / "refitted"
+    with pytest.raises(ConfigError, match="cannot be replaced"):
+        refit_run(tmp_path, output, print)
+    assert not output.exists()
 
 
 def test_espnets_quantizer_keeps_the_contract_that_the_codec_relies_on(recipe):
@@ -206,6 +273,8 @@ def test_the_full_size_codec_has_the_bandwidths_it_names(recipe, tmp_path):
         ({"bandwidths": "3"}, "bandwidths must be a list"),
         ({"bandwidths": "[-1]"}, r"bandwidths must be .* above 0, not \[-1\]"),
         ({"ratios": "[4, 1]"}, "ratios must be strides of 2 or more"),
+        ({"beam": 0}, "beam must be a whole number of at least 1"),
+        ({"beam": 2, "quantizer": "vq", "quantizer_conf": "{}"}, "VQ has no chain"),
         ({"segment_seconds": 0.001}, "shorter than a frame of 80 samples"),
         ({"manifest": "missing.csv"}, "missing.csv: no such manifest"),
     ],
