@@ -71,13 +71,50 @@ DISCRIMINATORS = {
 }
 
 
+_PERIODS = {
+    "periods": [2],
+    "period_discriminator_params": DISCRIMINATORS["vq_dac"][
+        "msmpmb_discriminator_params"
+    ]["period_discriminator_params"],
+}
+_SCALES = DISCRIMINATORS["vq_soundstream"]
+DISCRIMINATORS["vq_funcodec"] = _SCALES | _PERIODS
+DISCRIMINATORS["vq_hificodec"] = {
+    **DISCRIMINATORS["vq_encodec"],
+    **{name: _SCALES[name] for name in ("scales", "scale_discriminator_params")},
+    "periods": _PERIODS["periods"],
+    "periods_discriminator_params": _PERIODS["period_discriminator_params"],
+}
+QUANTIZER = {name: each for name, each in GENERATOR.items() if "quantizer" in name}
+# A frame is 8 samples in these too: a hop of 4, and every second spectrum.
+GENERATORS = {
+    "vq_dac": GENERATOR | {"quantizer_dropout": True},
+    "vq_funcodec": GENERATOR
+    | {
+        "codebook_dim": 8,
+        "encdec_channels": 3,
+        "encdec_ratios": [[4, 1], [2, 2]],
+        "encdec_lstm": 1,
+        "codec_domain": ["mag_phase", "mag_phase"],
+        "domain_conf": {"n_fft": 16, "hop_length": 4},
+    },
+    "vq_hificodec": QUANTIZER
+    | {
+        "hidden_dim": 256,
+        "resblock_num": "2",
+        "resblock_kernel_sizes": [3],
+        "resblock_dilation_sizes": [[1, 3]],
+        "upsample_rates": [2, 2, 2, 1],
+        "upsample_kernel_sizes": [4, 4, 4, 1],
+        "upsample_initial_channel": 16,
+    },
+}
+
+
 def codec_conf(codec, **more):
-    generator = dict(GENERATOR)
-    if codec == "vq_dac":
-        generator |= {"quantizer_dropout": True}
     return {
         "sampling_rate": RATE,
-        "generator_params": generator,
+        "generator_params": copy.deepcopy(GENERATORS.get(codec, GENERATOR)),
         "discriminator_params": copy.deepcopy(DISCRIMINATORS[codec]),
         "mel_loss_params": dict(MEL),
         **more,

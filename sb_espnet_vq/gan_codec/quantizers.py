@@ -173,6 +173,11 @@ class CodecQuantizer(FreezableModule):
         self.bins = self.vq.codebook_size
         self.n_q = self.vq.n_codebooks
 
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each codebook."""
+        return self.vq.codebook_sizes
+
     def forward(
         self, x: Tensor, sample_rate: float, bandwidth: float | None = None
     ) -> QuantizedResult | DropoutQuantizedResult:
@@ -317,8 +322,7 @@ class CodecQuantizer(FreezableModule):
         )
 
     def _rates(self, sample_rate: float) -> list[float]:
-        sizes = self.vq.codebook_sizes
-        return [bandwidth_per_codebook(size, sample_rate) for size in sizes]
+        return [bandwidth_per_codebook(n, sample_rate) for n in self.codebook_sizes]
 
     def _frames_last(self, x: Tensor) -> Tensor:
         shape = tuple(x.shape) if isinstance(x, Tensor) else (type(x).__name__,)

@@ -12,6 +12,8 @@ import yaml
 from espnet2.bin import gan_codec_inference, gan_codec_train
 from espnet2.gan_codec.dac.dac import DAC
 from espnet2.gan_codec.encodec.encodec import Encodec
+from espnet2.gan_codec.funcodec.funcodec import FunCodec
+from espnet2.gan_codec.hificodec.hificodec import HiFiCodec
 from espnet2.gan_codec.soundstream.soundstream import SoundStream
 from espnet2.utils.get_default_kwargs import get_default_kwargs
 from tiny_codecs import HOP, RATE, codec_conf
@@ -21,10 +23,16 @@ from sb_espnet_vq.gan_codec import task
 from sb_espnet_vq.gan_codec.codecs import CODECS
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 
-STOCK = (SoundStream, Encodec, DAC)
+STOCK = (SoundStream, Encodec, DAC, FunCodec, HiFiCodec)
 FRAME_RATE = RATE / HOP
 # Codebooks of a quantizer at 4 and 16 kbit/s; one of 16 codes costs 4 kbit/s.
-USED = {"rvq": (1, 4), "gumbel": (1, 4)}
+USED = {name: (1, 4) for name in ("rvq", "gumbel", "random_projection")}
+# ESPnet's inference passes its --target_bandwidth to the other codecs alone.
+ONE_RATE = {"vq_funcodec", "vq_hificodec"}
+
+
+def groups(codec):
+    return 2 if codec == "vq_hificodec" else 1
 
 
 def build(codec, **more):
@@ -116,18 +124,22 @@ def test_trains_and_infers(codec, quantizer_name, speech, tmp_path):
     model.eval()
     meta = model.meta_info()
     used = USED.get(quantizer_name, (1, 1))
-    assert meta["num_streams"] == used[1]
-    assert meta["code_size_per_stream"] == [16] * used[1]
+    streams, frames = groups(codec) * used[1], 200 + (codec == "vq_funcodec")
+    assert meta["num_streams"] == streams and meta["frame_shift"] == HOP
+    assert meta["code_size_per_stream"] == [16] * streams
+    if codec in ONE_RATE:
+        used = used[1:] * 2
     for bandwidth, number in zip((4.0, 16.0), used, strict=True):
         with (
             pytest.warns(UserWarning, match="cannot be met")
-            if (bandwidth > 4 and used[1] == 1)
+            if used[1] == 1 and (bandwidth > 4 or codec in ONE_RATE)
             else nullcontext()
         ):
             written = infer(speech, tmp_path, bandwidth)
         for key in ("s0", "s3"):
             codes = torch.from_numpy(np.load(written / f"codec/{key}.npy"))
-            assert codes.shape == (number, 1, 200) and codes.dtype == torch.int64
+            assert codes.shape == (groups(codec) * number, 1, frames)
+            assert codes.dtype == torch.int64
             assert int(codes.min()) >= 0 and int(codes.max()) < 16
             with torch.no_grad():
                 decoded = model.decode(codes).view(-1).clamp(-1, 1).numpy()
@@ -146,7 +158,8 @@ def test_defaults_are_those_of_espnet_and_documented(codec):
     assert shown["needs_sb_espnet_vq"] == "import sb_espnet_vq.gan_codec"
     # What is shown can be built, and so can the defaults themselves.
     for conf in (shown, {}):
-        assert CODECS[codec](**conf).meta_info()["num_streams"] == 8
+        streams = CODECS[codec](**conf).meta_info()["num_streams"]
+        assert streams == 8 * groups(codec)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -164,7 +177,7 @@ def test_stock_checkpoints_load_and_give_the_same_codes(codec, stock):
     # The frames of an untrained encoder are nearly identical, so that both searches
     # would discriminate them only by rounding.
     for name, weight in theirs.generator.encoder.named_parameters():
-        if name.endswith("original0"):
+        if name.endswith("original0") or name == "conv_post.weight":
             weight.data *= 3
     audio = torch.randn(2, 1600) * 0.1
     # Starts and moves the codebooks, so that there is something to carry over.
@@ -173,11 +186,16 @@ def test_stock_checkpoints_load_and_give_the_same_codes(codec, stock):
     mine.load_state_dict(theirs.state_dict(), strict=True)
     theirs.eval(), mine.eval()
     with torch.no_grad():
-        for bandwidth in (None, 4.0, 12.0):
-            x = audio[:, None]
-            codes = mine.encode(x, target_bw=bandwidth)
-            assert torch.equal(codes, theirs.encode(x, target_bw=bandwidth))
-            torch.testing.assert_close(mine.decode(codes), theirs.decode(codes))
+        for bandwidth in (None,) if codec in ONE_RATE else (None, 4.0, 12.0):
+            # HiFi-Codec decodes single signals, with the groups on the batch axis.
+            for x in audio[:, None].split(1):
+                codes = mine.encode(x, target_bw=bandwidth)
+                expected = theirs.encode(x, target_bw=bandwidth)
+                assert torch.equal(codes, expected.reshape(codes.shape))
+                decoded = theirs.decode(expected)
+                torch.testing.assert_close(mine.decode(codes), decoded)
+        x = audio[:, None]
+        assert torch.equal(mine.encode(x)[:, :1], mine.encode(x[:1]))
     again = stock(**codec_conf(codec))
     again.load_state_dict(mine.state_dict(), strict=True)
 
@@ -271,3 +289,62 @@ def test_chunks_are_served(speech, tmp_path):
         iterator={"iterator_type": "chunk", "chunk_length": 800},
     )
     assert (tmp_path / "exp/latest.pth").is_file()
+
+
+@pytest.mark.parametrize("codec", sorted(ONE_RATE))
+def test_losses_are_those_of_espnet(codec):
+    torch.manual_seed(0)
+    theirs = STOCK[list(CODECS).index(codec)](**codec_conf(codec)).eval()
+    mine = build(codec).eval()
+    # Random codebooks, since frames of an untrained encoder are nearly identical.
+    mine.generator.quantizer.apply(lambda module: module)
+    audio = torch.randn(2, 1600) * 0.1
+    with torch.no_grad():
+        expected, stats = theirs.train()(audio)["stats"], mine.train()(audio)["stats"]
+    assert stats.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(stats[name], value, rtol=0.02, atol=1e-5)
+
+
+@pytest.mark.parametrize("codec", sorted(ONE_RATE))
+def test_a_bandwidth_counts_the_actual_frame_rate(codec):
+    model = build(codec).eval()
+    audio = torch.randn(2, 1600) * 0.1
+    assert model.frame_shift == HOP and model.generator.frame_rate == FRAME_RATE
+    for bandwidth, number in ((4.0, 1), (8.0, 2), (None, 4)):
+        codes = model.encode(audio[:, None], target_bw=bandwidth)
+        assert len(codes) == number * groups(codec)
+        assert model.decode(codes).shape[-1] >= 1600
+    # A single signal, as in a notebook.
+    assert torch.equal(model.encode(audio[0])[:, 0], codes[:, 0])
+
+
+def test_groups_are_decoded_together_alone():
+    model = build("vq_hificodec").eval()
+    codes = model.encode(torch.randn(1, 1, 80))
+    with pytest.raises(ShapeError, match="even n"):
+        model.decode(codes[:3])
+    halves = model.generator.quantizer.decode(codes).chunk(2, 1)
+    for group, each in enumerate(halves):
+        quantizer = getattr(model.generator.quantizer, f"quantizer{group}")
+        assert torch.equal(each, quantizer.decode(codes[group::2]))
+
+
+UNTRAINABLE = {
+    "encdec_ratios": ("vq_funcodec", [4, 2], "pairs of factors"),
+    "codec_domain": ("vq_funcodec", ["time", "time"], "mag_phase"),
+    "encdec_channels": ("vq_funcodec", 1, "must be 3 for mag_phase"),
+    "domain_conf": ("vq_funcodec", {"n_fft": 32}, "n_fft must be 16"),
+    "upsample_rates": ("vq_hificodec", [2, 2, 2], "four factors"),
+    "hidden_dim": ("vq_hificodec", 128, "must be 256"),
+}
+
+
+@pytest.mark.parametrize("key", UNTRAINABLE)
+def test_sizes_that_espnet_cannot_train_are_refused(key):
+    codec, value, words = UNTRAINABLE[key]
+    conf = codec_conf(codec)
+    conf["generator_params"][key] = value
+    with pytest.raises(ConfigError, match=words) as caught:
+        CODECS[codec](**conf)
+    assert str(caught.value).startswith(f"codec_conf.generator_params.{key}")
