@@ -2,6 +2,8 @@
 
 import copy
 
+from sb_espnet_vq import list_quantizers
+
 RATE, HOP = 8000, 8
 GENERATOR = {
     "hidden_dim": 8,
@@ -109,6 +111,26 @@ GENERATORS = {
         "upsample_initial_channel": 16,
     },
 }
+
+
+def pairs():
+    """Codecs with the quantizers to test them with: all for the first three."""
+    few = {"vq_funcodec": ["rvq", "bsq"], "vq_hificodec": ["rvq", "bsq"]}
+    return [
+        (codec, name)
+        for codec in DISCRIMINATORS
+        for name in few.get(codec, list_quantizers())
+    ]
+
+
+def frames_of(codec, samples):
+    """Frames of a codec; FunCodec's spectra begin and end at the edges."""
+    return samples // HOP + (codec == "vq_funcodec")
+
+
+def streams_of(codec, n_codebooks):
+    """Codes per frame: HiFi-Codec has two quantizers."""
+    return n_codebooks * (2 if codec == "vq_hificodec" else 1)
 
 
 def codec_conf(codec, **more):

@@ -34,7 +34,7 @@ class GroupQuantizer(FreezableModule):
         super().__init__()
         self.quantizer0, self.quantizer1 = quantizer0, quantizer1
         self.dimension = self.codebook_dim = 2 * quantizer0.dimension
-        self.n_q = 2 * quantizer0.n_q
+        self.n_q, self.bins = 2 * quantizer0.n_q, quantizer0.bins
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
