@@ -2,6 +2,8 @@
 
 import copy
 
+from sb_espnet_vq import list_quantizers
+
 RATE, HOP = 8000, 8
 GENERATOR = {
     "hidden_dim": 8,
@@ -71,13 +73,70 @@ DISCRIMINATORS = {
 }
 
 
+_PERIODS = {
+    "periods": [2],
+    "period_discriminator_params": DISCRIMINATORS["vq_dac"][
+        "msmpmb_discriminator_params"
+    ]["period_discriminator_params"],
+}
+_SCALES = DISCRIMINATORS["vq_soundstream"]
+DISCRIMINATORS["vq_funcodec"] = _SCALES | _PERIODS
+DISCRIMINATORS["vq_hificodec"] = {
+    **DISCRIMINATORS["vq_encodec"],
+    **{name: _SCALES[name] for name in ("scales", "scale_discriminator_params")},
+    "periods": _PERIODS["periods"],
+    "periods_discriminator_params": _PERIODS["period_discriminator_params"],
+}
+QUANTIZER = {name: each for name, each in GENERATOR.items() if "quantizer" in name}
+# A frame is 8 samples in these too: a hop of 4, and every second spectrum.
+GENERATORS = {
+    "vq_dac": GENERATOR | {"quantizer_dropout": True},
+    "vq_funcodec": GENERATOR
+    | {
+        "codebook_dim": 8,
+        "encdec_channels": 3,
+        "encdec_ratios": [[4, 1], [2, 2]],
+        "encdec_lstm": 1,
+        "codec_domain": ["mag_phase", "mag_phase"],
+        "domain_conf": {"n_fft": 16, "hop_length": 4},
+    },
+    "vq_hificodec": QUANTIZER
+    | {
+        "hidden_dim": 256,
+        "resblock_num": "2",
+        "resblock_kernel_sizes": [3],
+        "resblock_dilation_sizes": [[1, 3]],
+        "upsample_rates": [2, 2, 2, 1],
+        "upsample_kernel_sizes": [4, 4, 4, 1],
+        "upsample_initial_channel": 16,
+    },
+}
+
+
+def pairs():
+    """Codecs with the quantizers to test them with: all for the first three."""
+    few = {"vq_funcodec": ["rvq", "bsq"], "vq_hificodec": ["rvq", "bsq"]}
+    return [
+        (codec, name)
+        for codec in DISCRIMINATORS
+        for name in few.get(codec, list_quantizers())
+    ]
+
+
+def frames_of(codec, samples):
+    """Frames of a codec; FunCodec's spectra begin and end at the edges."""
+    return samples // HOP + (codec == "vq_funcodec")
+
+
+def streams_of(codec, n_codebooks):
+    """Codes per frame: HiFi-Codec has two quantizers."""
+    return n_codebooks * (2 if codec == "vq_hificodec" else 1)
+
+
 def codec_conf(codec, **more):
-    generator = dict(GENERATOR)
-    if codec == "vq_dac":
-        generator |= {"quantizer_dropout": True}
     return {
         "sampling_rate": RATE,
-        "generator_params": generator,
+        "generator_params": copy.deepcopy(GENERATORS.get(codec, GENERATOR)),
         "discriminator_params": copy.deepcopy(DISCRIMINATORS[codec]),
         "mel_loss_params": dict(MEL),
         **more,

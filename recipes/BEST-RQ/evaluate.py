@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
-from sb_espnet_vq.ops.usage import usage_of_counts
+from sb_espnet_vq.ops.usage import code_counts, usage_of_counts
 from sb_espnet_vq.training.data import make_loader
 from sb_espnet_vq.training.label_probe import probe
 from sb_espnet_vq.training.results import (
@@ -39,7 +39,7 @@ def evaluate(
             hparams[name] for name in ("CNN", "wrapper", "linear")
         ),
         "test": masked_prediction(brain.test_sums, counts),
-        "label_counts": [int(count) for count in counts],
+        "label_counts": counts.long().squeeze(0).tolist(),
         "probe": probe(datasets, represent_batch, hparams),
     }
 
@@ -52,23 +52,24 @@ def masked_prediction(sums: dict[str, Tensor], counts: Tensor) -> dict[str, floa
     sums : dict[str, Tensor]
         Sums over masked stacks of test speech; `targets` are their label counts.
     counts : Tensor
-        (cb_vocab,) label counts of the training speech, which give the frequencies.
+        (K, cb_vocab) label counts of the training speech, which give the frequencies.
 
     Returns
     -------
     dict[str, float]
-        Entropies and cross-entropies in nats. The ratio of accuracies assumes at
-        least one stack with the most frequent label.
+        Entropies and cross-entropies in nats. All metrics are means over the K
+        codebooks. The ratio of accuracies assumes at least one stack with the most
+        frequent label.
     """
-    masked = max(1.0, float(sums["masked"]))
+    masked = max(1.0, float(sums["masked"]) * len(counts))
     targets = sums["targets"].cpu()
     # Add-one smoothing, for labels that do not occur in the training speech.
-    surprise = -torch.log((counts + 1) / (counts + 1).sum())
-    probs = counts / counts.sum()
-    perplexity, used = usage_of_counts(counts[None])
+    surprise = -torch.log((counts + 1) / (counts + 1).sum(1, keepdim=True))
+    probs = counts / counts.sum(1, keepdim=True)
+    perplexity, used = usage_of_counts(counts)
     accuracy = float(sums["correct"]) / masked
     loss = float(sums["loss"]) / masked
-    commonest = float(targets[counts.argmax()]) / masked
+    commonest = float(targets.gather(1, counts.argmax(1, keepdim=True)).sum()) / masked
     unigram = float((targets * surprise).sum()) / masked
     return {
         "masked_stacks": int(sums["masked"]),
@@ -78,24 +79,30 @@ def masked_prediction(sums: dict[str, Tensor], counts: Tensor) -> dict[str, floa
         "loss": loss,
         "unigram_loss": unigram,
         "nats_below_unigram": unigram - loss,
-        "unigram_entropy": float(torch.special.entr(probs).sum()),
+        "unigram_entropy": float(torch.special.entr(probs).sum(1).mean()),
         "label_perplexity": float(perplexity),
-        "used_labels": int(used),
-        "codebook_size": len(counts),
+        "used_labels": round(float(used)),
+        "codebook_size": counts.shape[1],
+        "n_codebooks": len(counts),
     }
 
 
 @torch.no_grad()
 def count_labels(brain: Any, batches: Iterable[SpeechBatch]) -> Tensor:
-    """Count the labels of unmasked speech: (cb_vocab,) float64, on the CPU."""
+    """Count the labels of unmasked speech: (K, cb_vocab) float64, on the CPU."""
     brain.modules.eval()
-    counts = torch.zeros(brain.hparams.cb_vocab, dtype=torch.float64)
+    counts = torch.zeros((), dtype=torch.float64)
     for batch in batches:
         features = brain.features(batch)
         labels = brain.label(features)
         labels = labels[features.valid_stacks(labels.shape[1])]
-        counts += torch.bincount(labels, minlength=len(counts)).cpu()
+        counts = counts + count_codes(labels, brain.hparams.cb_vocab).cpu()
     return counts
+
+
+def count_codes(labels: Tensor, size: int) -> Tensor:
+    """Count the labels (N, K) of each codebook of ``size`` codes: (K, size) int64."""
+    return code_counts(labels, torch.ones_like(labels), size)
 
 
 def represent(
@@ -160,6 +167,8 @@ def prediction_table(test: dict[str, float]) -> str:
         f"Labels: {test['used_labels']} of {test['codebook_size']} used, "
         f"perplexity {test['label_perplexity']:.1f}."
     )
+    if test["n_codebooks"] > 1:
+        note += f"\nMeans over {test['n_codebooks']} codebooks."
     return f"{text_table(rows, header)}\n{note}"
 
 
@@ -182,4 +191,8 @@ def draw_accuracy(axes: Any, results: Results) -> None:
 def draw_labels(axes: Any, results: Results) -> None:
     """Draw how often each label is used."""
     counts, perplexity = results["label_counts"], results["test"]["label_perplexity"]
-    plots.draw_usage(axes, counts, perplexity)
+    # With several codebooks, the most frequent codes of all of them, and so on.
+    ranked = torch.tensor(counts).sort(-1, descending=True).values
+    plots.draw_usage(
+        axes, ranked.view(-1, ranked.shape[-1]).sum(0).tolist(), perplexity
+    )

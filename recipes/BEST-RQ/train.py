@@ -2,8 +2,9 @@
 """Pretrain an encoder by masked prediction of random-projection labels (BEST-RQ).
 
 Chiu et al. 2022, https://arxiv.org/abs/2202.01855. Groups of `pad_to_divisible_by`
-log-mel frames are stacked; the quantizer assigns a label to every stack; spans of
-stacks are replaced by noise, and the encoder predicts their labels.
+log-mel frames are stacked; the quantizer assigns a label to every stack, or one from
+each of K = `n_codebooks` codebooks; spans of stacks are replaced by noise, and the
+encoder predicts their labels.
 
 > python recipes/BEST-RQ/train.py hparams/BEST-RQ/fsdd.yaml
 > torchrun --nproc-per-node=2 recipes/BEST-RQ/train.py hparams/BEST-RQ/fsdd.yaml \
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import speechbrain as sb
 import torch
 import torch.nn.functional as F
-from evaluate import evaluate, report
+from evaluate import count_codes, evaluate, report
 from speechbrain.utils.distributed import if_main_process
 from torch import Tensor, nn
 
@@ -45,9 +46,9 @@ class Features(NamedTuple):
 class Prediction(NamedTuple):
     """Predictions at the N masked stacks of a batch, and the labels of the batch."""
 
-    logits: Tensor  # (N, cb_vocab)
-    targets: Tensor  # (N,) int64
-    labels: Tensor  # int64, labels of all valid stacks
+    logits: Tensor  # (N, K, cb_vocab)
+    targets: Tensor  # (N, K) int64
+    labels: Tensor  # (M, K) int64, labels of all valid stacks
     frames: Tensor  # scalar int64, number of valid feature frames
 
 
@@ -68,14 +69,15 @@ class BestRQBrain(ResumableBrain):
         return Features(frames, lengths, lengths // stack)
 
     def label(self, features: Features) -> Tensor:
-        """Return the label of every stack, (B, stacks) int64; undefined at padding."""
+        """Return the labels of stacks, (B, stacks, K) int64; undefined at padding."""
         count, frames, width = features.frames.shape
         stack = self.hparams.pad_to_divisible_by
         stacks = frames // stack
-        return self.modules.target_quantizer(
+        labels = self.modules.target_quantizer(
             features.frames.reshape(count, stacks, stack * width),
             mask=features.valid_stacks(stacks),
         )
+        return labels.reshape(count, stacks, -1)
 
     def encode(
         self,
@@ -150,28 +152,31 @@ class BestRQBrain(ResumableBrain):
         hidden = self.encode(
             masked, self.modules.CNN, self.modules.wrapper, self.chunks(stage)
         )
-        logits = self.modules.linear(hidden[-1][mask])
+        # One linear layer holds the heads of all codebooks.
+        heads = labels.shape[2], self.hparams.cb_vocab
+        logits = self.modules.linear(hidden[-1][mask]).unflatten(1, heads)
         valid = labels[features.valid_stacks(labels.shape[1])]
         return Prediction(logits, labels[mask], valid, features.lengths.sum())
 
     def compute_objectives(
         self, predictions: Prediction, batch: SpeechBatch, stage: sb.Stage
     ) -> Tensor:
-        """Return the mean cross-entropy over masked stacks, in nats.
+        """Return the mean cross-entropy over masked stacks and codebooks, in nats.
 
         If nothing is masked, the loss is 0 and still connected to all parameters.
         """
         logits, targets = predictions.logits.float(), predictions.targets
-        loss = F.cross_entropy(logits, targets, reduction="sum")
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
         self.sums.add(
+            # Sums over codebooks too.
             loss=loss,
-            correct=(logits.argmax(1) == targets).sum(),
+            correct=(logits.argmax(2) == targets).sum(),
             masked=torch.tensor(len(targets), device=self.device),
             frames=predictions.frames,
-            targets=torch.bincount(targets, minlength=self.hparams.cb_vocab),
-            counts=torch.bincount(predictions.labels, minlength=self.hparams.cb_vocab),
+            targets=count_codes(targets, self.hparams.cb_vocab),
+            counts=count_codes(predictions.labels, self.hparams.cb_vocab),
         )
-        return loss / max(1, len(targets))
+        return loss / max(1, targets.numel())
 
     def on_fit_start(self) -> None:
         """Restore the latest checkpoint, or collect statistics for the normalizer."""
@@ -183,9 +188,12 @@ class BestRQBrain(ResumableBrain):
                 self.features(batch, epoch=0)
 
     def summarise(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Return loss (nats) and accuracy at masked stacks, and label perplexity."""
-        masked = max(1.0, float(sums["masked"]))
-        perplexity, _ = usage_of_counts(sums["counts"][None])
+        """Return loss (nats) and accuracy at masked stacks, and label perplexity.
+
+        Each is a mean over codebooks.
+        """
+        masked = max(1.0, float(sums["masked"]) * len(sums["counts"]))
+        perplexity, _ = usage_of_counts(sums["counts"])
         return {
             "loss": float(sums["loss"]) / masked,
             "accuracy": float(sums["correct"]) / masked,

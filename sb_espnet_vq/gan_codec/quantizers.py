@@ -180,6 +180,11 @@ class CodecQuantizer(FreezableModule):
         # Not an argument of `encode`, which ESPnet's generators call.
         self.beam = 1
 
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each codebook."""
+        return self.vq.codebook_sizes
+
     def forward(
         self, x: Tensor, sample_rate: float, bandwidth: float | None = None
     ) -> QuantizedResult | DropoutQuantizedResult:
@@ -325,8 +330,7 @@ class CodecQuantizer(FreezableModule):
         )
 
     def _rates(self, sample_rate: float) -> list[float]:
-        sizes = self.vq.codebook_sizes
-        return [bandwidth_per_codebook(size, sample_rate) for size in sizes]
+        return [bandwidth_per_codebook(n, sample_rate) for n in self.codebook_sizes]
 
     def _frames_last(self, x: Tensor) -> Tensor:
         shape = tuple(x.shape) if isinstance(x, Tensor) else (type(x).__name__,)

@@ -5,8 +5,6 @@ embeddings and speech language models use the copies, which would be wrong for a
 quantizer.
 """
 
-from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
-
 
 class StreamsOfQuantizer:
     """Mixin for codecs with their quantizer at ``generator.quantizer``.
@@ -17,8 +15,8 @@ class StreamsOfQuantizer:
     @property
     def num_streams(self) -> int:
         """Number of codebooks."""
-        quantizer = _ours(self)
-        return quantizer.n_q if quantizer else self.__dict__["num_streams"]
+        sizes = _sizes(self)
+        return len(sizes) if sizes else self.__dict__["num_streams"]
 
     @num_streams.setter
     def num_streams(self, value: int) -> None:
@@ -27,16 +25,15 @@ class StreamsOfQuantizer:
     @property
     def code_size_per_stream(self) -> list[int]:
         """Number of codes in each codebook."""
-        quantizer = _ours(self)
-        if quantizer:
-            return list(quantizer.vq.codebook_sizes)
-        return self.__dict__["code_size_per_stream"]
+        sizes = _sizes(self)
+        return list(sizes) if sizes else self.__dict__["code_size_per_stream"]
 
     @code_size_per_stream.setter
     def code_size_per_stream(self, value: list[int]) -> None:
         self.__dict__["code_size_per_stream"] = value
 
 
-def _ours(codec) -> CodecQuantizer | None:
+def _sizes(codec) -> tuple[int, ...] | None:
+    """Return the sizes of the codebooks; None for a quantizer of ESPnet."""
     quantizer = getattr(getattr(codec, "generator", None), "quantizer", None)
-    return quantizer if isinstance(quantizer, CodecQuantizer) else None
+    return getattr(quantizer, "codebook_sizes", None)

@@ -85,6 +85,24 @@ def true_or_false(name: str, value: bool) -> bool:
     return value
 
 
+def one_of(name: str, value: str, known: Sequence[str]) -> str:
+    """Return ``value`` if it is one of the known names.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Example
+    -------
+    >>> one_of("metric", "cosine", ("euclidean", "cosine"))
+    'cosine'
+    """
+    if value not in known:
+        raise ConfigError(f"{name} must be {' or '.join(known)}, got {value!r}")
+    return value
+
+
 def plain(value: Any) -> Any:
     """Return a copy in which every mapping is a dict and every sequence a list.
 

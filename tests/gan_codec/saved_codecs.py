@@ -8,6 +8,8 @@ import torch
 import yaml
 from espnet2.gan_codec.dac import dac
 from espnet2.gan_codec.encodec import encodec
+from espnet2.gan_codec.funcodec import funcodec
+from espnet2.gan_codec.hificodec import module as hificodec
 from espnet2.gan_codec.shared.quantizer import residual_vq
 from espnet2.gan_codec.soundstream import soundstream
 from espnet2.tasks.gan_codec import GANCodecTask
@@ -21,6 +23,7 @@ STOCK = {
     "soundstream": soundstream.SoundStream,
     "encodec": encodec.Encodec,
     "dac": dac.DAC,
+    "funcodec": funcodec.FunCodec,
 }
 
 
@@ -31,7 +34,7 @@ def swapped(quantizer):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(residual_vq, name, getattr(residual_vq, name))
         read_swap(f"{PLACE}={quantizer}")._replace(residual_vq)
-        for module in (soundstream, dac):
+        for module in (soundstream, dac, funcodec, hificodec):
             patch.setattr(module, name, getattr(residual_vq, name))
         yield
 

@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from saved_codecs import PLACE, save, swapped
-from tiny_codecs import codec_conf
+from tiny_codecs import codec_conf, streams_of
 
 from sb_espnet_vq import ConfigError, build, list_quantizers
 from sb_espnet_vq.gan_codec.codecs import CODECS
@@ -141,7 +141,8 @@ def test_every_mapping_may_be_one_of_omegaconf():
         conf = OmegaConf.create(plain)
         for options in (dict(conf), conf):
             built = CODECS[codec](**options)
-            assert built.meta_info()["code_size_per_stream"] == [16, 16]
+            sizes = [16] * streams_of(codec, 2)
+            assert built.meta_info()["code_size_per_stream"] == sizes
             assert built.frame_shift == 8
         assert OmegaConf.to_container(conf) == plain
     q = CodecQuantizer(

@@ -12,19 +12,23 @@ import yaml
 from espnet2.bin import gan_codec_inference, gan_codec_train
 from espnet2.gan_codec.dac.dac import DAC
 from espnet2.gan_codec.encodec.encodec import Encodec
+from espnet2.gan_codec.funcodec.funcodec import FunCodec
+from espnet2.gan_codec.hificodec.hificodec import HiFiCodec
 from espnet2.gan_codec.soundstream.soundstream import SoundStream
 from espnet2.utils.get_default_kwargs import get_default_kwargs
-from tiny_codecs import HOP, RATE, codec_conf
+from tiny_codecs import HOP, RATE, codec_conf, frames_of, pairs, streams_of
 
 from sb_espnet_vq import ConfigError, ShapeError, list_quantizers
 from sb_espnet_vq.gan_codec import task
 from sb_espnet_vq.gan_codec.codecs import CODECS
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 
-STOCK = (SoundStream, Encodec, DAC)
+STOCK = (SoundStream, Encodec, DAC, FunCodec, HiFiCodec)
 FRAME_RATE = RATE / HOP
 # Codebooks of a quantizer at 4 and 16 kbit/s; one of 16 codes costs 4 kbit/s.
-USED = {"rvq": (1, 4), "gumbel": (1, 4)}
+USED = {name: (1, 4) for name in ("rvq", "gumbel", "random_projection")}
+# ESPnet's inference passes its --target_bandwidth to the other codecs alone.
+ONE_RATE = {"vq_funcodec", "vq_hificodec"}
 
 
 def build(codec, **more):
@@ -104,8 +108,7 @@ def infer(speech, out, bandwidth):
     return target
 
 
-@pytest.mark.parametrize("quantizer_name", list_quantizers())
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(("codec", "quantizer_name"), pairs())
 def test_trains_and_infers(codec, quantizer_name, speech, tmp_path):
     train(speech, tmp_path, codec, quantizer=quantizer_name)
     saved = (tmp_path / "exp/config.yaml").read_text()
@@ -116,18 +119,23 @@ def test_trains_and_infers(codec, quantizer_name, speech, tmp_path):
     model.eval()
     meta = model.meta_info()
     used = USED.get(quantizer_name, (1, 1))
-    assert meta["num_streams"] == used[1]
-    assert meta["code_size_per_stream"] == [16] * used[1]
+    streams = streams_of(codec, used[1])
+    assert meta["num_streams"] == streams and meta["frame_shift"] == HOP
+    assert meta["code_size_per_stream"] == [16] * streams
+    if codec in ONE_RATE:
+        used = used[1:] * 2
     for bandwidth, number in zip((4.0, 16.0), used, strict=True):
         with (
             pytest.warns(UserWarning, match="cannot be met")
-            if (bandwidth > 4 and used[1] == 1)
+            if used[1] == 1 and (bandwidth > 4 or codec in ONE_RATE)
             else nullcontext()
         ):
             written = infer(speech, tmp_path, bandwidth)
         for key in ("s0", "s3"):
             codes = torch.from_numpy(np.load(written / f"codec/{key}.npy"))
-            assert codes.shape == (number, 1, 200) and codes.dtype == torch.int64
+            shape = (streams_of(codec, number), 1, frames_of(codec, 1600))
+            assert codes.shape == shape
+            assert codes.dtype == torch.int64
             assert int(codes.min()) >= 0 and int(codes.max()) < 16
             with torch.no_grad():
                 decoded = model.decode(codes).view(-1).clamp(-1, 1).numpy()
@@ -146,7 +154,8 @@ def test_defaults_are_those_of_espnet_and_documented(codec):
     assert shown["needs_sb_espnet_vq"] == "import sb_espnet_vq.gan_codec"
     # What is shown can be built, and so can the defaults themselves.
     for conf in (shown, {}):
-        assert CODECS[codec](**conf).meta_info()["num_streams"] == 8
+        streams = CODECS[codec](**conf).meta_info()["num_streams"]
+        assert streams == streams_of(codec, 8)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -157,27 +166,40 @@ def test_configurations_are_left_alone(codec):
     assert conf == before
 
 
+def spread_frames(codec, audio):
+    # The frames of an untrained encoder are nearly identical, so that both searches
+    # would discriminate them only by rounding.
+    encoder = codec.generator.encoder
+    for name, weight in encoder.named_parameters():
+        if name.endswith("original0"):
+            weight.data *= 3
+    if isinstance(codec, HiFiCodec):
+        encoder.conv_post.weight.data *= 10
+        encoder.conv_post.bias.data -= encoder(audio[:, None]).mean((0, 2)).detach()
+
+
 @pytest.mark.parametrize(("codec", "stock"), [*zip(CODECS, STOCK, strict=True)])
 def test_stock_checkpoints_load_and_give_the_same_codes(codec, stock):
     torch.manual_seed(0)
     theirs = stock(**codec_conf(codec))
-    # The frames of an untrained encoder are nearly identical, so that both searches
-    # would discriminate them only by rounding.
-    for name, weight in theirs.generator.encoder.named_parameters():
-        if name.endswith("original0"):
-            weight.data *= 3
     audio = torch.randn(2, 1600) * 0.1
+    spread_frames(theirs, audio)
     # Starts and moves the codebooks, so that there is something to carry over.
     theirs.train()(audio)
     mine = build(codec)
     mine.load_state_dict(theirs.state_dict(), strict=True)
     theirs.eval(), mine.eval()
     with torch.no_grad():
-        for bandwidth in (None, 4.0, 12.0):
-            x = audio[:, None]
-            codes = mine.encode(x, target_bw=bandwidth)
-            assert torch.equal(codes, theirs.encode(x, target_bw=bandwidth))
-            torch.testing.assert_close(mine.decode(codes), theirs.decode(codes))
+        for bandwidth in (None,) if codec in ONE_RATE else (None, 4.0, 12.0):
+            # HiFi-Codec decodes single signals, with the groups on the batch axis.
+            for x in audio[:, None].split(1):
+                codes = mine.encode(x, target_bw=bandwidth)
+                expected = theirs.encode(x, target_bw=bandwidth)
+                assert torch.equal(codes, expected.reshape(codes.shape))
+                decoded = theirs.decode(expected)
+                torch.testing.assert_close(mine.decode(codes), decoded)
+        x = audio[:, None]
+        assert torch.equal(mine.encode(x)[:, :1], mine.encode(x[:1]))
     again = stock(**codec_conf(codec))
     again.load_state_dict(mine.state_dict(), strict=True)
 
@@ -271,3 +293,70 @@ def test_chunks_are_served(speech, tmp_path):
         iterator={"iterator_type": "chunk", "chunk_length": 800},
     )
     assert (tmp_path / "exp/latest.pth").is_file()
+
+
+@pytest.mark.parametrize("codec", sorted(ONE_RATE))
+def test_losses_are_those_of_espnet(codec):
+    conf = codec_conf(codec)
+    # Both start from the same random codebooks.
+    conf["generator_params"] |= {
+        "quantizer_kmeans_init": False,
+        "quantizer_target_bandwidth": [32.0],
+    }
+    torch.manual_seed(0)
+    theirs = STOCK[list(CODECS).index(codec)](**copy.deepcopy(conf))
+    audio = torch.randn(2, 1600) * 0.1
+    spread_frames(theirs, audio)
+    mine = CODECS[codec](**conf)
+    mine.load_state_dict(theirs.state_dict())
+    if codec == "vq_funcodec":
+        # In training it draws the codebooks that it drops.
+        theirs.eval(), mine.eval()
+    expected, stats = theirs(audio)["stats"], mine(audio)["stats"]
+    assert stats.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(stats[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("codec", sorted(ONE_RATE))
+def test_a_bandwidth_counts_the_actual_frame_rate(codec):
+    model = build(codec).eval()
+    audio = torch.randn(2, 1600) * 0.1
+    assert model.frame_shift == HOP and model.generator.frame_rate == FRAME_RATE
+    for bandwidth, number in ((4.0, 1), (8.0, 2), (None, 4)):
+        codes = model.encode(audio[:, None], target_bw=bandwidth)
+        assert len(codes) == streams_of(codec, number)
+        assert model.decode(codes).shape[-1] >= 1600
+    # A single signal, as in a notebook.
+    assert torch.equal(model.encode(audio[0])[:, 0], codes[:, 0])
+
+
+def test_groups_are_decoded_together_alone():
+    model = build("vq_hificodec").eval()
+    codes = model.encode(torch.randn(1, 1, 80))
+    with pytest.raises(ShapeError, match="even n"):
+        model.decode(codes[:3])
+    halves = model.generator.quantizer.decode(codes).chunk(2, 1)
+    for group, each in enumerate(halves):
+        quantizer = getattr(model.generator.quantizer, f"quantizer{group}")
+        assert torch.equal(each, quantizer.decode(codes[group::2]))
+
+
+UNTRAINABLE = {
+    "encdec_ratios": ("vq_funcodec", [4, 2], "pairs of factors"),
+    "codec_domain": ("vq_funcodec", ["time", "time"], "mag_phase"),
+    "encdec_channels": ("vq_funcodec", 1, "must be 3 for mag_phase"),
+    "domain_conf": ("vq_funcodec", {"n_fft": 32}, "n_fft must be 16"),
+    "upsample_rates": ("vq_hificodec", [2, 2, 2], "four factors"),
+    "hidden_dim": ("vq_hificodec", 128, "must be 256"),
+}
+
+
+@pytest.mark.parametrize("key", UNTRAINABLE)
+def test_sizes_that_espnet_cannot_train_are_refused(key):
+    codec, value, words = UNTRAINABLE[key]
+    conf = codec_conf(codec)
+    conf["generator_params"][key] = value
+    with pytest.raises(ConfigError, match=words) as caught:
+        CODECS[codec](**conf)
+    assert str(caught.value).startswith(f"codec_conf.generator_params.{key}")

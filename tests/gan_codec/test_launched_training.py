@@ -11,12 +11,19 @@ import pytest
 import torch
 import yaml
 from test_codecs import CODECS, speech, train_arguments, train_configuration
+from tiny_codecs import frames_of, streams_of
 
 __all__ = ["speech"]
 
 LAUNCHER = [sys.executable, "-m", "sb_espnet_vq.run"]
 HERE = Path(__file__).parent
-QUANTIZER = {"vq_soundstream": "bsq", "vq_encodec": "rvq", "vq_dac": "gumbel"}
+QUANTIZER = {
+    "vq_soundstream": "bsq",
+    "vq_encodec": "rvq",
+    "vq_dac": "gumbel",
+    "vq_funcodec": "bsq",
+    "vq_hificodec": "bsq",
+}
 
 
 def launch(*arguments, status=0):
@@ -101,7 +108,8 @@ def test_the_stock_programs_run(codec, speech, tmp_path):
         *("--data_path_and_name_and_type", f"{speech}/wav.scp,audio,sound"),
         *("--target_bandwidth", "4", "--num_workers", "0"),
     )
-    assert np.load(tmp_path / "out/codec/s0.npy").shape == (1, 1, 200)
+    shape = (streams_of(codec, 1), 1, frames_of(codec, 1600))
+    assert np.load(tmp_path / "out/codec/s0.npy").shape == shape
 
 
 @pytest.mark.slow

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.nnet.state_names import keep_upstream_names
 from sb_espnet_vq.ops.collectives import copy_from_first_rank_, world_size
 from sb_espnet_vq.quantizers.learning import FreezableModule
+from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.registry import build, same_quantizer
 from sb_espnet_vq.toolkit_words import translate
 
@@ -36,17 +38,23 @@ class TargetQuantizer(FreezableModule):
         the checkpoint keys are those of upstream.
     quantizer_conf : dict, optional
         Options of the quantizer; they override the arguments above.
+    n_codebooks : int
+        Labels of each frame: the codes of the first ``n_codebooks`` codebooks.
 
     Raises
     ------
     ConfigError
-        If the name or an option is unknown or out of range.
+        If the name or an option is unknown or out of range, or if the quantizer has
+        fewer than ``n_codebooks`` codebooks.
 
     Example
     -------
     >>> target = TargetQuantizer(16, 16, 32, quantizer="vq")
     >>> target(torch.rand(10, 12, 16)).shape
     torch.Size([10, 12])
+    >>> target = TargetQuantizer(16, 16, 32, n_codebooks=4)
+    >>> target(torch.rand(10, 12, 16)).shape
+    torch.Size([10, 12, 4])
     """
 
     def __init__(
@@ -57,17 +65,25 @@ class TargetQuantizer(FreezableModule):
         *,
         quantizer: str = "random_projection",
         quantizer_conf: Mapping[str, Any] | None = None,
+        n_codebooks: int = 1,
     ):
         super().__init__()
+        self.n_codebooks = positive_int("n_codebooks", n_codebooks)
         words = {
             "input_dim": input_dim,
             "cb_vocab": cb_vocab,
             "cb_dim": cb_dim,
-            "n_codebooks": 1,  # labels come from the first codebook only
+            "n_codebooks": self.n_codebooks,
             "entropy_weight": 0,  # the loss is not used
         }
         options = translate(quantizer, words, quantizer_conf)
         self.quantizer = build(quantizer, **options)
+        if self.quantizer.n_codebooks < self.n_codebooks:
+            raise ConfigError(
+                f"n_codebooks is {self.n_codebooks}, but the quantizer {quantizer!r} "
+                f"gives each frame {self.quantizer.n_codebooks} code(s): use fewer "
+                "codebooks, or a quantizer with several, such as random_projection"
+            )
         # Only the parameters, since freezing the quantizer would stop moving averages.
         for parameter in self.quantizer.parameters():
             parameter.requires_grad_(False)
@@ -89,9 +105,9 @@ class TargetQuantizer(FreezableModule):
         Returns
         -------
         torch.Tensor
-            (B, T) int64, the code in the first codebook. Padding and non-finite frames
-            get 0, so that a loss does not index out of bounds before the trainer
-            detects the frame.
+            (B, T) int64, or (B, T, n_codebooks) for several codebooks. Padding and
+            non-finite frames get 0, so that a loss does not index out of bounds before
+            the trainer detects the frame.
 
         Raises
         ------
@@ -100,7 +116,8 @@ class TargetQuantizer(FreezableModule):
         """
         if self.training and world_size() > 1:
             self._agree_over_ranks()
-        return self._codes(x, mask)[..., 0].clamp(min=0)
+        labels = self._codes(x, mask)[..., : self.n_codebooks].clamp(min=0)
+        return labels if self.n_codebooks > 1 else labels[..., 0]
 
     def _codes(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if self.training and self.quantizer.learning:

@@ -34,6 +34,7 @@ NO_FOLDS = {"train_folds": None, "test_folds": None, "num_workers": 0}
 # File, Brain, section of the YAML, what is reduced.
 CASES = [
     ("BEST-RQ/fsdd", "train:BestRQBrain", None, BESTRQ),
+    ("BEST-RQ/fsdd_codebooks", "train:BestRQBrain", None, BESTRQ),
     ("BEST-RQ/librispeech", "train:BestRQBrain", None, BESTRQ | FULL),
     ("wav2vec2/fsdd", "train:Wav2Vec2Brain", None, WAV2VEC2),
     ("wav2vec2/fsdd_waveform", "train:Wav2Vec2Brain", None, WAV2VEC2),
