@@ -193,4 +193,6 @@ def draw_labels(axes: Any, results: Results) -> None:
     counts, perplexity = results["label_counts"], results["test"]["label_perplexity"]
     # With several codebooks, the most frequent codes of all of them, and so on.
     ranked = torch.tensor(counts).sort(-1, descending=True).values
-    plots.draw_usage(axes, ranked.view(-1, ranked.shape[-1]).sum(0).tolist(), perplexity)
+    plots.draw_usage(
+        axes, ranked.view(-1, ranked.shape[-1]).sum(0).tolist(), perplexity
+    )

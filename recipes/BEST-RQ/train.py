@@ -166,9 +166,7 @@ class BestRQBrain(ResumableBrain):
         If nothing is masked it is 0, still connected to all parameters.
         """
         logits, targets = predictions.logits.float(), predictions.targets
-        loss = F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), reduction="sum"
-        )
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
         self.sums.add(
             # Sums over codebooks too.
             loss=loss,

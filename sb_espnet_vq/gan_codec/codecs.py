@@ -173,7 +173,5 @@ class VQHiFiCodec(QuantizerByName, HiFiCodec, name="vq_hificodec"):
         return self.generator.encode(x, target_bw)
 
 
-
-
 def _twice(domain: str) -> str:
     return f"[{domain}, {domain}]"
