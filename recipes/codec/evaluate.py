@@ -99,8 +99,8 @@ def measure(
         metrics.append(compare(estimate, signal, codec.sample_rate))
         all_codes.append(codes)
         samples += len(signal)
-    codes, size = torch.cat(all_codes), codec.quantizer.codebook_size
-    spent = cost(codes, size, samples / codec.sample_rate)
+    seconds = samples / codec.sample_rate
+    spent = cost(torch.cat(all_codes), codec.quantizer.codebook_sizes, seconds)
     return mean_metrics(metrics) | spent._asdict()
 
 

@@ -12,6 +12,7 @@ from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 Config = dict[str, Any]
 
 RATIOS, BINS, N_Q, BANDWIDTHS = [8, 5, 4, 2], 1024, 8, [7.5, 15]
+SPECTRAL_RATIOS = [[4, 1], [4, 1], [4, 2], [4, 1]]
 
 
 def load(path: Path) -> Config:
@@ -21,23 +22,42 @@ def load(path: Path) -> Config:
 
 def check_sizes(config: Config) -> None:
     """Raise ConfigError for chunk lengths that are not multiples of the hop size."""
-    ratios = generator(config).get("encdec_ratios", RATIOS)
-    if not (
-        isinstance(ratios, list)
-        and ratios
-        and all(type(each) is int and each > 0 for each in ratios)
-    ):
-        raise ConfigError(
-            "encdec_ratios must be a list of whole numbers above 0, such as "
-            f"{RATIOS}, not {ratios!r}"
-        )
-    hop = math.prod(ratios)
+    if config["codec"].endswith("funcodec"):
+        hop, source = spectral_hop(generator(config)), "hop_length and encdec_ratios"
+    else:
+        hifi = config["codec"].endswith("hificodec")
+        source = "upsample_rates" if hifi else "encdec_ratios"
+        ratios = generator(config).get(source, RATIOS)
+        if not (
+            isinstance(ratios, list)
+            and ratios
+            and all(type(each) is int and each > 0 for each in ratios)
+        ):
+            raise ConfigError(
+                f"{source} must be a list of whole numbers above 0, such as "
+                f"{RATIOS}, not {ratios!r}"
+            )
+        hop = math.prod(ratios)
     wrong = [each for each in chunk_lengths(config) if each % hop]
     if wrong:
         raise ConfigError(
             f"chunk_length must be a multiple of {hop} samples (one frame, the product "
-            f"of encdec_ratios), not {wrong[0]}"
+            f"of {source}), not {wrong[0]}"
         )
+
+
+def spectral_hop(params: Config) -> int:
+    """Return the samples of a frame of FunCodec, which codes spectra."""
+    ratios = params.get("encdec_ratios", SPECTRAL_RATIOS)
+    try:
+        return params.get("domain_conf", {}).get("hop_length", 160) * math.prod(
+            along_time for _, along_time in ratios
+        )
+    except (TypeError, ValueError):
+        raise ConfigError(
+            "encdec_ratios must be pairs of factors along frequency and time, such as "
+            f"{SPECTRAL_RATIOS}, not {ratios!r}"
+        ) from None
 
 
 def generator(config: Config) -> Config:
@@ -78,8 +98,13 @@ def build_quantizer(conf: Config) -> CodecQuantizer:
     )
 
 
-def codebook_size(config: Config) -> int:
-    """Return the number of codes in a codebook."""
-    if config["codec"].startswith("vq_"):
-        return build_quantizer(config["codec_conf"]).bins
-    return generator(config).get("quantizer_bins", BINS)
+def codebook_sizes(config: Config) -> list[int]:
+    """Return the number of codes of each codebook."""
+    if not config["codec"].startswith("vq_"):
+        params = generator(config)
+        bins, number = params.get("quantizer_bins", BINS), params.get("quantizer_n_q")
+        return [bins] * (number or N_Q)
+    sizes = build_quantizer(config["codec_conf"]).codebook_sizes
+    # HiFi-Codec has two quantizers, whose codes alternate.
+    groups = 2 if config["codec"] == "vq_hificodec" else 1
+    return [size for size in sizes for _ in range(groups)]

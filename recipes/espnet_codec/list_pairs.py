@@ -8,13 +8,14 @@ counted and skipped. The bitrate is computed from the codes.
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy
 import soundfile
-from config import codebook_size, load
+from config import codebook_sizes, load
 
 from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.utils.files import atomic_file, write_text
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--nj", type=int, default=1)
     args = parser.parse_args(arguments)
     config = load(args.config)
-    bits = numpy.log2(codebook_size(config))
+    bits = [math.log2(size) for size in codebook_sizes(config)]
     rows = read_scp(args.recorded / "wav.scp")
     rate = config["codec_conf"]["sampling_rate"]
     lengths = {name: soundfile.info(path).frames for name, path in rows.items()}
@@ -61,16 +62,16 @@ def read_scp(path: Path) -> dict[str, str]:
 
 
 def measure(
-    folder: Path, lengths: dict[str, int], rate: int, bits: float
+    folder: Path, lengths: dict[str, int], rate: int, bits: list[float]
 ) -> dict[str, Any]:
     """Return bitrate and code usage of the test speech, for one state and bandwidth.
 
     `lengths` are the samples of each recording, `rate` is the sample rate, `bits` the
-    bits per code. `used_codes` is the mean over codebooks.
+    bits per code of each codebook. `used_codes` is the mean over codebooks.
     """
     codes = [numpy.load(folder / "codec" / f"{name}.npy") for name in lengths]
-    total = sum(each.size for each in codes) * bits
     books = numpy.concatenate([each.reshape(len(each), -1) for each in codes], axis=1)
+    total = sum(bits[: len(books)]) * books.shape[1]
     used = [len(numpy.unique(book)) for book in books]
     return {
         "kbit_per_s": float(total / (sum(lengths.values()) / rate) / 1000),

@@ -40,7 +40,7 @@ class Cost(NamedTuple):
     Arguments
     ---------
     bitrate : float
-        In kbit/s, with log2(codebook_size) bits for every code.
+        In kbit/s, with log2(size) bits for every code of a codebook of that size.
     entropy_bitrate : float
         In kbit/s, with an ideal entropy coder that knows the frequency of each code.
     perplexity : float
@@ -113,15 +113,15 @@ def mean_metrics(
     return means
 
 
-def cost(codes: Tensor, codebook_size: int, seconds: float) -> Cost:
+def cost(codes: Tensor, codebook_sizes: Sequence[int], seconds: float) -> Cost:
     """Compute the bitrate and usage of codes.
 
     Arguments
     ---------
     codes : torch.Tensor
         (N, K) int64, codes of all frames.
-    codebook_size : int
-        Number of codes in each codebook.
+    codebook_sizes : sequence of int
+        Number of codes in each codebook, at least K of them.
     seconds : float
         Duration of the encoded audio.
 
@@ -131,7 +131,7 @@ def cost(codes: Tensor, codebook_size: int, seconds: float) -> Cost:
 
     Example
     -------
-    >>> cost(torch.tensor([[0], [0], [1], [1]]), codebook_size=4, seconds=0.004)
+    >>> cost(torch.tensor([[0], [0], [1], [1]]), codebook_sizes=[4], seconds=0.004)
     Cost(bitrate=2.0, entropy_bitrate=1.0, perplexity=2.0, used_codes=2.0)
     """
     frames, codebooks = codes.shape
@@ -142,7 +142,7 @@ def cost(codes: Tensor, codebook_size: int, seconds: float) -> Cost:
     ]
     per_second = frames / seconds / 1000
     return Cost(
-        codebooks * math.log2(codebook_size) * per_second,
+        sum(map(math.log2, codebook_sizes[:codebooks])) * per_second,
         sum(bits) * per_second,
         sum(2**each for each in bits) / codebooks,
         sum(len(each) for each in counts) / codebooks,

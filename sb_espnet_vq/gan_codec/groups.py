@@ -74,17 +74,16 @@ class GroupQuantizer(FreezableModule):
             quantizer(part, sample_rate, bandwidth)
             for quantizer, part in zip(self._groups(), parts, strict=True)
         ]
-        distance = sum(
-            F.l1_loss(part, each.quantized.detach())
-            + F.mse_loss(part, each.quantized.detach())
+        distances = [
+            _distance(part, each.quantized.detach())
             for part, each in zip(parts, both, strict=True)
-        )
+        ]
         return DropoutQuantizedResult(
             torch.cat([each.quantized for each in both], 1),
             _alternate([each.codes for each in both]),
             both[0].bandwidth + both[1].bandwidth,
             both[0].penalty + both[1].penalty,
-            distance,
+            distances[0] + distances[1],
         )
 
     def encode(
@@ -157,6 +156,10 @@ class GroupQuantizer(FreezableModule):
                 f"{tuple(x.shape)}"
             )
         return x.chunk(2, 1)
+
+
+def _distance(x: Tensor, value: Tensor) -> Tensor:
+    return F.l1_loss(x, value) + F.mse_loss(x, value)
 
 
 def _alternate(codes: list[Tensor]) -> Tensor:

@@ -169,14 +169,18 @@ def test_espnets_interface_counts_the_bits_of_each_codebook():
         assert len(result.codes) == n_codebooks and result.bandwidth == rate
 
 
-def test_espnets_codec_knows_the_size_of_each_stream():
+def test_espnets_codecs_know_the_size_of_each_stream():
     pytest.importorskip("espnet2")
     from tiny_codecs import codec_conf
 
-    from sb_espnet_vq.gan_codec.codecs import VQSoundStream
+    from sb_espnet_vq.gan_codec.codecs import CODECS
 
-    conf = codec_conf("vq_soundstream", quantizer=path_of(TwoSizes))
-    assert VQSoundStream(**conf).meta_info()["code_size_per_stream"] == [16, 4]
+    for name, codec in CODECS.items():
+        meta = codec(**codec_conf(name, quantizer=path_of(TwoSizes))).meta_info()
+        # HiFi-Codec has two quantizers, whose codes alternate.
+        sizes = [16, 16, 4, 4] if name == "vq_hificodec" else [16, 4]
+        assert meta["code_size_per_stream"] == sizes
+        assert meta["num_streams"] == len(sizes)
 
 
 # ----------------------------------------------------------- a path instead of a name

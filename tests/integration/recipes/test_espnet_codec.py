@@ -411,6 +411,24 @@ def generator(**options):
     return {"codec_conf": conf}
 
 
+def test_each_code_costs_the_bits_of_its_codebook(scripts, tmp_path):
+    (tmp_path / "codec").mkdir()
+    np.save(tmp_path / "codec/a.npy", np.zeros((2, 1, 50), dtype=np.int64))
+    # Two codebooks of 50 frames in half a second, and a third that is not used.
+    usage = scripts.list_pairs.measure(tmp_path, {"a": 4000}, 8000, [4.0, 2.0, 9.0])
+    assert usage["kbit_per_s"] == pytest.approx(6 * 50 / 0.5 / 1000)
+    assert usage["codebooks"] == 2 and usage["used_codes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "sizes"),
+    [("soundstream", 4), ("vq_soundstream", 4), ("vq_hificodec", 8)],
+)
+def test_every_codebook_has_a_size(scripts, codec, sizes):
+    config = TINY | {"codec": codec}
+    assert scripts.config.codebook_sizes(config) == [16] * sizes
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -423,9 +441,14 @@ def generator(**options):
         ({"codec": "soundstreem"}, r"no codec 'soundstreem' \(did you mean .*soundstr"),
         (
             {"codec": "hificodec"},
-            "no codec 'hificodec'; known are .*of ESPnet dac, enc",
+            r"no codec 'hificodec' \(did you mean vq_hificodec\?\); .*of ESPnet dac",
         ),
-        ({"codec": "funcodec"}, "cannot build codec funcodec from this codec_conf"),
+        ({"codec": "funcodec"}, "encdec_ratios must be pairs of factors"),
+        (
+            {"codec": "funcodec"} | generator(encdec_ratios=[[4, 1], [2, 2]]),
+            r"multiple of 320 samples \(one frame, the product of hop_length",
+        ),
+        ({"codec": "vq_hificodec", "chunk_length": 200}, "product of upsample_rates"),
         # As FunCodec's own configuration has them.
         (
             generator(encdec_ratios=[[4, 1], [2, 1]]),
