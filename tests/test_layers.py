@@ -22,7 +22,8 @@ LAYERS = {
     "quantizers": {"errors", "ops"},
     "registry": {"errors", "quantizers"},
     "toolkit_words": {"errors", "quantizers", "registry"},
-    "": {"errors", "quantizers", "registry"},
+    "combinators": {"errors", "ops", "quantizers", "registry", "toolkit_words"},
+    "": {"combinators", "errors", "quantizers", "registry"},
     "testing": _BELOW_SIDES,
     "corpora": {"errors", "utils"},
     "evaluation": {"errors", "ops", "utils"},
@@ -38,7 +39,16 @@ LAYERS = {
     "bench": _BELOW_SIDES | {"nnet", "lobes", "gan_codec", "utils", "evaluation"},
     "cli": _BELOW_SIDES | {"testing", "_resources", "bench"},
 }
-CORE = ["errors", "ops", "quantizers", "registry", "toolkit_words", "", "testing"]
+CORE = [
+    "errors",
+    "ops",
+    "quantizers",
+    "registry",
+    "toolkit_words",
+    "combinators",
+    "",
+    "testing",
+]
 # Imported by a check that is skipped where it is not installed.
 OPTIONAL = {"testing": {"onnxruntime"}}
 # hyperpyyaml belongs to SpeechBrain's side: only its YAML needs it.
