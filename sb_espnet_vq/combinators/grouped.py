@@ -113,8 +113,9 @@ class Grouped(Composed):
         values = []
         for number, part in enumerate(self._parts()):
             mine = self._codes_of(codes, number)
-            given = mine is not None
-            values.append(part._decode(mine) if given else _nothing(codes, part.dim))
+            values.append(
+                _nothing(codes, part.dim) if mine is None else part._decode(mine)
+            )
         return torch.cat(values, 1)
 
     def _frames_of_group(self, frames: Frames, number: int) -> Frames | None:

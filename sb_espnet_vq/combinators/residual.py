@@ -33,10 +33,10 @@ class Residual(Composed):
     Codebooks adapt to the residuals, so that with `vq` there is no scale.
 
     Gradients. Residuals are those of fixed values, so that each level has its own
-    gradient and the loss terms of all levels reach the frames. Each of the K levels that
-    a frame uses gets a K-th of the gradient of the value: a chain of straight-through
-    levels is the identity, as in `rvq`. (In ``ResidualFSQ`` the gradient is K times as
-    large.)
+    gradient and the loss terms of all levels reach the frames. Each of the K levels
+    that a frame uses gets a K-th of the gradient of the value: a chain of
+    straight-through levels is the identity, as in `rvq`. (In ``ResidualFSQ`` the
+    gradient is K times as large.)
 
     Arguments
     ---------
@@ -154,7 +154,7 @@ class Residual(Composed):
         frames = self._with_kept(frames)
         levels = self._levels_for(frames.n_codebooks)
         kept = self._kept_levels(frames, levels)
-        number = levels if kept is None else kept.sum(1, keepdim=True)
+        number = levels if kept is None else kept.sum(1, keepdim=True).clamp(min=1)
         residual, values, results = self._inward(frames.x), [], {}
         for level in range(levels):
             scale = self._scale(level)

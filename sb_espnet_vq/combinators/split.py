@@ -193,10 +193,10 @@ class Split(Composed):
         """Return the mean of 1 - cos of the first value, mapped, and the targets."""
         assert self.project_target is not None
         if targets is None:
-            # In the graph, since DDP waits for the gradient of every parameter.
             zero = value[:1].sum() * 0
-            mine = self.project_target.parameters()
-            return keep_in_graph(zero, [p for p in mine if p.requires_grad])
+            mine = [p for p in self.project_target.parameters() if p.requires_grad]
+            # DDP waits for the gradient of every parameter.
+            return keep_in_graph(zero, mine) if self.training else zero
         mapped = project(self.project_target, value)
         flat = targets.reshape(-1, targets.shape[-1]).to(mapped.dtype)
         flat = torch.where(frames.valid[:, None], flat, 0)

@@ -13,7 +13,7 @@ from sb_espnet_vq.quantizers.options import integer_from, positive_int
 
 
 class WarmStart(Composed):
-    """Trains a model on continuous frames first, and from some step on on quantized ones.
+    """Passes continuous frames on at first, and quantized ones from a step on.
 
     Training the autoencoder before its quantizer is switched on helps reconstruction
     (https://arxiv.org/abs/2605.06870). Until step ``quantize_from_step`` the value in
