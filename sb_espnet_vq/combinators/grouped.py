@@ -35,8 +35,9 @@ class Grouped(Composed):
         ``n_groups``; fewer give one for each group. ``n_codebooks`` in
         ``quantizer_conf`` is the number of one group and takes precedence. Default:
         that of the quantizer for each group.
-    n_groups : int
-        Number of groups, of ``dim / n_groups`` contiguous channels each.
+    n_groups : int, optional
+        Number of groups, of ``dim / n_groups`` contiguous channels each. Default: 2, or
+        1 if ``n_codebooks`` is 1.
     quantizer : str
         A registered name, or the full path of a class.
     quantizer_conf : Mapping, optional
@@ -67,12 +68,14 @@ class Grouped(Composed):
         dim: int,
         codebook_size: int = 1024,
         n_codebooks: int | None = None,
-        n_groups: int = 2,
+        n_groups: int | None = None,
         quantizer: str = "rvq",
         quantizer_conf: Mapping[str, Any] | None = None,
         quantizer_dropout: bool = False,
         frozen: bool = False,
     ):
+        if n_groups is None:
+            n_groups = 1 if n_codebooks == 1 else 2
         groups = positive_int("n_groups", n_groups)
         words = {
             "dim": _quotient("dim", dim, groups),

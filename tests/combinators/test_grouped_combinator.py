@@ -71,7 +71,8 @@ def test_over_residual_fsq_it_is_grouped_residual_fsq():
     [
         ({}, 16),
         ({"n_codebooks": 6}, 6),
-        ({"n_codebooks": 1}, 2),
+        ({"n_codebooks": 1}, 1),
+        ({"n_codebooks": 1, "n_groups": 2}, 2),
         ({"n_codebooks": 8, "quantizer": "fsq"}, 2),
         ({"n_codebooks": 8, "quantizer_conf": {"n_codebooks": 3}}, 6),
     ],
