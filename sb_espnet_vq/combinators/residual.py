@@ -162,14 +162,14 @@ class Residual(Composed):
             result = self._parts()[level]._quantize(inner)
             value = _times(result.value, scale)
             residual = residual - value.detach()
-            value = _divided_gradient(value, number)
             if kept is not None:
                 mine = kept[:, level, None]
                 value = value * mine
                 result = result._replace(kept=mine.expand(result.codes.shape))
             values.append(value)
             results[level] = result
-        return self._joined(project(self.project_out, _added(values)), results)
+        total = _divided_gradient(_added(values), number)
+        return self._joined(project(self.project_out, total), results)
 
     def _search(self, frames: Frames) -> Tensor:
         levels = self._levels_for(frames.n_codebooks)
@@ -217,7 +217,8 @@ class Residual(Composed):
     def _scale(self, level: int) -> Tensor | None:
         if self.log_scales is not None:
             return self.log_scales[level].to(table_dtype(self.log_scales)).exp()
-        return None if self.scales is None else self.scales[level]
+        # That of the first level is 1.
+        return None if self.scales is None or level == 0 else self.scales[level]
 
 
 def _number_of_levels(n_codebooks: int, part: Quantizer) -> int:

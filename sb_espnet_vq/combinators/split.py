@@ -194,7 +194,8 @@ class Split(Composed):
         assert self.project_target is not None
         if targets is None:
             zero = value[:1].sum() * 0
-            mine = [p for p in self.project_target.parameters() if p.requires_grad]
+            layer = self.project_target
+            mine: list[Tensor] = [p for p in layer.parameters() if p.requires_grad]
             # DDP waits for the gradient of every parameter.
             return keep_in_graph(zero, mine) if self.training else zero
         mapped = project(self.project_target, value)

@@ -5,6 +5,8 @@ clipped to [-1, 1]. Layout and numbering are those of `finite_levels`: channels 
 first axis, and L levels are the whole numbers from -(L // 2) to (L - 1) // 2.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -38,10 +40,32 @@ def symmetric_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
     tensor([[-2., -1.,  0.,  1.]])
     """
     steps = (n_levels - 1).to(x.dtype)[:, None]
-    place = steps * (x.clamp(-1, 1) + 1) / 2
     middle = (n_levels // 2).to(x.dtype)[:, None]
-    levels = (place.detach() + 0.5).floor() - middle
-    return straight_through(place, levels.to(dtype))
+    if torch.jit.is_tracing():
+        # torch.jit.trace cannot save a custom autograd function.
+        place = steps * (x.clamp(-1, 1) + 1) / 2
+        levels = (place.detach() + 0.5).floor() - middle
+        return straight_through(place, levels.to(dtype))
+    return _SymmetricLevels.apply(x, steps, middle).to(dtype)
+
+
+class _SymmetricLevels(torch.autograd.Function):
+    # In place, as in `finite_levels`.
+    @staticmethod
+    def forward(x: Tensor, steps: Tensor, middle: Tensor) -> Tensor:
+        place = x.clamp(-1, 1).add_(1).mul_(steps).div_(2)
+        return place.add_(0.5).floor_().sub_(middle)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, steps, _ = inputs
+        ctx.save_for_backward(x, steps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grads
+        x, steps = ctx.saved_tensors
+        return torch.where(x.abs() <= 1, grad * (steps / 2), 0), None, None
 
 
 def symmetric_values(levels: Tensor, n_levels: Tensor) -> Tensor:
@@ -64,6 +88,6 @@ def symmetric_values(levels: Tensor, n_levels: Tensor) -> Tensor:
     >>> symmetric_values(torch.tensor([[-2.0, -1.0, 0.0, 1.0]]), torch.tensor([4]))
     tensor([[-1.0000, -0.3333,  0.3333,  1.0000]])
     """
-    steps = (n_levels - 1).to(levels.dtype)[:, None]
+    half = (n_levels - 1).to(levels.dtype)[:, None] / 2
     middle = (n_levels // 2).to(levels.dtype)[:, None]
-    return (2 * (levels + middle) - steps) / steps
+    return (levels + (middle - half)) / half
