@@ -14,10 +14,11 @@ torch.Size([2, 50, 16])
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sb_espnet_vq import quantizers
+from sb_espnet_vq import combinators, quantizers
 from sb_espnet_vq.errors import ConfigError, ShapeError
 
 if TYPE_CHECKING:
+    from sb_espnet_vq.combinators import Grouped, Residual, Split, WarmStart
     from sb_espnet_vq.quantizers import (
         BSQ,
         FSQ,
@@ -39,14 +40,18 @@ __all__ = [
     "ConfigError",
     "EntropyVQ",
     "FSQ",
+    "Grouped",
     "GumbelVQ",
     "LFQ",
     "Quantizer",
     "QuantizerOutput",
     "RVQ",
     "RandomProjection",
+    "Residual",
     "ShapeError",
+    "Split",
     "VQ",
+    "WarmStart",
     "build",
     "list_quantizers",
 ]
@@ -59,6 +64,8 @@ def __getattr__(name: str):
     # Deferred, since importing torch takes seconds and `sbvq --help` does not need it.
     if name in quantizers.__all__:
         value = getattr(quantizers, name)
+    elif name in combinators.__all__:
+        value = getattr(combinators, name)
     elif name in _REGISTRY:
         value = getattr(import_module(f"{__name__}.registry"), name)
     else:

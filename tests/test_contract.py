@@ -6,6 +6,11 @@ from sb_espnet_vq import list_quantizers, testing
 from sb_espnet_vq.testing.ranks import compare_ranks
 from sb_espnet_vq.testing.wrappers import compare_wrappers
 
+CLASSES = {"num_classes": 3}
+NESTED = {
+    "quantizer": "residual",
+    "quantizer_conf": {"n_codebooks": 2, "quantizer": "fsq"},
+}
 # Forms of our own quantizers that a default does not show.
 VARIANTS = [
     ("vq", {"kmeans_init": False}),
@@ -17,6 +22,12 @@ VARIANTS = [
     ("bsq", {"dim": 4}),
     ("bsq", {"dim": 40, "codebook_size": 2**40}),
     ("class_partitioned", {"num_classes": 3, "shared_keys": 2}),
+    ("residual", {"quantizer": "fsq", "quantizer_conf": {"levels": [4, 3, 3]}}),
+    ("residual", {"quantizer": "bsq", "scale": "learned", "quantizer_dropout": True}),
+    ("grouped", {"quantizer": "class_partitioned", "quantizer_conf": CLASSES}),
+    ("grouped", {**NESTED, "quantizer_dropout": True}),
+    ("split", {"target_dim": 5, "first": "entropy_vq", "rest": "residual"}),
+    ("warm_start", {"quantizer": "lfq", "quantize_from_step": 2}),
 ]
 
 

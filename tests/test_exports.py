@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 import pytest
 
 import sb_espnet_vq
-from sb_espnet_vq import quantizers, registry
+from sb_espnet_vq import combinators, quantizers, registry
 
 BUILT_IN = [
     entry
@@ -16,20 +16,22 @@ BUILT_IN = [
 ]
 
 
-@pytest.mark.parametrize(
-    "package", [sb_espnet_vq, quantizers], ids=lambda p: p.__name__
-)
-def test_every_registered_class_is_exported(package):
-    registered = {entry.load() for entry in BUILT_IN}
-    exported = {getattr(package, name) for name in package.__all__}
-    classes = {item for item in exported if isinstance(item, type)}
+def exported(package):
+    items = {getattr(package, name) for name in package.__all__}
+    classes = {item for item in items if isinstance(item, type)}
     found = {each for each in classes if issubclass(each, sb_espnet_vq.Quantizer)}
-    assert len(registered) >= 9
-    assert found == registered | {sb_espnet_vq.Quantizer}
+    return found - {sb_espnet_vq.Quantizer}
+
+
+def test_every_registered_class_is_exported():
+    registered = {entry.load() for entry in BUILT_IN}
+    assert len(registered) >= 13
+    assert exported(sb_espnet_vq) == registered
+    assert exported(quantizers) | exported(combinators) == registered
 
 
 @pytest.mark.parametrize(
-    "package", [sb_espnet_vq, quantizers], ids=lambda p: p.__name__
+    "package", [sb_espnet_vq, quantizers, combinators], ids=lambda p: p.__name__
 )
 def test_dir_lists_the_exports_and_unknown_names_are_refused(package):
     assert set(package.__all__) <= set(dir(package))
@@ -37,12 +39,19 @@ def test_dir_lists_the_exports_and_unknown_names_are_refused(package):
         package.NoQuantizer  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["sb_espnet_vq", "sb_espnet_vq.quantizers"])
-def test_importing_loads_no_torch_until_a_class_is_used(module):
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("sb_espnet_vq", "VQ"),
+        ("sb_espnet_vq.quantizers", "VQ"),
+        ("sb_espnet_vq.combinators", "Grouped"),
+    ],
+)
+def test_importing_loads_no_torch_until_a_class_is_used(module, name):
     code = (
         f"import sys, {module}\n"
         "assert 'torch' not in sys.modules\n"
-        f"from {module} import VQ\n"
+        f"from {module} import {name}\n"
         "assert 'torch' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -22,7 +22,8 @@ LAYERS = {
     "quantizers": {"errors", "ops"},
     "registry": {"errors", "quantizers"},
     "toolkit_words": {"errors", "quantizers", "registry"},
-    "": {"errors", "quantizers", "registry"},
+    "combinators": {"errors", "ops", "quantizers", "registry", "toolkit_words"},
+    "": {"combinators", "errors", "quantizers", "registry"},
     "testing": _BELOW_SIDES,
     "corpora": {"errors", "utils"},
     "evaluation": {"errors", "ops", "utils"},
@@ -39,7 +40,16 @@ LAYERS = {
     | {"nnet", "lobes", "gan_codec", "utils", "corpora", "evaluation"},
     "cli": _BELOW_SIDES | {"testing", "_resources", "bench", "evaluation", "training"},
 }
-CORE = ["errors", "ops", "quantizers", "registry", "toolkit_words", "", "testing"]
+CORE = [
+    "errors",
+    "ops",
+    "quantizers",
+    "registry",
+    "toolkit_words",
+    "combinators",
+    "",
+    "testing",
+]
 # Imported by a check that is skipped where it is not installed.
 OPTIONAL = {"testing": {"onnxruntime"}}
 # hyperpyyaml belongs to SpeechBrain's side: only its YAML needs it.

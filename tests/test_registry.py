@@ -13,11 +13,15 @@ OURS = [
     "class_partitioned",
     "entropy_vq",
     "fsq",
+    "grouped",
     "gumbel",
     "lfq",
     "random_projection",
+    "residual",
     "rvq",
+    "split",
     "vq",
+    "warm_start",
 ]
 
 WORKING = """

@@ -16,11 +16,15 @@ __all__ = [
     "ClassPartitionedComponent",
     "EntropyVQComponent",
     "FSQComponent",
+    "GroupedComponent",
     "GumbelComponent",
     "LFQComponent",
     "RVQComponent",
     "RandomProjectionComponent",
+    "ResidualComponent",
+    "SplitComponent",
     "VQComponent",
+    "WarmStartComponent",
 ]
 
 
@@ -76,6 +80,12 @@ class FSQComponent(_Component):
     name = "fsq"
 
 
+class GroupedComponent(_Component):
+    """A quantizer for each group of channels as a codec's quantizer."""
+
+    name = "grouped"
+
+
 class GumbelComponent(_Component):
     """Gumbel-softmax product quantization as a codec's quantizer."""
 
@@ -100,7 +110,25 @@ class RVQComponent(_Component):
     name = "rvq"
 
 
+class ResidualComponent(_Component):
+    """A residual chain of any quantizer as a codec's quantizer."""
+
+    name = "residual"
+
+
+class SplitComponent(_Component):
+    """The first codebook apart from the rest as a codec's quantizer."""
+
+    name = "split"
+
+
 class VQComponent(_Component):
     """One EMA codebook as a codec's quantizer."""
 
     name = "vq"
+
+
+class WarmStartComponent(_Component):
+    """Continuous frames first, quantized ones later, as a codec's quantizer."""
+
+    name = "warm_start"

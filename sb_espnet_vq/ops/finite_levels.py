@@ -56,7 +56,7 @@ def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
         # torch.jit.trace cannot save a custom autograd function.
         bounded = (x + shift).tanh() * half - offset
         return straight_through(bounded, bounded.detach().round().to(dtype))
-    rows, constants = _wide_rows(x, half, offset, shift)
+    rows, constants = wide_rows(x, half, offset, shift)
     return _FiniteLevels.apply(rows, *constants).to(dtype).view_as(x)
 
 
@@ -66,9 +66,30 @@ def _bounds(x: Tensor, n_levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return half, offset, (offset / half).atanh()
 
 
-def _wide_rows(x: Tensor, *constants: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return several frames as one row, and constants of channels repeated for it."""
-    # Traced graphs must not depend on the number of frames.
+def wide_rows(x: Tensor, *constants: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Arrange several frames as one row, and repeat constants of channels for it.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, C).
+    *constants : torch.Tensor
+        (C,) each.
+
+    Returns
+    -------
+    rows : torch.Tensor
+        (N / M, M * C), a view or a copy; M is 1 while tracing, since graphs must not
+        depend on the number of frames.
+    repeated : list of torch.Tensor
+        (M * C,) each.
+
+    Example
+    -------
+    >>> rows, (repeated,) = wide_rows(torch.zeros(32, 3), torch.arange(3))
+    >>> rows.shape, repeated.shape
+    (torch.Size([1, 96]), torch.Size([96]))
+    """
     frames = 1 if tracing() else math.gcd(x.shape[0], _FRAMES_IN_ROW)
     if frames == 1 or x.shape[0] == 0:
         return x, list(constants)
@@ -118,7 +139,7 @@ def level_values(levels: Tensor, n_levels: Tensor) -> Tensor:
     >>> level_values(levels, torch.tensor([4])).t()
     tensor([[-1.0000, -0.5000, 0.0000, 0.5000]])
     """
-    rows, (steps,) = _wide_rows(levels, (n_levels // 2).to(levels.dtype))
+    rows, (steps,) = wide_rows(levels, (n_levels // 2).to(levels.dtype))
     return (rows / steps).view_as(levels)
 
 

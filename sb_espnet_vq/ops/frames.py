@@ -41,6 +41,9 @@ class Frames(NamedTuple):
         How many codebooks to use, of a quantizer with several; None for all.
     n_utterances : int
         Utterances, of equally many rows each.
+    kept : torch.Tensor, optional
+        (N, n_codebooks) bool, the codebooks that each frame keeps, if a quantizer
+        around the current one has drawn them.
     all_valid : bool
         True if every row is known to be valid, so that none has to be set to zero;
         False if some are not, or if checking would synchronize with a device.
@@ -56,6 +59,7 @@ class Frames(NamedTuple):
     all_valid: bool = False
     n_codebooks: int | None = None
     n_utterances: int = 1
+    kept: Tensor | None = None
 
     def total(self, x: Tensor) -> Tensor:
         """Return ``x`` summed over ranks, without gradient."""

@@ -15,6 +15,7 @@ from sb_espnet_vq.quantizers.checks import (
     out_of_range,
     signed_codes,
 )
+from sb_espnet_vq.quantizers.grid import Grid
 from sb_espnet_vq.quantizers.options import integer_from, positive_int
 from sb_espnet_vq.quantizers.outputs import Quantized, QuantizerOutput
 from sb_espnet_vq.quantizers.precision import full_precision
@@ -104,6 +105,15 @@ class Quantizer(BatchModule):
     def needs_labels(self) -> bool:
         """Whether codes depend on ``labels``."""
         return self.num_classes is not None
+
+    @property
+    def grid(self) -> Grid | None:
+        """The evenly spaced values of a quantizer without codebook vectors.
+
+        For each channel that it quantizes, behind its own projections if it has any.
+        None for quantizers whose codebook vectors adapt to the frames.
+        """
+        return None
 
     @property
     def sampling_temperature(self) -> Tensor | float:

@@ -15,7 +15,9 @@ from sb_espnet_vq.ops.finite_levels import (
     levels_of_codes,
 )
 from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.symmetric_levels import symmetric_levels, symmetric_values
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.grid import Grid
 from sb_espnet_vq.quantizers.options import integer_from, plain, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
 
@@ -53,6 +55,11 @@ class FSQ(Quantizer):
         ``repr`` shows the levels; the attribute ``codebook_size`` is their product.
     levels : sequence of int, optional
         Levels of each channel, at least 3. ``codebook_size`` is then not used.
+    symmetric : bool
+        Space the levels evenly from -1 to 1, both included, and clip the channel to
+        this range instead of squashing it by tanh (Parker et al. 2024,
+        https://arxiv.org/abs/2411.19842, section 3.2, without its tanh). `residual`
+        sets it, since the levels of a chain refine each other only on such a grid.
     frozen : bool
         No updates in training; gradients still reach the frames.
 
@@ -85,11 +92,13 @@ class FSQ(Quantizer):
         dim: int,
         codebook_size: int = 1024,
         levels: Sequence[int] | None = None,
+        symmetric: bool = False,
         frozen: bool = False,
     ):
         numbers = _levels_for(codebook_size) if levels is None else _checked(levels)
         super().__init__(dim, math.prod(numbers))
         self.levels = numbers
+        self.symmetric = true_or_false("symmetric", symmetric)
         # A buffer, since copying numbers to a GPU in each step would synchronize it.
         self.register_buffer("n_levels", torch.tensor(numbers))
         channels = len(numbers)
@@ -102,32 +111,39 @@ class FSQ(Quantizer):
         if true_or_false("frozen", frozen):
             self.requires_grad_(False)
 
+    @property
+    def grid(self) -> Grid | None:
+        """The levels, if they are symmetric."""
+        return Grid(self.levels, 1.0) if self.symmetric else None
+
     def extra_repr(self) -> str:
         """Name the sizes and the levels in ``repr``."""
         return f"{super().extra_repr()}, levels={list(self.levels)}"
 
     def _quantize(self, frames: Frames) -> Quantized:
         levels = self._levels(frames.x)
-        return Quantized(self._outward(levels), self._codes(levels), {})
+        value = project(self.project_out, self._values(levels))
+        return Quantized(value, self._codes(levels), {})
 
     def _search(self, frames: Frames) -> Tensor:
         return self._codes(self._levels(frames.x))
 
     def _decode(self, codes: Tensor) -> Tensor:
         levels = levels_of_codes(codes[:, 0].clamp(min=0), self.levels)
-        # Level 0 has the value 0: it is that of a missing code.
-        levels = torch.where(codes >= 0, levels, 0)
-        return self._outward(levels.to(self._dtype()))
+        values = self._values(levels.to(self._dtype()))
+        return project(self.project_out, torch.where(codes >= 0, values, 0))
 
     def _codes(self, levels: Tensor) -> Tensor:
         return level_codes(levels.detach(), self.n_levels, self.codebook_size)[:, None]
 
     def _levels(self, x: Tensor) -> Tensor:
         channels = project(self.project_in, x)
-        return finite_levels(channels, self.n_levels, self._dtype())
+        to_levels = symmetric_levels if self.symmetric else finite_levels
+        return to_levels(channels, self.n_levels, self._dtype())
 
-    def _outward(self, levels: Tensor) -> Tensor:
-        return project(self.project_out, level_values(levels, self.n_levels))
+    def _values(self, levels: Tensor) -> Tensor:
+        to_values = symmetric_values if self.symmetric else level_values
+        return to_values(levels, self.n_levels)
 
     def _dtype(self) -> torch.dtype:
         # That of the weights, not of the frames, so that decode agrees.

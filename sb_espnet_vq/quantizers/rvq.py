@@ -11,6 +11,7 @@ from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.base import Quantized
 from sb_espnet_vq.quantizers.chain import ChainQuantizer
 from sb_espnet_vq.quantizers.codebook import EMACodebook
+from sb_espnet_vq.quantizers.dropout import kept_codebooks
 from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
 
@@ -233,14 +234,8 @@ class RVQ(ChainQuantizer):
 
     def _draw_kept(self, frames: Frames, levels: int) -> Tensor | None:
         """Draw the levels that each frame keeps, (N, levels) bool; None: all."""
-        if not (self.training and self.quantizer_dropout):
-            return None
-        device, utterances = frames.x.device, frames.n_utterances
-        drawn = torch.randint(1, levels + 1, (utterances,), device=device)
-        drawn = drawn.repeat_interleave(
-            frames.x.shape[0] // max(utterances, 1), output_size=frames.x.shape[0]
-        )
-        return torch.arange(levels, device=device) < drawn[:, None]
+        drop = self.training and self.quantizer_dropout
+        return kept_codebooks(frames, levels, drop)
 
     def _search_greedy(self, frames: Frames) -> Tensor:
         residual, codes = self._widened(frames.x), []

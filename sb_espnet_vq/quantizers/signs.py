@@ -10,6 +10,7 @@ from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.ops.sign_patterns import summed_pattern_probs
 from sb_espnet_vq.ops.sphere import sign_codes, sign_logits
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer, QuantizerOutput
+from sb_espnet_vq.quantizers.grid import Grid
 from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import project, table_dtype
 
@@ -81,6 +82,11 @@ class SignQuantizer(Quantizer):
         )
         if true_or_false("frozen", frozen):
             self.requires_grad_(False)
+
+    @property
+    def grid(self) -> Grid:
+        """Two values for each bit."""
+        return Grid((2,) * self.bits, self.magnitude)
 
     def forward(
         self,

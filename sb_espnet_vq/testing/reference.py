@@ -155,6 +155,16 @@ def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.stack(rows, 1)
 
 
+def symmetric_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Clip and round each value, with the gradient of the clipping."""
+    rows = []
+    for channel, number in zip(x.t(), n_levels.tolist(), strict=True):
+        place = (channel.clamp(-1, 1) + 1) * (number - 1) / 2
+        levels = [math.floor(p + 0.5) - number // 2 for p in place.tolist()]
+        rows.append(place + (torch.tensor(levels).to(dtype) - place).detach())
+    return torch.stack(rows, 1)
+
+
 def level_codes(levels: Tensor, n_levels: Sequence[int]) -> Tensor:
     """Add up the digit of each channel times the number of codes of those before."""
     codes = []

@@ -10,7 +10,7 @@ from sb_espnet_vq.bench.case import Case, Problem, Results, Run, Sizes
 from sb_espnet_vq.bench.contenders import floor, ours, vqp
 from sb_espnet_vq.bench.tensors import learnable, rows
 
-_LEVELS = [8, 5, 5, 5]
+LEVELS = [8, 5, 5, 5]
 
 
 def problem(sizes: Sizes) -> Problem:
@@ -18,8 +18,8 @@ def problem(sizes: Sizes) -> Problem:
     torch.manual_seed(0)
     shape = sizes["batch"], sizes["frames"], sizes["dim"]
     x, grad = torch.randn(shape), torch.randn(shape)
-    inward = torch.randn(len(_LEVELS), sizes["dim"]) / sizes["dim"] ** 0.5
-    outward = torch.randn(sizes["dim"], len(_LEVELS))
+    inward = torch.randn(len(LEVELS), sizes["dim"]) / sizes["dim"] ** 0.5
+    outward = torch.randn(sizes["dim"], len(LEVELS))
     return {"x": x, "grad": grad, "inward": inward, "outward": outward}
 
 
@@ -28,7 +28,7 @@ def reference(problem: Problem) -> Results:
     x = rows(problem["x"]).double().requires_grad_()
     channels = x @ problem["inward"].double().t()
     levels, digits = [], []
-    for channel, number in zip(channels.unbind(1), _LEVELS, strict=True):
+    for channel, number in zip(channels.unbind(1), LEVELS, strict=True):
         half = (number - 1) * 1.001 / 2
         offset = torch.tensor(0.0 if number % 2 else 0.5)
         bounded = (channel + (offset / half).atanh()).tanh() * half - offset
@@ -40,7 +40,7 @@ def reference(problem: Problem) -> Results:
     quantized = torch.stack(levels, 1) @ problem["outward"].double().t()
     (gradient,) = torch.autograd.grad(quantized, x, rows(problem["grad"]).double())
     codes = torch.zeros(len(x), dtype=torch.int64)
-    for digit, number in zip(digits[::-1], _LEVELS[::-1], strict=True):
+    for digit, number in zip(digits[::-1], LEVELS[::-1], strict=True):
         codes = codes * number + digit
     return {
         "codes": codes,
@@ -49,7 +49,8 @@ def reference(problem: Problem) -> Results:
     }
 
 
-def _run_module(quantizer: torch.nn.Module, problem: Problem) -> Run:
+def run_module(quantizer: torch.nn.Module, problem: Problem) -> Run:
+    """Return a step of a module with these two projections."""
     quantizer.to(problem["x"].device)
     with torch.no_grad():
         quantizer.get_parameter("project_in.weight").copy_(problem["inward"])
@@ -78,11 +79,11 @@ def _read(result: tuple[Tensor, Tensor, Tensor]) -> Results:
 
 
 def _run(kind: Any, problem: Problem) -> Run:
-    return _run_module(kind(problem["x"].shape[-1], levels=_LEVELS), problem)
+    return run_module(kind(problem["x"].shape[-1], levels=LEVELS), problem)
 
 
 def _run_vqp(kind: Any, problem: Problem) -> Run:
-    return _run_module(kind(_LEVELS, dim=problem["x"].shape[-1]), problem)
+    return run_module(kind(LEVELS, dim=problem["x"].shape[-1]), problem)
 
 
 def floor_step(problem: Problem) -> Callable[[], Any]:

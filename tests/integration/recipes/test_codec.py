@@ -89,6 +89,23 @@ def test_training_brings_audio_nearer(uninterrupted):
         assert trained["mel_distance"] < untrained["mel_distance"] - 1
 
 
+@pytest.mark.slow
+def test_quantizers_nest_in_yaml(recipe, corpus, tmp_path):
+    conf = (
+        "{n_groups: 2, quantizer: residual, quantizer_conf: {n_codebooks: 2, "
+        "quantizer: fsq, quantizer_conf: {levels: [4, 4]}}}"
+    )
+    nested = {"quantizer": "grouped", "quantizer_conf": conf, "number_of_epochs": 1}
+    recipe.main(arguments(corpus, tmp_path, **nested))
+    low, high = read_results(tmp_path)["bandwidths"]
+    # One and all of four codes of 16 values, 100 times a second.
+    assert 0.4 <= low["trained"]["bitrate"] < 0.41
+    assert 1.6 <= high["trained"]["bitrate"] < 1.64
+    assert 1 <= high["trained"]["used_codes"] <= 16
+    with pytest.raises(CheckpointError, match="another quantizer than 'rvq'"):
+        recipe.main(arguments(corpus, tmp_path, number_of_epochs=2))
+
+
 def test_a_trained_codec_is_loaded_and_gives_the_reported_results(
     recipe, uninterrupted, tmp_path, monkeypatch
 ):

@@ -12,6 +12,7 @@ from sb_espnet_vq.lobes.quantizers import ContrastiveQuantizer, contrastive
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
 from sb_espnet_vq.quantizers.precision import project
 
+SEVERAL = ("gumbel", "rvq", "residual", "grouped", "split", "warm_start")
 WITH_USAGE = ["bsq", "entropy_vq", "gumbel", "lfq"]
 W2V = """
 target_quantiser: !new:speechbrain.lobes.models.wav2vec.W2VTargetQuantiser
@@ -51,7 +52,7 @@ def test_speechbrains_wrapper_takes_every_quantizer(quantizer_name):
     targets, meta = target(batch())
     target.quantiser.update_temp(3)
     assert targets.shape == (4, 40, 6)
-    several = quantizer_name in ("gumbel", "rvq")
+    several = quantizer_name in SEVERAL
     assert meta["num_vars"] == (32 if several else 16)
     assert 0 < float(meta["code_perplex"]) <= meta["num_vars"]
     assert 0 <= float(meta["diversity_loss"].detach()) < 1
