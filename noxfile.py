@@ -14,12 +14,14 @@ CORE = (
     "sb_espnet_vq/registry.py",
     "sb_espnet_vq/ops",
     "sb_espnet_vq/quantizers",
+    "sb_espnet_vq/combinators",
     "sb_espnet_vq/testing",
     "tests/ops",
     "tests/test_contract.py",
     "tests/test_exports.py",
     "tests/test_layers.py",
     "tests/quantizers",
+    "tests/combinators",
     "tests/test_registry.py",
 )
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
