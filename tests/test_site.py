@@ -88,7 +88,9 @@ def test_every_recipe_has_a_page(site):
 @pytest.mark.parametrize("name", list_quantizers())
 def test_every_quantizer_is_in_the_reference(site, name):
     page = (site / "api" / "quantizers" / "index.html").read_text(encoding="utf-8")
-    start = f'id="sb_espnet_vq.quantizers.{find_quantizer(name).__name__}"'
+    quantizer = find_quantizer(name)
+    package = quantizer.__module__.rpartition(".")[0]
+    start = f'id="{package}.{quantizer.__name__}"'
     entry = page.partition(start)[2]
     text = re.sub(r"<[^>]+>", "", entry[: entry.find("Raises:")])
     for option in quantizer_options(name):

@@ -54,7 +54,7 @@ class Residual(Composed):
         In training, keep for each utterance only a random number of levels. Dropped
         codes are returned as -1; every level still learns from every frame, and its
         loss terms count every frame.
-    code_dim : int, optional
+    inner_dim : int, optional
         Width in which the chain works. If it differs from ``dim``, there are learned
         projections around the chain. Default: the number of channels of a quantizer
         with fixed values, else ``dim``.
@@ -71,9 +71,9 @@ class Residual(Composed):
 
     Buffers
     -------
-    scales : (levels, code_dim) s_k; only with ``fixed`` and a quantizer with fixed
+    scales : (levels, inner_dim) s_k; only with ``fixed`` and a quantizer with fixed
         values.
-    limits : (code_dim,) c; only with a quantizer with fixed values, without ``none``.
+    limits : (inner_dim,) c; only with a quantizer with fixed values, without ``none``.
 
     Example
     -------
@@ -97,7 +97,7 @@ class Residual(Composed):
         quantizer: str = "vq",
         quantizer_conf: Mapping[str, Any] | None = None,
         quantizer_dropout: bool = False,
-        code_dim: int | None = None,
+        inner_dim: int | None = None,
         scale: str = "fixed",
         frozen: bool = False,
     ):
@@ -112,11 +112,11 @@ class Residual(Composed):
             "n_codebooks": 1,
             "symmetric": scale != "none" or None,
         }
-        if code_dim is not None:
-            words["dim"] = positive_int("code_dim", code_dim)
+        if inner_dim is not None:
+            words["dim"] = positive_int("inner_dim", inner_dim)
         first = build_part(quantizer, words, quantizer_conf)
         grid = None if scale == "none" else first.grid
-        if grid is not None and code_dim is None and len(grid.levels) != dim:
+        if grid is not None and inner_dim is None and len(grid.levels) != dim:
             words["dim"] = len(grid.levels)
             first = build_part(quantizer, words, quantizer_conf)
         width = first.dim
@@ -130,7 +130,7 @@ class Residual(Composed):
         per = first.n_codebooks
         columns = [range(k * per, (k + 1) * per) for k in range(levels)]
         super().__init__(dim, [first, *others], columns, quantizer_dropout)
-        self.code_dim = width
+        self.inner_dim = width
         same = width == dim
         self.project_in = nn.Identity() if same else nn.Linear(dim, width)
         # No bias, so that a missing code contributes nothing.
@@ -139,7 +139,7 @@ class Residual(Composed):
         self.freeze_if(frozen)
 
     def _make_scales(self, grid: Grid | None, levels: int, learned: bool) -> None:
-        scales = torch.ones(levels, self.code_dim)
+        scales = torch.ones(levels, self.inner_dim)
         limits = None
         if grid is not None:
             numbers = torch.tensor(grid.levels, dtype=torch.float32)

@@ -111,8 +111,8 @@ def test_scales_are_fixed_learned_or_absent():
 def test_projections_are_once_around_the_chain_or_in_each_level():
     conf = {"levels": LEVELS}
     once = residual(32, "fsq", conf)
-    assert once.code_dim == 4 and once.project_in.weight.shape == (4, 32)
-    each = residual(32, "fsq", conf, code_dim=32)
+    assert once.inner_dim == 4 and once.project_in.weight.shape == (4, 32)
+    each = residual(32, "fsq", conf, inner_dim=32)
     assert isinstance(each.project_in, torch.nn.Identity) and each.scales is None
     assert each.parts[0].project_in.weight.shape == (4, 32)
 
