@@ -1,7 +1,7 @@
 """Modules for ESPnet; `import sb_espnet_vq.gan_codec` registers the codecs in ESPnet.
 
-``vq_soundstream``, ``vq_encodec`` and ``vq_dac`` are then choices of ``--codec`` in
-this process: for ``AudioCoding``, ``from_pretrained``, ``CodecTokenizer`` and espnetez.
+The codecs ``vq_*``, such as ``vq_soundstream``, are then choices of ``--codec`` in this
+process: for ``AudioCoding``, ``from_pretrained``, ``CodecTokenizer`` and espnetez.
 ESPnet may be imported before or after. This import does not import ESPnet itself.
 """
 
