@@ -47,7 +47,7 @@ Quantizer: !new:sb_espnet_vq.lobes.quantizers.TargetQuantizer
         codebook_size=8192,
         note="Labels have no gradient: parameters of the quantizer keep their random "
         "initial values, moving averages are updated. The labels are the codes of the "
-        "first codebook.",
+        "first codebook, or of the first n_codebooks.",
     ),
     "contrastive": Use(
         "targets of a contrastive loss (wav2vec 2.0, SpeechBrain)",
@@ -90,7 +90,7 @@ psi_model: !new:sb_espnet_vq.lobes.models.PIQ.VectorQuantizedPSI_Audio
         "since PIQ's trainer adds that term.",
     ),
     "ESPnet": Use(
-        "quantizer of a codec (also codec: vq_encodec, vq_dac)",
+        "quantizer of a codec (also vq_encodec, vq_dac, vq_funcodec, vq_hificodec)",
         """\
 codec: vq_soundstream
 codec_conf:

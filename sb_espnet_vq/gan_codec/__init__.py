@@ -1,8 +1,8 @@
 """Modules for ESPnet; `import sb_espnet_vq.gan_codec` registers the codecs in ESPnet.
 
 In this process, ``--codec``, ``AudioCoding``, ``from_pretrained``, ``CodecTokenizer``
-and espnetez then accept ``vq_soundstream``, ``vq_encodec`` and ``vq_dac``. ESPnet may
-be imported before or after. This import does not import ESPnet itself.
+and espnetez then accept the codecs ``vq_*``, such as ``vq_soundstream``. ESPnet may be
+imported before or after. This import does not import ESPnet itself.
 """
 
 from importlib import import_module

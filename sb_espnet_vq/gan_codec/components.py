@@ -1,7 +1,7 @@
 """Each quantizer as a class with the interface of ESPnet's codec quantizer.
 
-For code that builds a codec's quantizer itself; the codecs `vq_soundstream`,
-`vq_encodec` and `vq_dac` take any quantizer by name. Under the launcher each component
+For code that builds a codec's quantizer itself; the codecs `vq_soundstream` and others
+take any quantizer by name. Under the launcher each component
 is also available as ``espnet2.gan_codec.NAME``.
 """
 
@@ -99,7 +99,7 @@ class LFQComponent(_Component):
 
 
 class RandomProjectionComponent(_Component):
-    """A frozen random projection and codebook as a codec's quantizer."""
+    """Frozen random projections and codebooks as a codec's quantizer."""
 
     name = "random_projection"
 

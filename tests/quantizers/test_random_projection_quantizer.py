@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from random_frames import log_mel, normal
 
-from sb_espnet_vq import ConfigError, build
+from sb_espnet_vq import ConfigError, build, testing
+from sb_espnet_vq.quantizers.random_projection import RandomProjection
 
 # --- random_projection
 
@@ -167,3 +168,17 @@ def test_codes_are_nemos(distance):
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ConfigError, match="metric must be cosine or euclidean"):
         build("random_projection", dim=8, metric="l2")
+
+
+class ThreeCodebooks(RandomProjection):
+    """The variant with options that are not the default."""
+
+    def __init__(self, dim, codebook_size=64, code_dim=8, n_codebooks=3):
+        super().__init__(dim, codebook_size, code_dim, n_codebooks, "euclidean")
+
+
+@pytest.mark.parametrize(
+    "check", [check for check in testing.list_checks() if not check.slow], ids=str
+)
+def test_three_codebooks_keep_the_contract(check):
+    check(f"{__name__}.ThreeCodebooks")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,6 +72,55 @@ def test_it_ends_with_results_and_a_plot(uninterrupted):
     assert set(row["accuracy"]) == {"trained", "untrained", "log_mel"}
     assert all(len(values) == 2 for values in row["accuracy"].values())
     assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_several_codebooks_have_a_head_each(recipe, corpus, tmp_path):
+    options = {"n_codebooks": 3, "quantizer": "rvq", "number_of_epochs": 1}
+    recipe.main(arguments(corpus, tmp_path, **options))
+    results = read_results(tmp_path)
+    counts = torch.tensor(results["label_counts"])
+    assert counts.shape == (3, 8) and len(set(counts.sum(1).tolist())) == 1
+    test = results["test"]
+    assert test["n_codebooks"] == 3 and test["codebook_size"] == 8
+    # Means over codebooks, not sums.
+    assert 0 < test["commonest_label_accuracy"] < 1
+    assert test["unigram_entropy"] < torch.tensor(8.0).log()
+    (linear,) = {
+        torch.load(path)["w.weight"].shape
+        for path in (tmp_path / "save").glob("CKPT*/linear.ckpt")
+    }
+    assert linear == (3 * 8, 16)
+
+
+def test_metrics_are_means_over_codebooks(recipe):
+    """Two codebooks against the same two, each as the only one."""
+    from evaluate import count_codes, masked_prediction
+
+    from sb_espnet_vq.training.checkpoints import TrainingRecord
+
+    class Brain(recipe.BestRQBrain):
+        def __init__(self):
+            self.hparams, self.device = SimpleNamespace(cb_vocab=5), "cpu"
+            self.sums = TrainingRecord()
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(40, 2, 5, generator=generator)
+    targets = torch.randint(5, (40, 2), generator=generator) // torch.tensor([1, 2])
+    found = []
+    for columns in ([0, 1], [0], [1]):
+        brain = Brain()
+        chosen = targets[:, columns]
+        prediction = recipe.Prediction(
+            logits[:, columns], chosen, chosen, torch.tensor(40)
+        )
+        loss = brain.compute_objectives(prediction, None, None)
+        sums = brain.sums.totals()
+        metrics = masked_prediction(sums, count_codes(chosen, 5).double())
+        found.append({"objective": float(loss), **metrics, **brain.summarise(sums)})
+    both, *each = found
+    for name in set(both) - {"n_codebooks", "accuracy_ratio", "used_labels"}:
+        mean = (each[0][name] + each[1][name]) / 2
+        assert both[name] == pytest.approx(mean), name
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from sb_espnet_vq import list_quantizers
 
 PAGE = Path(__file__).parents[3] / "docs" / "swap-matrix.md"
 
-_CODECS = ("soundstream", "encodec", "dac", "funcodec")
+_CODECS = ("soundstream", "encodec", "dac")
 _RECIPE = "quantizer: NAME  # in hparams/{0}/*.yaml; or --quantizer NAME"
 _ESPNET = "codec: {0}\ncodec_conf: {{quantizer: NAME}}"
 _FOCALCODEC = """quantizer: !new:sb_espnet_vq.lobes.quantizers.BottleneckQuantizer

@@ -295,5 +295,4 @@ PIPELINES = {
     "vq_soundstream": espnet("vq_soundstream"),
     "vq_encodec": espnet("vq_encodec"),
     "vq_dac": espnet("vq_dac"),
-    "vq_funcodec": espnet("vq_funcodec"),
 }

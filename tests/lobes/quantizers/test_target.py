@@ -4,7 +4,7 @@ import pytest
 import torch
 from uses import batch, load, tensors
 
-from sb_espnet_vq import list_quantizers
+from sb_espnet_vq import ConfigError, list_quantizers
 from sb_espnet_vq.lobes.quantizers import TargetQuantizer
 from sb_espnet_vq.nnet.quantisers import RandomProjectionQuantizer
 
@@ -61,6 +61,27 @@ def test_labels_in_training_follow_the_frames_alone(conf):
     adapter = load("target", "rvq" if conf else "gumbel", conf).train()
     labels = adapter(batch())
     assert torch.equal(labels, adapter.quantizer.eval().encode(batch())[..., 0])
+
+
+@pytest.mark.parametrize("quantizer_name", ["random_projection", "rvq", "gumbel"])
+def test_several_codebooks_give_as_many_labels(quantizer_name):
+    adapter = TargetQuantizer(8, 4, 16, quantizer=quantizer_name, n_codebooks=3)
+    x, mask = batch(), torch.ones(4, 40, dtype=torch.bool)
+    mask[2, 30:] = False
+    adapter(x)  # moves averages
+    labels = adapter.eval()(x, mask=mask)
+    assert labels.shape == (4, 40, 3) and not labels[2, 30:].any()
+    codes = adapter.quantizer.encode(x)
+    assert torch.equal(labels[mask], codes[mask])
+    assert not torch.equal(codes[..., 0], codes[..., 1])
+
+
+def test_more_labels_than_codebooks_are_refused():
+    with pytest.raises(ConfigError, match="n_codebooks is 2, but the quantizer 'vq'"):
+        TargetQuantizer(8, 4, 16, quantizer="vq", n_codebooks=2)
+    conf = {"n_codebooks": 3}
+    fewer = TargetQuantizer(8, 4, 16, n_codebooks=2, quantizer_conf=conf)
+    assert fewer(batch()).shape == (4, 40, 2)
 
 
 def test_code_dim_is_mapped_where_a_quantizer_has_it_and_conf_wins():
