@@ -30,7 +30,7 @@ LAYERS = {
     "ssl": _BELOW_SIDES | {"utils"},
     "nnet": _BELOW_SIDES,
     "lobes": _BELOW_SIDES | {"nnet"},
-    "training": _BELOW_SIDES | {"utils", "corpora", "evaluation"},
+    "training": _BELOW_SIDES | {"utils", "corpora", "evaluation", "codec"},
     "gan_codec": _BELOW_SIDES | {"utils"},
     "_resources": {"errors"},
     "launcher": {"errors", "registry", "utils"},
