@@ -80,7 +80,7 @@ def test_more_chains_are_closer_and_rows_independent():
 @pytest.mark.parametrize("width", [5, 16, 40, 96])
 def test_the_largest_scores_ties_to_the_first(width):
     score = whole(50, width, seed=width)
-    expected = score.sort(1, descending=True, stable=True).indices[:, :5]
+    expected = score.sort(dim=1, descending=True, stable=True).indices[:, :5]
     assert torch.equal(beam._largest(score.clone(), 5), expected)
 
 
