@@ -27,7 +27,10 @@ class ChainQuantizer(Quantizer):
         """Return the codes (N, K), each chosen for the residual of those before it."""
 
     def _tables(self, levels: int) -> list[Tensor]:
-        """Return what the codes of each of the first levels add, (V_k, dim)."""
+        """Return what the codes of each of the first levels add, (V_k, dim).
+
+        Override it where this is cheaper than by ``codebook_vectors``.
+        """
         sizes = self.codebook_sizes[:levels]
         vectors = self.codebook_vectors()
         return [vectors[level, :size] for level, size in enumerate(sizes)]
@@ -74,8 +77,9 @@ class ChainQuantizer(Quantizer):
         >>> bool((best - x).square().sum() < (greedy - x).square().sum())
         True
         """
-        beam = positive_int("beam", beam)
-        return self._encode(x, mask, labels, n_codebooks, beam=beam)
+        # The usual search needs no option, so that subclasses may replace it.
+        options = {"beam": beam} if positive_int("beam", beam) > 1 else {}
+        return self._encode(x, mask, labels, n_codebooks, **options)
 
     def _search(self, frames: Frames, beam: int = 1) -> Tensor:
         greedy = self._search_greedy(frames)

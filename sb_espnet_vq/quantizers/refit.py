@@ -12,6 +12,9 @@ from sb_espnet_vq.quantizers.base import Quantizer
 from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.quantizers.options import positive_int
 
+# Codes change after each round, so that an exact solution would not last.
+_ENOUGH = 1e-2
+
 
 @torch.no_grad()
 def refit(
@@ -91,7 +94,7 @@ def refit(
             for weight, use in zip(weights, assigned, strict=True)
             for chunk in use
         ]
-        vectors = _vectors(refit_tables(weighted, tables), vectors)
+        vectors = _vectors(refit_tables(weighted, tables, tolerance=_ENOUGH), vectors)
         quantizer.set_codebook_vectors(vectors)
     quantizer.set_codebook_vectors(best)
     return errors

@@ -247,6 +247,10 @@ class RVQ(ChainQuantizer):
                 residual -= layer.outward(layer._codebook.entries(code))
         return torch.stack(codes, 1)
 
+    def _tables(self, levels: int) -> list[Tensor]:
+        codes = torch.arange(self.codebook_size, device=self._device())
+        return [layer.decode(codes) for layer in self._chain(levels)]
+
     def _table_dtype(self) -> torch.dtype:
         return table_dtype(self._chain(1)[0]._codebook.embed)
 

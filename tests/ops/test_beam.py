@@ -77,6 +77,13 @@ def test_more_chains_are_closer_and_rows_independent():
     assert means[3] < 0.8 * means[0], means
 
 
+@pytest.mark.parametrize("width", [5, 16, 40, 96])
+def test_the_largest_scores_ties_to_the_first(width):
+    score = whole(50, width, seed=width)
+    expected = score.sort(dim=1, descending=True, stable=True).indices[:, :5]
+    assert torch.equal(beam._largest(score.clone(), 5), expected)
+
+
 def test_the_greedy_chain_competes():
     # The beam of 2 keeps only chains that begin with codes 0 and 1.
     tables = [torch.tensor([[1.0], [1.0], [1.1]]), torch.tensor([[0.0], [-1.1]])]

@@ -70,6 +70,12 @@ class OffsetDecode(RVQ):
         return super()._decode(codes) * (1 + (codes >= 0).sum(1, keepdim=True))
 
 
+class WorseBeam(RVQ):
+    def _search(self, frames, beam=1):
+        codes = super()._search(frames)
+        return codes if beam == 1 else codes.flip(1)
+
+
 class LateStep(GumbelVQ):
     def _set_step(self, step):
         self.step.add_(step)
@@ -85,6 +91,7 @@ class LateStep(GumbelVQ):
         (AnyNumber, "refuses_other_numbers_of_codebooks", "ConfigError naming"),
         (NoProbabilities, "probabilities_of_codes", "usage is None"),
         (OffsetDecode, "codebook_vectors_add_up", "sum of codebook vectors"),
+        (WorseBeam, "a_beam_is_never_worse", "above that of the usual search"),
         (LateStep, "steps_of_a_schedule", "the temperature is"),
     ],
 )

@@ -17,7 +17,7 @@ from sb_espnet_vq.bench.distortion.models import Model, Sizes, make_model
 # Timed encodings, of which the fastest counts.
 _REPEATS = 3
 # Training frames on which the use of codes is counted.
-_COUNTED = 100_000
+_COUNTED = 30_000
 _NEWS = 100
 
 
@@ -41,7 +41,7 @@ class Measured:
     used : float
         Share of the codes that held-out frames use at least once.
     used_in_training : float
-        The same of up to 100,000 training frames.
+        The same of up to 30,000 training frames.
     microseconds : float
         Time to encode a frame.
     training_seconds : float
@@ -149,7 +149,7 @@ def _score(model: Model, speech: Speech, beam: int) -> dict[str, float]:
         start = time.perf_counter()
         codes = model.encode(x, beam)
         took.append(time.perf_counter() - start)
-    some = speech.train[:: max(1, len(speech.train) // _COUNTED)]
+    some = speech.train[:: -(-len(speech.train) // _COUNTED)]
     return {
         "bits": sum(math.log2(size) for size in model.sizes),
         "snr": snr(x, model.decode(codes)),
