@@ -101,7 +101,7 @@ class QuantizerByName(StreamsOfQuantizer):
         params = conf["generator_params"]
         for name in self._looked_up:
             params.setdefault(name, copy.copy(defaults["generator_params"][name]))
-        self._check_generator(params)
+        self._check_conf(conf)
         others = {name: _defaults(codec) for name, codec in CODECS.items()}
         with config_errors.of_espnet(conf, others):
             super().__init__(**conf)
@@ -112,8 +112,8 @@ class QuantizerByName(StreamsOfQuantizer):
         """Change defaults of ESPnet that cannot be built or trained."""
 
     @classmethod
-    def _check_generator(cls, params: Mapping[str, Any]) -> None:
-        """Raise ConfigError for sizes that ESPnet would fail with in training."""
+    def _check_conf(cls, conf: Mapping[str, Any]) -> None:
+        """Raise ConfigError for options with which ESPnet fails in training."""
 
     def _replace_quantizer(self, make: Callable[[Any], CodecQuantizer]) -> None:
         """Replace the quantizer of the generator by ``make(quantizer)``."""

@@ -103,8 +103,8 @@ class VQFunCodec(QuantizerByName, FunCodec, name="vq_funcodec"):
         options["generator_params"] = theirs.replace(default=theirs.default | spectra)
 
     @classmethod
-    def _check_generator(cls, params: Mapping[str, Any]) -> None:
-        place = "codec_conf.generator_params"
+    def _check_conf(cls, conf: Mapping[str, Any]) -> None:
+        place, params = "codec_conf.generator_params", conf["generator_params"]
         ratios = params["encdec_ratios"]
         if not all(isinstance(each, (list, tuple)) for each in ratios):
             raise ConfigError(
@@ -130,6 +130,11 @@ class VQFunCodec(QuantizerByName, FunCodec, name="vq_funcodec"):
                 f"{place}.domain_conf.n_fft must be {2 * factor}, twice the product of "
                 f"the factors along frequency in encdec_ratios, got {n_fft}"
             )
+        if conf["use_dual_decoder"]:
+            raise ConfigError(
+                "codec_conf.use_dual_decoder must be false: ESPnet's FunCodec would "
+                "compare a spectrum with the audio"
+            )
 
     def _encode(self, x: Tensor, target_bw: float | None = None, **_) -> Tensor:
         # ESPnet's method ignores the bandwidth, and fails for a single signal.
@@ -148,8 +153,8 @@ class VQHiFiCodec(QuantizerByName, HiFiCodec, name="vq_hificodec"):
     _looked_up = ("upsample_rates", "quantizer_bins", "quantizer_n_q")
 
     @classmethod
-    def _check_generator(cls, params: Mapping[str, Any]) -> None:
-        place = "codec_conf.generator_params"
+    def _check_conf(cls, conf: Mapping[str, Any]) -> None:
+        place, params = "codec_conf.generator_params", conf["generator_params"]
         rates = params["upsample_rates"]
         if len(rates) != 4:
             raise ConfigError(

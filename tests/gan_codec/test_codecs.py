@@ -332,7 +332,7 @@ def test_a_bandwidth_counts_the_actual_frame_rate(codec):
 
 
 def test_groups_are_decoded_together_alone():
-    model = build("vq_hificodec").eval()
+    model = build("vq_hificodec", quantizer="random_projection").eval()
     codes = model.encode(torch.randn(1, 1, 80))
     with pytest.raises(ShapeError, match="even n"):
         model.decode(codes[:3])
@@ -360,3 +360,8 @@ def test_sizes_that_espnet_cannot_train_are_refused(key):
     with pytest.raises(ConfigError, match=words) as caught:
         CODECS[codec](**conf)
     assert str(caught.value).startswith(f"codec_conf.generator_params.{key}")
+
+
+def test_funcodec_has_one_decoder():
+    with pytest.raises(ConfigError, match="codec_conf.use_dual_decoder must be false"):
+        CODECS["vq_funcodec"](**codec_conf("vq_funcodec", use_dual_decoder=True))
