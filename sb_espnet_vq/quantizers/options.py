@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
@@ -82,6 +82,25 @@ def true_or_false(name: str, value: bool) -> bool:
     """
     if not isinstance(value, bool):
         raise ConfigError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
+def one_of(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return ``value`` if it is one of the choices.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+
+    Example
+    -------
+    >>> one_of("metric", "cosine", ["euclidean", "cosine"])
+    'cosine'
+    """
+    known = list(choices)
+    if value not in known:
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     return value
 
 
