@@ -2,10 +2,11 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.quantizers.base import Quantizer
@@ -99,13 +100,17 @@ def find_quantizer(name: str) -> type[Quantizer]:
     return _load(matches[0])
 
 
-def quantizer_options(name: str) -> dict[str, inspect.Parameter]:
+def quantizer_options(
+    name: str, given: Mapping[str, Any] | None = None
+) -> dict[str, inspect.Parameter]:
     """Return the options of a quantizer, in the constructor's order.
 
     Arguments
     ---------
     name : str
         A name of ``list_quantizers()``, or the full path of a class.
+    given : Mapping, optional
+        Options that will be passed, as in `Quantizer.options`.
 
     Returns
     -------
@@ -115,14 +120,14 @@ def quantizer_options(name: str) -> dict[str, inspect.Parameter]:
     Raises
     ------
     ConfigError
-        As ``find_quantizer``.
+        As ``find_quantizer`` and `Quantizer.options`.
 
     Example
     -------
     >>> list(quantizer_options("vq"))[:2]
     ['dim', 'codebook_size']
     """
-    return options_of_class(find_quantizer(name))
+    return find_quantizer(name).options(given or {})
 
 
 def options_of_class(cls: type) -> dict[str, inspect.Parameter]:
@@ -206,15 +211,16 @@ def _load_class(load: Callable[[], object], where: str) -> type[Quantizer]:
 
 
 def _check_options(name: str, quantizer: type[Quantizer], options: dict) -> None:
-    known = options_of_class(quantizer)
+    known = quantizer.options(options)
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     named = {o: p for o, p in known.items() if p.kind not in variadic}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
     unknown = [o for o in options if o not in named and not takes_any]
     if unknown:
         raise ConfigError(
-            f"{name!r} has no option {unknown[0]!r}{_close_to(unknown[0], named)}; "
-            f"its options are {', '.join(named)}"
+            f"{name!r}{_chosen(named, options)} has no option "
+            f"{unknown[0]!r}{_close_to(unknown[0], named)}; its options are "
+            f"{', '.join(named)}"
         )
     missing = [o for o, p in named.items() if p.default is p.empty and o not in options]
     if missing:
@@ -222,6 +228,14 @@ def _check_options(name: str, quantizer: type[Quantizer], options: dict) -> None
             f"{name!r} needs {' and '.join(missing)} as well; "
             f"its options are {', '.join(named)}"
         )
+
+
+def _chosen(known: Iterable[str], options: Mapping[str, Any]) -> str:
+    """Return the chosen parts, which may decide which options there are."""
+    parts = [
+        f"{o}={v!r}" for o, v in options.items() if o in known and isinstance(v, str)
+    ]
+    return f" with {', '.join(parts)}" if parts else ""
 
 
 def _unknown_name(name: str, known: Iterable[str]) -> str:

@@ -97,7 +97,7 @@ def translate(
     """
     given = options_of("quantizer_conf", conf)
     cls = find_quantizer(quantizer)
-    known = _COMMON | set(quantizer_options(quantizer))
+    known = _COMMON | set(quantizer_options(quantizer, given))
     options = {}
     for name, value in words.items():
         word = WORDS.get(name, Word(name))

@@ -89,6 +89,7 @@ class Composed(Quantizer):
         dropout = true_or_false("quantizer_dropout", quantizer_dropout)
         self.quantizer_dropout = dropout
         self.draws_codes = dropout or any(part.draws_codes for part in parts)
+        self.adds_noise = any(part.adds_noise for part in parts)
         self.has_table = any(part.has_table for part in parts)
         self.gives_probabilities = all(part.gives_probabilities for part in parts)
         self.num_classes = _common_classes(parts)

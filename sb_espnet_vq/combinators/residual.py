@@ -10,6 +10,7 @@ from sb_espnet_vq.combinators.composed import Composed, build_part
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.base import Quantized, Quantizer
+from sb_espnet_vq.quantizers.chain import ChainQuantizer
 from sb_espnet_vq.quantizers.grid import Grid
 from sb_espnet_vq.quantizers.options import positive_int
 from sb_espnet_vq.quantizers.precision import project, table_dtype
@@ -17,7 +18,7 @@ from sb_espnet_vq.quantizers.precision import project, table_dtype
 _SCALES = ("fixed", "learned", "none")
 
 
-class Residual(Composed):
+class Residual(ChainQuantizer, Composed):
     """Residual chain of any quantizer: level k quantizes what the levels before left.
 
     Zeghidour et al. 2021, "SoundStream", https://arxiv.org/abs/2107.03312, algorithm 1.
@@ -130,6 +131,7 @@ class Residual(Composed):
         per = first.n_codebooks
         columns = [range(k * per, (k + 1) * per) for k in range(levels)]
         super().__init__(dim, [first, *others], columns, quantizer_dropout)
+        self.takes_beam = not self.needs_labels
         self.inner_dim = width
         same = width == dim
         self.project_in = nn.Identity() if same else nn.Linear(dim, width)
@@ -171,7 +173,7 @@ class Residual(Composed):
         total = _divided_gradient(_added(values), number)
         return self._joined(project(self.project_out, total), results)
 
-    def _search(self, frames: Frames) -> Tensor:
+    def _search_greedy(self, frames: Frames) -> Tensor:
         levels = self._levels_for(frames.n_codebooks)
         residual, codes = self._inward(frames.x), []
         for level, part in enumerate(self._parts()[:levels]):

@@ -236,7 +236,7 @@ def _check(swap: Swap) -> None:
     # Imports torch, which is not needed without a swap.
     from sb_espnet_vq.registry import quantizer_options
 
-    known = quantizer_options(swap.quantizer)
+    known = quantizer_options(swap.quantizer, swap.options)
     if any(option.kind is option.VAR_KEYWORD for option in known.values()):
         return
     for key in swap.options:

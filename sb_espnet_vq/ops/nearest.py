@@ -1,6 +1,7 @@
 """Nearest codebook vectors, by matrix products and an argmax over tiles."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sb_espnet_vq.ops.devices import tracing
@@ -86,6 +87,33 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
     x, codebook = x.detach(), codebook.detach()
     bias = codebook.square().sum(1) * -0.5
     return best_score(x, codebook, bias)
+
+
+def most_similar_code(x: Tensor, codebook: Tensor) -> Tensor:
+    """Return for each row the code at the smallest angle.
+
+    Only the codebook is normalized, since the norm of a row does not change which of
+    its cosines is largest. Ties and memory are as in `nearest_code`.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (N, D) finite float.
+    codebook : torch.Tensor
+        (V, D) in the dtype of ``x``.
+
+    Returns
+    -------
+    torch.Tensor
+        (N,) int64 in [0, V).
+
+    Example
+    -------
+    >>> codebook = torch.tensor([[9.0, 1.0], [0.1, 0.1]])
+    >>> most_similar_code(torch.tensor([[5.0, 4.0]]), codebook)
+    tensor([1])
+    """
+    return best_score(x.detach(), F.normalize(codebook.detach(), dim=1))
 
 
 def best_score(x: Tensor, table: Tensor, bias: Tensor | None = None) -> Tensor:

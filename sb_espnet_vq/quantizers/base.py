@@ -1,6 +1,10 @@
 """Interface of every quantizer: public methods, and methods that subclasses define."""
 
+import inspect
 from abc import abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +28,8 @@ __all__ = ["Quantized", "Quantizer", "QuantizerOutput"]
 
 # Largest codebook size for `codebook_vectors` of quantizers without a table.
 _MAX_LISTED = 2**16
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Quantizer(BatchModule):
@@ -60,6 +66,9 @@ class Quantizer(BatchModule):
     loss_weights: dict[str, float]
     #: Whether training samples codes.
     draws_codes: bool = False
+    #: Whether training adds noise to the values, which then differ from those of the
+    #: codes.
+    adds_noise: bool = False
     #: Number of classes for ``labels``; None if labels are not used.
     num_classes: int | None = None
     #: Whether memory grows with ``codebook_size``: true for stored codebook vectors,
@@ -84,6 +93,30 @@ class Quantizer(BatchModule):
         self.codebook_size = positive_int("codebook_size", codebook_size)
         self.n_codebooks = positive_int("n_codebooks", n_codebooks)
         self.loss_weights = {}
+
+    @classmethod
+    def options(
+        cls, given: Mapping[str, Any] = NOTHING
+    ) -> dict[str, inspect.Parameter]:
+        """Return the options of the constructor, in its order.
+
+        Arguments
+        ---------
+        given : Mapping
+            Options that will be passed. Some may decide which others there are:
+            ``codebook`` of `VQ` and `RVQ` adds the options of that codebook.
+
+        Returns
+        -------
+        dict
+            Option name to ``inspect.Parameter``, which holds its default.
+
+        Raises
+        ------
+        ConfigError
+            If a given option that decides has an unknown value.
+        """
+        return dict(inspect.signature(cls).parameters)
 
     @abstractmethod
     def _decode(self, codes: Tensor) -> Tensor:

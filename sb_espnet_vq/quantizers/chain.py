@@ -66,7 +66,8 @@ class ChainQuantizer(Quantizer):
         Raises
         ------
         ShapeError, ValueError, ConfigError
-            As in ``forward``; ConfigError also if ``beam`` is not a positive integer.
+            As in ``forward``; ConfigError also if ``beam`` is not a positive integer,
+            or above 1 although codes depend on labels.
 
         Example
         -------
@@ -77,8 +78,7 @@ class ChainQuantizer(Quantizer):
         >>> bool((best - x).square().sum() < (greedy - x).square().sum())
         True
         """
-        # The usual search needs no option, so that subclasses may replace it.
-        options = {"beam": beam} if positive_int("beam", beam) > 1 else {}
+        options = beam_options(self, beam)
         return self._encode(x, mask, labels, n_codebooks, **options)
 
     def _search(self, frames: Frames, beam: int = 1) -> Tensor:
@@ -110,7 +110,7 @@ def beam_options(quantizer: Quantizer, beam: int) -> dict[str, Any]:
     ------
     ConfigError
         If ``beam`` is not a positive integer, or above 1 for a quantizer whose codes
-        form no chain.
+        form no chain or depend on labels.
 
     Example
     -------
@@ -123,7 +123,7 @@ def beam_options(quantizer: Quantizer, beam: int) -> dict[str, Any]:
     if not quantizer.takes_beam:
         raise ConfigError(
             f"{type(quantizer).__name__} has no chain of codes to search with "
-            f"beam={beam}: each of its codes is the best by itself; use beam=1, or a "
-            "residual quantizer such as rvq"
+            f"beam={beam}; use beam=1, or a residual quantizer whose codes do not "
+            "depend on labels, such as rvq"
         )
     return {"beam": beam}

@@ -1,30 +1,26 @@
-"""Codebook stored in buffers and learned by exponential moving averages (EMA)."""
+"""The interface of a codebook: the part of a quantizer that holds vectors."""
+
+from abc import ABC, abstractmethod
+from itertools import chain
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sb_espnet_vq.ops.devices import eager_on_cpu
-from sb_espnet_vq.ops.ema import code_sums, ema_update_, smoothed_means
-from sb_espnet_vq.ops.frames import Frames, draw_numbers, take_frames
-from sb_espnet_vq.ops.nearest import nearest_code
-from sb_espnet_vq.quantizers.options import in_range, positive_int, true_or_false
+from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.ops.frames import Frames
+from sb_espnet_vq.ops.nearest import most_similar_code, nearest_code
+from sb_espnet_vq.ops.usage import code_counts
+from sb_espnet_vq.quantizers.options import one_of, positive_int, true_or_false
 from sb_espnet_vq.quantizers.precision import table_dtype
-from sb_espnet_vq.quantizers.start import (
-    CodebookState,
-    StartFlag,
-    start_codebook,
-    start_from_frames_,
-)
+from sb_espnet_vq.quantizers.start import StartFlag
 
-# Cap of the dead-code threshold, as a fraction of the mean usage of all codes. Without
-# it, batches with fewer frames than threshold * codebook_size would replace codes that
-# are in regular use.
-_DEAD_SHARE = 0.1
+_SEARCHES = {"euclidean": nearest_code, "cosine": most_similar_code}
 
 
-class EMACodebook(nn.Module):
-    """EMA codebook with k-means initialization and replacement of dead codes.
+class Codebook(nn.Module, ABC):
+    """Base of all codebooks: search, lookup, k-means start and learning.
 
     Arguments
     ---------
@@ -32,18 +28,19 @@ class EMACodebook(nn.Module):
         Width of the codebook vectors.
     codebook_size : int
         Number of codebook vectors.
-    decay : float
-        Decay of the moving averages at each step, in [0, 1] (SoundStream, Zeghidour
-        et al. 2021, section III-C).
+    metric : str
+        ``euclidean``: the code of a frame is the vector at the smallest distance.
+        ``cosine``: the vector at the smallest angle (Yu et al. 2022,
+        https://arxiv.org/abs/2110.04627, section 3.2); only the search normalizes.
     kmeans_init : bool
-        Initialize with the k-means centres of the first training batch. Until then,
-        codebook vectors are random. If False, they start random and learn from there.
+        Whether `start_` initializes the vectors from the first training batch.
     kmeans_iters : int
         Iterations of k-means.
-    threshold_ema_dead_code : float
-        A code whose average number of frames per batch is below this, and below
-        a tenth of the mean over codes, is replaced by a frame drawn from the batch.
-        0 disables it.
+
+    Attributes
+    ----------
+    loss_weights : dict
+        Weight of each loss term of `losses`.
 
     Raises
     ------
@@ -52,105 +49,127 @@ class EMACodebook(nn.Module):
 
     Buffers
     -------
-    inited : (1,) float, 1 after initialization.
-    cluster_size : (codebook_size,) average number of frames per batch of each code.
-    embed : (codebook_size, dim) the codebook vectors.
-    embed_avg : (codebook_size, dim) average, over batches, of the sum of the frames of
-        each code.
-    held : (codebook_size,) bool, codebook vectors excluded from updates; None if all
-        are updated. Not saved.
-
-    Example
-    -------
-    >>> from sb_espnet_vq.ops.frames import flat_frames
-    >>> book = EMACodebook(dim=4, codebook_size=8)
-    >>> frames = flat_frames(torch.randn(100, 4))
-    >>> book.start_(frames)
-    >>> codes = book.search(frames.x)
-    >>> counts = book.learn_(frames, codes)
-    >>> counts.sum()
-    tensor(100.)
+    inited : (1,) float, 1 after initialization; None if k-means is never run.
+    held : (codebook_size,) bool, vectors that do not change; None if all learn. Not
+        saved.
     """
 
-    # The buffers have the names of ESPnet's codebooks, so that its checkpoints load.
-    inited: Tensor
-    cluster_size: Tensor
-    embed: Tensor
-    embed_avg: Tensor
+    inited: Tensor | None
     held: Tensor | None
+    loss_weights: dict[str, float]
 
     def __init__(
         self,
         dim: int,
         codebook_size: int,
-        decay: float = 0.99,
-        kmeans_init: bool = True,
-        kmeans_iters: int = 50,
-        threshold_ema_dead_code: float = 2,
+        metric: str,
+        kmeans_init: bool,
+        kmeans_iters: int,
     ):
         super().__init__()
-        self.decay = in_range("decay", decay, 0, 1)
-        true_or_false("kmeans_init", kmeans_init)
+        self.dim, self.codebook_size = dim, codebook_size
+        self.metric = one_of("metric", metric, _SEARCHES)
+        self.kmeans_init = true_or_false("kmeans_init", kmeans_init)
         self.kmeans_iters = positive_int("kmeans_iters", kmeans_iters)
-        self.threshold = in_range(
-            "threshold_ema_dead_code", threshold_ema_dead_code, 0, float("inf")
-        )
-        embed = nn.init.kaiming_uniform_(torch.empty(codebook_size, dim))
-        self.register_buffer("inited", torch.tensor([float(not kmeans_init)]))
-        self.register_buffer("cluster_size", torch.zeros(codebook_size))
-        self.register_buffer("embed", embed)
-        # Random vectors have no frames yet. If the average sum started at the vector
-        # itself, as in ESPnet, the first update would move the vector far away.
-        self.register_buffer("embed_avg", embed.clone() if kmeans_init else embed * 0)
+        self.loss_weights = {}
+        self.register_buffer("inited", self._unstarted())
         self.register_buffer("held", None, persistent=False)
         self._flag = StartFlag()
-        self._flag.set(self.inited, not kmeans_init)
+        if self.inited is not None:
+            self._flag.set(self.inited, not kmeans_init)
+
+    def _unstarted(self) -> Tensor | None:
+        return torch.zeros(1) if self.kmeans_init else None
+
+    @abstractmethod
+    def vectors(self) -> Tensor:
+        """Return the vectors (codebook_size, dim), with the gradient they learn by."""
+
+    @abstractmethod
+    def _start_(self, frames: Frames) -> None:
+        """Initialize the vectors by k-means."""
+
+    def losses(self, z: Tensor, entries: Tensor, frames: Frames) -> dict[str, Tensor]:
+        """Return the loss terms that train the vectors, none by default.
+
+        Arguments
+        ---------
+        z, entries : torch.Tensor
+            (N, dim) frames and their codebook vectors.
+        frames : Frames
+            The weight of each frame; averages over the frames of all ranks.
+
+        Returns
+        -------
+        dict
+            Name of a term to (N,) values.
+        """
+        return {}
+
+    def look_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the codes (N,) of frames (N, dim) and their vectors (N, dim)."""
+        vectors = self.vectors()
+        codes = _SEARCHES[self.metric](x, vectors.to(x.dtype))
+        return codes, F.embedding(codes, vectors)
 
     def search(self, x: Tensor) -> Tensor:
-        """Return the nearest code (N,) of each frame (N, dim)."""
-        return nearest_code(x, self.embed.to(x.dtype))
+        """Return the code (N,) of each frame (N, dim)."""
+        return _SEARCHES[self.metric](x, self.vectors().to(x.dtype))
 
     def entries(self, codes: Tensor) -> Tensor:
         """Return the vectors (N, dim) of codes (N,) in [0, codebook_size)."""
-        return F.embedding(codes, self.embed.to(table_dtype(self.embed)))
+        return F.embedding(codes, self.vectors())
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the vectors (N, dim) of codes (N,), zero for -1."""
-        entries = self.entries(codes.clamp(min=0))
+        """Return the vectors (N, dim) of codes (N,), zero for -1, without gradient."""
+        entries = F.embedding(codes.clamp(min=0), self.vectors().detach())
         return torch.where(codes[:, None] >= 0, entries, 0)
 
     def hold(self, entries: Tensor | None) -> None:
-        """Exclude vectors from updates where ``entries`` (codebook_size,) is True."""
-        self.held = entries
+        """Exclude vectors from updates where ``entries`` (codebook_size,) is True.
+
+        Raises
+        ------
+        ConfigError
+            If the vectors do not learn one by one.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no vectors that learn one by one, so that none "
+            "can be held; requires_grad_(False) freezes the whole quantizer"
+        )
 
     def set_vectors(self, vectors: Tensor) -> None:
-        """Replace all vectors (codebook_size, dim), and the averages to match."""
-        self.embed.copy_(vectors)
-        self.embed_avg.copy_(self.embed * self.cluster_size[:, None])
-        self.inited.fill_(1)
+        """Replace all vectors (codebook_size, dim).
+
+        Raises
+        ------
+        ConfigError
+            If they are not stored one by one.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} does not store its vectors one by one, so they "
+            "cannot be replaced; ema, gradient and frozen codebooks do"
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the vectors that `vectors` returns."""
+        return table_dtype(next(chain(self.parameters(), self.buffers())))
 
     @property
     def started(self) -> bool:
         """Whether the codebook is initialized, randomly or by k-means."""
-        return self._flag.read(self.inited)
+        return self.inited is None or self._flag.read(self.inited)
 
     @torch.no_grad()
     def start_(self, frames: Frames) -> None:
         """Initialize the codebook from the first batch that has valid frames."""
-        if self.started:
-            return
-        before = self._held_rows()
-        if torch.compiler.is_compiling():
-            batch = frames.x.detach(), frames.valid, frames.n_valid, frames.offset
-            options = frames.shared, self.kmeans_iters, self._flag.number
-            start_codebook(*self._state(), *batch, *options)
-        else:
-            start_from_frames_(self._state(), frames, self.kmeans_iters)
-        self._put_back(before)
+        if not self.started:
+            self._start_(frames)
 
     @torch.no_grad()
     def learn_(self, frames: Frames, codes: Tensor) -> Tensor:
-        """Update the codebook vectors from the frames assigned to them.
+        """Update buffers from the frames assigned to each code, after the lookup.
 
         Arguments
         ---------
@@ -164,76 +183,21 @@ class EMACodebook(nn.Module):
         torch.Tensor
             (codebook_size,) number of frames of each code, over all ranks.
         """
-        before = self._held_rows()
-        x = frames.x.detach()
-        size = len(self.embed)
-        counts, sums = code_sums(x, codes, frames.valid, size)
-        counts, sums = frames.total(counts), frames.total(sums)
-        some = frames.n_valid > 0
-        ema_update_(self.cluster_size, counts, self.decay, some)
-        ema_update_(self.embed_avg, sums, self.decay, some)
-        means = smoothed_means(self.embed_avg, self.cluster_size, self.embed)
-        # With decay 1 all counts may stay 0, and the means would be undefined.
-        moves = some & (self.cluster_size.sum() > 0)
-        _write_(self.embed, moves, means)
-        if self.threshold > 0:
-            self._revive_(frames)
-        self._put_back(before)
-        return counts
+        counts = code_counts(codes[:, None], frames.weight, self.codebook_size)
+        return frames.total(counts)[0]
 
-    def _revive_(self, frames: Frames) -> None:
-        mean = self.cluster_size.mean()
-        threshold = (mean * _DEAD_SHARE).clamp(max=self.threshold)
-        dead = (self.cluster_size < threshold) & (frames.n_valid > 0)
-        # Drawn even if no code is dead, so that later draws do not depend on the number
-        # of ranks.
-        numbers = draw_numbers(frames, len(dead))
-        # Skip the rest if no code is dead. Not on a GPU, where reading synchronizes the
-        # device, nor on several ranks, which would deadlock if they disagreed.
-        if not frames.shared and eager_on_cpu(dead) and not bool(dead.any()):
-            return
-        drawn = take_frames(frames, numbers).to(self.embed.dtype)
-        # With a higher count, a new code that stays unused would be replaced later.
-        revived = drawn * threshold
-        _write_(self.cluster_size, dead, threshold)
-        _write_(self.embed, dead[:, None], drawn)
-        _write_(self.embed_avg, dead[:, None], revived)
-
-    def _state(self) -> CodebookState:
-        return CodebookState(self.inited, self.cluster_size, self.embed, self.embed_avg)
-
-    def _held_rows(self) -> tuple[Tensor, ...] | None:
-        """Copy the buffers if any vectors are held."""
-        if self.held is None:
-            return None
-        return self.cluster_size.clone(), self.embed.clone(), self.embed_avg.clone()
-
-    def _put_back(self, before: tuple[Tensor, ...] | None) -> None:
-        """Restore the held vectors."""
-        if before is None or self.held is None:
-            return
-        cluster_size, embed, embed_avg = before
-        _write_(self.cluster_size, self.held, cluster_size)
-        _write_(self.embed, self.held[:, None], embed)
-        _write_(self.embed_avg, self.held[:, None], embed_avg)
-
-    def _apply(self, *args, **kwargs):
+    def _apply(self, *args: Any, **kwargs: Any):
         # A meta tensor cannot be read.
-        known = None if self.inited.is_meta else self.started
+        readable = self.inited is not None and not self.inited.is_meta
+        known = self.started if readable else None
         super()._apply(*args, **kwargs)
-        if known is not None:
-            # The value is unchanged: reading it would synchronize the new device.
+        if known is not None and self.inited is not None:
+            # Moved but unchanged: no synchronization with the new device needed.
             self._flag.set(self.inited, known)
         return self
 
-    def _load_from_state_dict(self, *args, **kwargs):
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         # A meta tensor cannot be read.
-        if not self.inited.is_meta:
+        if self.inited is not None and not self.inited.is_meta:
             self._flag.set(self.inited, bool(self.inited > 0))
-
-
-def _write_(buffer: Tensor, where: Tensor, value: Tensor) -> None:
-    # Detached, since torch.jit.trace does not record `no_grad`, and the graph executor
-    # that SpeechBrain selects attaches an autograd graph to tensors without one.
-    buffer.copy_(torch.where(where, value, buffer).detach())

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sb_espnet_vq.errors import ConfigError
@@ -85,8 +85,8 @@ def true_or_false(name: str, value: bool) -> bool:
     return value
 
 
-def one_of(name: str, value: str, known: Sequence[str]) -> str:
-    """Return ``value`` if it is one of the known names.
+def one_of(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return ``value`` if it is one of the choices.
 
     Raises
     ------
@@ -95,11 +95,12 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
 
     Example
     -------
-    >>> one_of("metric", "cosine", ("euclidean", "cosine"))
+    >>> one_of("metric", "cosine", ["euclidean", "cosine"])
     'cosine'
     """
+    known = list(choices)
     if value not in known:
-        raise ConfigError(f"{name} must be {' or '.join(known)}, got {value!r}")
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     return value
 
 

@@ -118,3 +118,41 @@ def start_codebook(
     start_from_frames_(state, frames, iterations)
     if (known := _flags.get(int(flag))) is not None:
         known.set(inited, bool(inited > 0))
+
+
+def start_in_graph_or_eager_(
+    state: CodebookState, frames: Frames, iterations: int, flag: StartFlag
+) -> None:
+    """Do what `start_from_frames_` does, in a compiled graph as one operator.
+
+    Arguments
+    ---------
+    state, frames, iterations
+        As in `start_from_frames_`.
+    flag : StartFlag
+        The flag of the codebook.
+    """
+    if torch.compiler.is_compiling():
+        batch = frames.x.detach(), frames.valid, frames.n_valid, frames.offset
+        start_codebook(*state, *batch, frames.shared, iterations, flag.number)
+    else:
+        start_from_frames_(state, frames, iterations)
+
+
+def started_state(inited: Tensor, vectors: Tensor) -> CodebookState:
+    """Return a state to start for a codebook that has no moving averages.
+
+    Arguments
+    ---------
+    inited : torch.Tensor
+        The codebook's buffer, written in place.
+    vectors : torch.Tensor
+        (V, D) its vectors, which are copied.
+
+    Returns
+    -------
+    CodebookState
+        After the start, ``embed`` are the centres.
+    """
+    counts = torch.zeros_like(vectors[:, 0])
+    return CodebookState(inited, counts, vectors.clone(), torch.zeros_like(vectors))

@@ -172,6 +172,7 @@ def steps_of_a_schedule(name, options):
 
 _FLAGS = (
     "draws_codes",
+    "adds_noise",
     "needs_labels",
     "has_table",
     "gives_probabilities",

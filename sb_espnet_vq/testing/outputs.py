@@ -193,6 +193,10 @@ def updates_after_lookup(name, options):
     before.load_state_dict(q.state_dict())
     x = frames(q, 3, 40).requires_grad_()
     out = train(q, x, labels=labels_for(q, 3))
+    if q.adds_noise:
+        if not q.draws_codes:
+            same(before.eval().encode(x), out.codes, "training codes")
+        return
     same(before.eval().decode(out.codes), out.quantized, "decoded training codes")
 
 

@@ -43,7 +43,8 @@ def compare_wrappers(cases: Cases) -> None:
     with tempfile.TemporaryDirectory() as folder:
         spawn_ranks(_rank_main, cases, Path(folder))
         for case, (name, options) in enumerate(cases):
-            draws = make(name, options).draws_codes
+            q = make(name, options)
+            draws = q.draws_codes or q.adds_noise
             for wrapper in _WRAPPERS:
                 first, second = load_results(Path(folder), case, wrapper)
                 expected = _train(name, options, wrapper, 0, 1)
