@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Quantizer,
         QuantizerOutput,
         RandomProjection,
+        SimVQ,
     )
     from sb_espnet_vq.registry import build, list_quantizers
 
@@ -46,6 +47,7 @@ __all__ = [
     "RVQ",
     "RandomProjection",
     "ShapeError",
+    "SimVQ",
     "VQ",
     "build",
     "list_quantizers",

@@ -17,6 +17,7 @@ OURS = [
     "lfq",
     "random_projection",
     "rvq",
+    "simvq",
     "vq",
 ]
 

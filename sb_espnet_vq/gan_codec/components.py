@@ -20,6 +20,7 @@ __all__ = [
     "LFQComponent",
     "RVQComponent",
     "RandomProjectionComponent",
+    "SimVQComponent",
     "VQComponent",
 ]
 
@@ -98,6 +99,12 @@ class RVQComponent(_Component):
     """Residual vector quantization, with the state-dict keys of ESPnet's class."""
 
     name = "rvq"
+
+
+class SimVQComponent(_Component):
+    """A learned map of fixed random vectors as a codec's quantizer."""
+
+    name = "simvq"
 
 
 class VQComponent(_Component):

@@ -42,6 +42,7 @@ def rotate(x: Tensor, value: Tensor) -> Tensor:
     with torch.no_grad():
         norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         ratio = torch.linalg.vector_norm(value, dim=1, keepdim=True) / norm
+        ratio = torch.where(norm > 0, ratio, 1)
         start, end = F.normalize(x, dim=1), F.normalize(value, dim=1)
         middle = F.normalize(start + end, dim=1)
     # Two reflections: start to -end, and -end to end.
