@@ -29,7 +29,7 @@ def test_shapes_are_upstreams_for_every_quantizer(quantizer_name):
     quantized, codes, loss = module(batch(), 100.0)
     assert quantized.shape == (4, 40, 8) and codes.shape == (4, 40)
     # The paper's levels for 2**8 codes are 8, 6 and 5.
-    expected = 240 if family == "fsq" else 256
+    expected = 240 if quantizer_name == "fsq" else 256
     assert loss.shape == () and module.quantizer.codebook_size == expected
 
 
