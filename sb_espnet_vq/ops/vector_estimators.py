@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sb_espnet_vq.ops.estimators import straight_through
 
-# Variance of the noise on the direction: the smallest of the DiVeQ paper's range.
+# Small, so that the value stays near the codebook vector.
 _DIRECTION_VARIANCE = 1e-3
 
 
@@ -54,7 +54,8 @@ def rotate(x: Tensor, value: Tensor) -> Tensor:
 def substitute_noise(x: Tensor, value: Tensor) -> Tensor:
     """Return a point in a random direction from x, as far away as ``value``.
 
-    Vali and Bäckström 2022, "NSVQ", IEEE Access 10, equation 4: the distance has gradients to both x and the value.
+    Vali and Bäckström 2022, "NSVQ", IEEE Access 10: the distance has gradients to both
+    x and the value.
 
     Arguments
     ---------
