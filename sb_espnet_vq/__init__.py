@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Quantizer,
         QuantizerOutput,
         RandomProjection,
+        SimVQ,
     )
     from sb_espnet_vq.registry import build, list_quantizers
 
@@ -49,6 +50,7 @@ __all__ = [
     "RandomProjection",
     "Residual",
     "ShapeError",
+    "SimVQ",
     "Split",
     "VQ",
     "WarmStart",

@@ -19,6 +19,7 @@ OURS = [
     "random_projection",
     "residual",
     "rvq",
+    "simvq",
     "split",
     "vq",
     "warm_start",

@@ -22,6 +22,7 @@ __all__ = [
     "RVQComponent",
     "RandomProjectionComponent",
     "ResidualComponent",
+    "SimVQComponent",
     "SplitComponent",
     "VQComponent",
     "WarmStartComponent",
@@ -114,6 +115,12 @@ class ResidualComponent(_Component):
     """A residual chain of any quantizer as a codec's quantizer."""
 
     name = "residual"
+
+
+class SimVQComponent(_Component):
+    """A learned map of fixed random vectors as a codec's quantizer."""
+
+    name = "simvq"
 
 
 class SplitComponent(_Component):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sb_espnet_vq.quantizers.lfq import LFQ
     from sb_espnet_vq.quantizers.random_projection import RandomProjection
     from sb_espnet_vq.quantizers.rvq import RVQ
+    from sb_espnet_vq.quantizers.simvq import SimVQ
     from sb_espnet_vq.quantizers.vq import VQ
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "QuantizerOutput",
     "RVQ",
     "RandomProjection",
+    "SimVQ",
     "VQ",
 ]
 
@@ -49,6 +51,7 @@ _MODULES = {
     "QuantizerOutput": "base",
     "RVQ": "rvq",
     "RandomProjection": "random_projection",
+    "SimVQ": "simvq",
     "VQ": "vq",
 }
 

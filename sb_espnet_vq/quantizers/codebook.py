@@ -31,7 +31,7 @@ class Codebook(nn.Module, ABC):
     metric : str
         ``euclidean``: the code of a frame is the vector at the smallest distance.
         ``cosine``: the vector at the smallest angle (Yu et al. 2022,
-        https://arxiv.org/abs/2110.04627, section 3.2); only the search normalizes.
+        https://arxiv.org/abs/2110.04627); only the search normalizes.
     kmeans_init : bool
         Whether `start_` initializes the vectors from the first training batch.
     kmeans_iters : int

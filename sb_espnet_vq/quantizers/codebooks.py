@@ -87,7 +87,7 @@ def with_codebook_options(
     ---------
     own : Mapping
         Options of the constructor: ``codebook``, and ``**`` for those of the codebook.
-        Without the latter they are returned unchanged.
+        Without either they are returned unchanged.
     given : Mapping
         Options that a user sets; ``codebook`` chooses the codebook.
 
@@ -101,6 +101,6 @@ def with_codebook_options(
         If there is no such codebook.
     """
     named = {name: o for name, o in own.items() if o.kind is not o.VAR_KEYWORD}
-    if len(named) == len(own):
-        return named
+    if len(named) == len(own) or "codebook" not in named:
+        return dict(own)
     return named | codebook_options(given.get("codebook", named["codebook"].default))

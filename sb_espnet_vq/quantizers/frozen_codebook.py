@@ -10,8 +10,8 @@ class FrozenCodebook(OffsetCodebook):
     """Codebook vectors that stay as they start: random, or centres of k-means.
 
     Random vectors suit learned projections around the codebook (Chiu et al. 2022,
-    https://arxiv.org/abs/2202.01855, section 3, uses a fixed one); centres are the
-    units of Hsu et al. 2021, https://arxiv.org/abs/2106.07447, section III-A.
+    https://arxiv.org/abs/2202.01855, uses a fixed one); centres are the
+    units of Hsu et al. 2021, https://arxiv.org/abs/2106.07447.
 
     Arguments
     ---------

@@ -6,9 +6,9 @@ from sb_espnet_vq.quantizers.vq import VQ
 class SimVQ(VQ):
     """Vector quantizer whose codebook is a learned map of fixed random vectors.
 
-    Zhu et al. 2024, "SimVQ", https://arxiv.org/abs/2411.02038, section 3 and
-    algorithm 1: a gradient of one code moves the vectors of all codes, so that none
-    stays unused. It is `VQ` with ``codebook: simvq`` and the weights of the paper.
+    Zhu et al. 2024, "SimVQ", https://arxiv.org/abs/2411.02038, section 3:
+    a gradient of one code moves the vectors of all codes, so that none
+    stays unused. It is `VQ` with ``codebook: simvq`` and a commitment weight of 0.25.
 
     Arguments
     ---------
