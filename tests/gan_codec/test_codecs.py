@@ -24,7 +24,8 @@ from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 STOCK = (SoundStream, Encodec, DAC)
 FRAME_RATE = RATE / HOP
 # Codebooks of a quantizer at 4 and 16 kbit/s; one of 16 codes costs 4 kbit/s.
-USED = {"rvq": (1, 4), "gumbel": (1, 4)}
+SEVERAL = ("rvq", "gumbel", "residual", "grouped", "split", "warm_start")
+USED = dict.fromkeys(SEVERAL, (1, 4))
 
 
 def build(codec, **more):
