@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.registry import build
+from sb_espnet_vq.toolkit_words import translate
 
 
 class Use(NamedTuple):
@@ -135,7 +136,9 @@ def _use(use: str, name: str) -> list[str]:
     title, yaml, dim, codebook_size, note = USES[use]
     lines = [f"# {use}: {title}"]
     try:
-        build(name, dim=dim, codebook_size=codebook_size)
+        # One codebook is the least that each use asks for.
+        sizes = {"dim": dim, "codebook_size": codebook_size, "n_codebooks": 1}
+        build(name, **translate(name, sizes))
     except ConfigError as error:
         refusal = f"Not with {codebook_size} codes per codebook: {error}"
         return [*lines, *_comment(refusal), ""]

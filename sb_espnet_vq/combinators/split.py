@@ -40,10 +40,14 @@ class Split(Composed):
         and the second the others; with none left there is no second.
     code_dim : int, optional
         Width of both quantizers. Default: ``dim``.
-    first, rest : str
-        A registered name, or the full path of a class.
-    first_conf, rest_conf : Mapping, optional
-        Options of the first quantizer and of that of the rest.
+    first : str
+        The first quantizer: a registered name, or the full path of a class.
+    first_conf : Mapping, optional
+        Options of the first quantizer.
+    rest : str
+        The quantizer of the rest: a registered name, or the full path of a class.
+    rest_conf : Mapping, optional
+        Options of the quantizer of the rest.
     quantizer_dropout : bool
         In training, keep for each utterance only a random number of codebooks. Dropped
         codes are returned as -1; every codebook still learns from every frame.

@@ -26,7 +26,16 @@ from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 STOCK = (SoundStream, Encodec, DAC, FunCodec, HiFiCodec)
 FRAME_RATE = RATE / HOP
 # Codebooks of a quantizer at 4 and 16 kbit/s; one of 16 codes costs 4 kbit/s.
-USED = {name: (1, 4) for name in ("rvq", "gumbel", "random_projection")}
+SEVERAL = (
+    "rvq",
+    "gumbel",
+    "random_projection",
+    "residual",
+    "grouped",
+    "split",
+    "warm_start",
+)
+USED = dict.fromkeys(SEVERAL, (1, 4))
 # ESPnet's inference passes its --target_bandwidth to the other codecs alone.
 ONE_RATE = {"vq_funcodec", "vq_hificodec"}
 

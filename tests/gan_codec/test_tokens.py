@@ -12,7 +12,16 @@ from sb_espnet_vq.gan_codec.codecs import CODECS
 from sb_espnet_vq.gan_codec.quantizers import CodecQuantizer
 from sb_espnet_vq.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
 
-SEVERAL = {"rvq": 4, "gumbel": 4, "random_projection": 4}
+NAMES = (
+    "rvq",
+    "gumbel",
+    "random_projection",
+    "residual",
+    "grouped",
+    "split",
+    "warm_start",
+)
+SEVERAL = dict.fromkeys(NAMES, 4)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:a bandwidth of"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch|espnet2"),

@@ -201,7 +201,7 @@ USES = {
     "dictionary": lambda name: DictionaryQuantizer(16, 8, 4, quantizer=name),
     "espnet": lambda name: CodecQuantizer(8, 6, 2, 16, quantizer=name),
     "espnet with dropout": lambda name: CodecQuantizer(
-        8, 6, 3, 16, kmeans_init=False, quantizer_dropout=True, quantizer=name
+        8, 6, 4, 16, kmeans_init=False, quantizer_dropout=True, quantizer=name
     ),
 }
 
