@@ -51,7 +51,7 @@ def test_speechbrains_wrapper_takes_every_quantizer(quantizer_name):
     targets, meta = target(batch())
     target.quantiser.update_temp(3)
     assert targets.shape == (4, 40, 6)
-    several = quantizer_name in ("gumbel", "rvq")
+    several = quantizer_name in ("gumbel", "rvq", "random_projection")
     assert meta["num_vars"] == (32 if several else 16)
     assert 0 < float(meta["code_perplex"]) <= meta["num_vars"]
     assert 0 <= float(meta["diversity_loss"].detach()) < 1
