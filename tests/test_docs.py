@@ -68,9 +68,12 @@ def test_readme_yaml_loads():
 
 
 def test_yaml_of_the_espnet_page_builds():
-    by_name, by_target = map(safe_load, blocks(ROOT / "docs/espnet.md", "yaml"))
+    pages = map(safe_load, blocks(ROOT / "docs/espnet.md", "yaml"))
+    by_name, spectral, by_target = pages
     codec = CODECS[by_name["codec"]](**by_name["codec_conf"])
     assert codec.meta_info()["code_size_per_stream"] == [1024]
+    codec = CODECS[spectral["codec"]](**spectral["codec_conf"])
+    assert codec.meta_info()["frame_shift"] == 320
     assert instantiate(by_target).num_streams == 4
 
 

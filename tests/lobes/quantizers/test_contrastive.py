@@ -12,7 +12,15 @@ from sb_espnet_vq.lobes.quantizers import ContrastiveQuantizer, contrastive
 from sb_espnet_vq.nnet.quantisers import GumbelVectorQuantizer
 from sb_espnet_vq.quantizers.precision import project
 
-SEVERAL = ("gumbel", "rvq", "residual", "grouped", "split", "warm_start")
+SEVERAL = (
+    "gumbel",
+    "rvq",
+    "random_projection",
+    "residual",
+    "grouped",
+    "split",
+    "warm_start",
+)
 WITH_USAGE = ["bsq", "entropy_vq", "gumbel", "lfq"]
 W2V = """
 target_quantiser: !new:speechbrain.lobes.models.wav2vec.W2VTargetQuantiser
