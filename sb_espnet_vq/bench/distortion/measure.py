@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.bench.distortion.data import N_MELS, Speech, draw_batches
-from sb_espnet_vq.bench.distortion.models import Model, Sizes, make_model
+from sb_espnet_vq.bench.distortion.model import Model, Sizes
+from sb_espnet_vq.bench.distortion.named import make_model
 
 # Timed encodings, of which the fastest counts.
 _REPEATS = 3
