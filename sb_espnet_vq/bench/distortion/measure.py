@@ -165,8 +165,8 @@ def snr(x: Tensor, value: Tensor) -> float:
 
     Example
     -------
-    >>> snr(torch.tensor([[1.0], [-1.0]]), torch.tensor([[0.9], [-0.9]]))
-    20.0
+    >>> snr(torch.tensor([[1.0], [-1.0]]), torch.tensor([[0.5], [-0.5]]))
+    6.0206
     """
     x, value = x.double(), value.double()
     variance = (x - x.mean(0)).square().sum()
