@@ -97,7 +97,7 @@ def main(args: argparse.Namespace) -> int:
     from sb_espnet_vq.bench.distortion import table
     from sb_espnet_vq.bench.distortion.data import read_speech
     from sb_espnet_vq.bench.distortion.measure import Training, measure
-    from sb_espnet_vq.bench.distortion.models import make_model, parse
+    from sb_espnet_vq.bench.distortion.named import make_model, parse
 
     training = Training(
         codebook_size=args.codebook_size,

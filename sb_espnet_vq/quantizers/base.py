@@ -407,8 +407,8 @@ class Quantizer(BatchModule):
     def _set_codebook_vectors(self, vectors: Tensor) -> None:
         """Replace the vectors, (n_codebooks, codebook_size, dim), or refuse."""
         raise ConfigError(
-            f"{type(self).__name__}: its codebook vectors are not stored in the width "
-            "of the frames, so that they cannot be replaced"
+            f"{type(self).__name__}: its codebook vectors cannot be replaced, since "
+            "they are not stored as vectors in the width of the frames"
         )
 
     def _hold(self, entries: Tensor | None) -> None:

@@ -34,7 +34,7 @@ def refit(
     Arguments
     ---------
     quantizer : Quantizer
-        In eval mode, with codebooks that add up and can be replaced.
+        With codebooks that add up and can be replaced.
     chunks : sequence of torch.Tensor
         Frames (N, dim), all finite.
     rounds : int

@@ -9,12 +9,9 @@ import torch
 from sb_espnet_vq import ConfigError
 from sb_espnet_vq.bench.distortion.data import draw_batches, read_speech
 from sb_espnet_vq.bench.distortion.measure import share_used, snr
-from sb_espnet_vq.bench.distortion.models import (
-    OTHERS,
-    Sizes,
-    make_model,
-    parse,
-)
+from sb_espnet_vq.bench.distortion.model import Sizes
+from sb_espnet_vq.bench.distortion.named import make_model, parse
+from sb_espnet_vq.bench.distortion.others import OTHERS
 from sb_espnet_vq.cli.main import main
 
 soundfile = pytest.importorskip("soundfile")

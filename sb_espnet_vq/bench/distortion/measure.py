@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.bench.distortion.data import N_MELS, Speech, draw_batches
-from sb_espnet_vq.bench.distortion.models import Model, Sizes, make_model
+from sb_espnet_vq.bench.distortion.model import Model, Sizes
+from sb_espnet_vq.bench.distortion.named import make_model
 
 # Timed encodings, of which the fastest counts.
 _REPEATS = 3
@@ -164,8 +165,8 @@ def snr(x: Tensor, value: Tensor) -> float:
 
     Example
     -------
-    >>> snr(torch.tensor([[1.0], [-1.0]]), torch.tensor([[0.9], [-0.9]]))
-    20.0
+    >>> snr(torch.tensor([[1.0], [-1.0]]), torch.tensor([[0.5], [-0.5]]))
+    6.0206
     """
     x, value = x.double(), value.double()
     variance = (x - x.mean(0)).square().sum()
