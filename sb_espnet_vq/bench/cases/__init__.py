@@ -12,6 +12,7 @@ from sb_espnet_vq.bench.cases import (
     residual,
     rvq,
     rvq_encode,
+    simvq,
     vq,
 )
 
@@ -28,6 +29,7 @@ CASES: dict[str, Case] = {
         rvq.CASE,
         rvq_encode.CASE,
         vq.CASE,
+        simvq.CASE,
         entropy_vq.CASE,
     )
 }
