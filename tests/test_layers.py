@@ -32,6 +32,7 @@ LAYERS = {
     "lobes": _BELOW_SIDES | {"nnet"},
     "training": _BELOW_SIDES | {"utils", "corpora", "evaluation"},
     "gan_codec": _BELOW_SIDES | {"utils"},
+    "tokenizer": _BELOW_SIDES | {"utils", "corpora", "training", "gan_codec"},
     "_resources": {"errors"},
     "launcher": {"errors", "registry", "utils"},
     "run": {"launcher"},

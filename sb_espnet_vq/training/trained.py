@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from speechbrain.utils.checkpoints import Checkpoint
 
 from sb_espnet_vq.errors import CheckpointError
 from sb_espnet_vq.training.checkpoints import WholeCheckpointer
 from sb_espnet_vq.training.start import load_hparams
+
+_YAML = "hyperparams.yaml"
 
 
 def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
@@ -37,15 +40,9 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
     CheckpointError
         If there is no such run or checkpoint, or no such module in it.
     """
-    file, save = Path(folder, "hyperparams.yaml"), Path(folder, "save")
-    if not file.is_file() or not save.is_dir():
-        raise CheckpointError(f"{folder}: no run of a recipe; it has {file.name}, save")
+    best = best_checkpoint(folder, min_key)
     # The checkpointer of the YAML would create the output folder given for training.
-    hparams = load_hparams(str(file), {"checkpointer": None})
-    checkpointer = WholeCheckpointer(save)
-    best = checkpointer.find_checkpoint(min_key=min_key)
-    if best is None:
-        raise CheckpointError(f"{save}: no checkpoint with a metric {min_key!r}")
+    hparams = load_hparams(str(Path(folder, _YAML)), {"checkpointer": None})
     saved = sorted(
         key for key in best.paramfiles if isinstance(hparams.get(key), torch.nn.Module)
     )
@@ -54,6 +51,34 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
             f"{best.path}: no module {name!r} was saved; there are {', '.join(saved)}"
         )
     module = hparams[name]
-    checkpointer.add_recoverable(name, module)
-    checkpointer.recover_if_possible(min_key=min_key)
+    checkpointer = WholeCheckpointer(best.path.parent, {name: module})
+    checkpointer.load_checkpoint(best)
     return module.eval()
+
+
+def best_checkpoint(folder: str | Path, min_key: str) -> Checkpoint:
+    """Find the best checkpoint of a run.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The run's output folder.
+    min_key : str
+        The metric that is least in the best checkpoint.
+
+    Returns
+    -------
+    speechbrain.utils.checkpoints.Checkpoint
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such run or checkpoint.
+    """
+    save = Path(folder, "save")
+    if not Path(folder, _YAML).is_file() or not save.is_dir():
+        raise CheckpointError(f"{folder}: no run of a recipe; it has {_YAML}, save")
+    best = WholeCheckpointer(save).find_checkpoint(min_key=min_key)
+    if best is None:
+        raise CheckpointError(f"{save}: no checkpoint with a metric {min_key!r}")
+    return best
