@@ -37,7 +37,7 @@ LAYERS = {
     "launcher": {"errors", "registry", "utils"},
     "run": {"launcher"},
     "bench": _BELOW_SIDES | {"nnet", "lobes", "gan_codec", "utils", "evaluation"},
-    "cli": _BELOW_SIDES | {"testing", "_resources", "bench"},
+    "cli": _BELOW_SIDES | {"testing", "_resources", "bench", "tokenizer", "utils"},
 }
 CORE = ["errors", "ops", "quantizers", "registry", "toolkit_words", "", "testing"]
 # Imported by a check that is skipped where it is not installed.

@@ -5,8 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sb_espnet_vq.cli import bench, check, cp, ls, run, show
-from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.cli import bench, check, cp, decode, ls, run, show, tokens
+from sb_espnet_vq.errors import (
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    TokenFileError,
+)
 
 _EPILOG = """\
 examples:
@@ -15,6 +20,8 @@ examples:
   sbvq run best_rq                       train on the default corpus
   sbvq run best_rq --number_of_epochs 3  override a value of the YAML
   sbvq cp best_rq my_recipe              copy a recipe, to change it
+  sbvq tokens RUN my_audio --out DIR     encode audio files with a trained model
+  sbvq decode RUN DIR --out audio        decode them
   sbvq check rvq                         run the contract checks
   sbvq bench rvq bsq                     compare speed and memory
 """
@@ -39,7 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = args.function(args)
         sys.stdout.flush()
         return status
-    except (ConfigError, OSError) as error:
+    except (
+        CheckpointError,
+        ConfigError,
+        CorpusError,
+        OSError,
+        TokenFileError,
+    ) as error:
         if isinstance(error, BrokenPipeError):
             # `sbvq ls | head` closes the pipe; the flush at exit must not fail either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (ls, show, cp, run, check, bench):
+    for module in (ls, show, cp, run, tokens, decode, check, bench):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError, Shape
 from sb_espnet_vq.tokenizer import hub_folder, trees
 from sb_espnet_vq.tokenizer.kinds import MODELS, read_run
 from sb_espnet_vq.tokenizer.rows import by_length, pad, row_lengths
+from sb_espnet_vq.tokenizer.tokens import Tokens, TokenSource
 
 FORMAT = 1
 
@@ -270,10 +272,57 @@ class AudioTokenizer(
         CorpusError
             If the file cannot be read, is empty or has samples that are not finite.
         """
+        return self.tokens_of_file(path, n_codebooks).codes
+
+    def tokens_of_file(
+        self, path: str | Path, n_codebooks: int | None = None
+    ) -> Tokens:
+        """Return the codes of an audio file with what a file of tokens records.
+
+        Arguments
+        ---------
+        path, n_codebooks
+            As in ``encode_file``.
+
+        Returns
+        -------
+        Tokens
+            On the CPU.
+
+        Raises
+        ------
+        CorpusError
+            As ``encode_file``.
+        """
         signal = read_audio(path, self.sample_rate)
         if not bool(signal.isfinite().all()):
             raise CorpusError(f"{path}: it has samples that are NaN or infinite")
-        return self.encode(signal[None], n_codebooks=n_codebooks)[0][0]
+        codes, _ = self.encode(signal[None], n_codebooks=n_codebooks)
+        return Tokens(codes[0].cpu(), len(signal), self.source(n_codebooks))
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        return hub_folder.fingerprint(self.config, self.model)
+
+    def source(self, n_codebooks: int | None = None) -> TokenSource:
+        """Return what a file of tokens records about its model.
+
+        Arguments
+        ---------
+        n_codebooks : int, optional
+            Codebooks in use. Default: all.
+
+        Returns
+        -------
+        TokenSource
+        """
+        return TokenSource(
+            self.config["kind"],
+            self._fingerprint,
+            self.sample_rate,
+            self.model.hop,
+            tuple(self.codebook_sizes[:n_codebooks]),
+        )
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Save config.json, model.safetensors and a model card into a folder.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import CheckpointError
@@ -90,6 +93,33 @@ def read_weights(model_id: str, options: dict[str, Any]) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: cannot be read ({error})") from error
+
+
+def fingerprint(config: dict[str, Any], module: nn.Module) -> str:
+    """Return a hash of a model's configuration and weights.
+
+    Arguments
+    ---------
+    config : dict
+        As in config.json.
+    module : torch.nn.Module
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits; the same on every device.
+
+    Example
+    -------
+    >>> len(fingerprint({}, nn.Linear(1, 1)))
+    64
+    """
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        values = tensor.detach().cpu().contiguous()
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], source: str) -> None:

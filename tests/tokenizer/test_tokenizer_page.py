@@ -8,8 +8,11 @@ import torch
 
 pytest.importorskip("speechbrain")
 pytest.importorskip("safetensors")
+soundfile = pytest.importorskip("soundfile")
 
-from saved_runs import save_run
+from saved_runs import save_run  # noqa: E402
+
+from sb_espnet_vq.cli.main import main  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "tokenizer.md"
 
@@ -22,7 +25,7 @@ def scripts(tmp_path, monkeypatch):
 
 
 def test_scripts_run(scripts, capsys):
-    encode, save = scripts
+    encode, read, save = scripts
     scope: dict = {}
     exec(encode, scope)
     assert scope["codes"].shape == (2, 100, 4) and scope["coarse"].shape == (2, 100, 2)
@@ -33,3 +36,12 @@ def test_scripts_run(scripts, capsys):
     assert capsys.readouterr().out == "8000 100.0 (16, 16, 16, 16)\n"
     codes, _ = scope["again"].encode(scope["signals"], scope["lengths"])
     assert torch.equal(codes, scope["codes"])
+    soundfile.write("a.wav", scope["signals"][0].numpy(), 8000)
+    main(["tokens", "my_tokenizer", "a.wav", "--out", "tokens"])
+    packed = ["--out", "packed", "--format", "packed", "--n_codebooks", "3"]
+    main(["tokens", "my_tokenizer", "a.wav", *packed])
+    capsys.readouterr()
+    exec(read, scope)
+    shown = "torch.Size([100, 3]) 8000 (16, 16, 16)\n"
+    assert capsys.readouterr().out == shown
+    assert (scope["codes"][:, :3] == scope["packed"].codes.numpy()).all()
