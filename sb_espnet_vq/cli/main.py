@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sb_espnet_vq.cli import bench, check, cp, decode, ls, run, show, tokens
+from sb_espnet_vq.cli import bench, check, cp, decode, export, ls, run, show, tokens
 from sb_espnet_vq.errors import (
     CheckpointError,
     ConfigError,
@@ -22,6 +22,7 @@ examples:
   sbvq cp best_rq my_recipe              copy a recipe, to change it
   sbvq tokens RUN my_audio --out DIR     encode audio files with a trained model
   sbvq decode RUN DIR --out audio        decode them
+  sbvq export RUN DIR --to hub           export it for other programs
   sbvq check rvq                         run the contract checks
   sbvq bench rvq bsq                     compare speed and memory
 """
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (ls, show, cp, run, tokens, decode, check, bench):
+    for module in (ls, show, cp, run, tokens, decode, export, check, bench):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)

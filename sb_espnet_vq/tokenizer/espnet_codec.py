@@ -13,7 +13,7 @@ from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.tokenizer.base import TokenModel
 
 # The stock codecs with `rvq`, which has the state and the codes of ESPnet's quantizer.
-_OURS = {"soundstream": "vq_soundstream", "encodec": "vq_encodec", "dac": "vq_dac"}
+STOCK = {"soundstream": "vq_soundstream", "encodec": "vq_encodec", "dac": "vq_dac"}
 _NEEDS = "needs_sb_espnet_vq"
 _PREFIX = "codec.generator."
 MODEL, CONFIG = "latest.pth", "config.yaml"
@@ -85,7 +85,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if needs and "--swap" in needs:
         raise CheckpointError(
             f"{folder}: this codec was trained with {needs}; a tokenizer needs a codec "
-            f"that names its quantizer ({', '.join(_OURS.values())})"
+            f"that names its quantizer ({', '.join(STOCK.values())})"
         )
     file = folder / MODEL
     if not file.exists():
@@ -95,4 +95,4 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except Exception as error:
         raise CheckpointError(f"{file}: cannot be read as a model ({error})") from error
     own = {key: value for key, value in state.items() if key.startswith(_PREFIX)}
-    return {"codec": _OURS.get(codec, codec), "codec_conf": conf}, own
+    return {"codec": STOCK.get(codec, codec), "codec_conf": conf}, own

@@ -135,6 +135,8 @@ def test_a_bad_file_is_named_and_the_others_are_kept(codec, audio, tmp_path, cap
     assert "empty.wav: empty file" in error and "noise.wav: not readable" in error
     assert "2 of 5 files have no tokens" in error
     assert not list(out.glob("codec.*")) and len(list(out.rglob("*.sbvq"))) == 3
+    assert run("decode", codec / "run", out, "--out", tmp_path / "wavs") == 2
+    assert "no file with .npz, .sbvq, .scp" in capsys.readouterr().err
 
 
 def test_other_models_and_formats_are_refused(codec, audio, tmp_path, capsys):
