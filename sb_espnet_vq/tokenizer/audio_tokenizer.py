@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,10 +175,7 @@ class AudioTokenizer(
         ConfigError
             If there are fewer codebooks than ``n_codebooks``.
         """
-        most = len(self.codebook_sizes)
-        used = most if n_codebooks is None else n_codebooks
-        if not isinstance(used, int) or not 1 <= used <= most:
-            raise ConfigError(f"n_codebooks must be in [1, {most}], got {n_codebooks}")
+        used = self._used(n_codebooks)
         rows = self._of_signals(
             signals, lengths, lambda rows: self.model.codes(rows, used)
         )
@@ -315,19 +313,25 @@ class AudioTokenizer(
         Returns
         -------
         TokenSource
+
+        Raises
+        ------
+        ConfigError
+            If there are fewer codebooks than ``n_codebooks``.
         """
         return TokenSource(
             self.config["kind"],
             self._fingerprint,
             self.sample_rate,
             self.model.hop,
-            tuple(self.codebook_sizes[:n_codebooks]),
+            tuple(self.codebook_sizes[: self._used(n_codebooks)]),
         )
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Save config.json, model.safetensors and a model card into a folder.
 
-        Each file is replaced atomically, so a full disk leaves a usable folder.
+        Each file is replaced atomically, so a full disk leaves a usable folder. A model
+        card that is there stays.
 
         Arguments
         ---------
@@ -342,6 +346,9 @@ class AudioTokenizer(
             Address of the commit, if it was pushed.
         """
         with hub_folder.staged(save_directory) as folder:
+            card = Path(save_directory, "README.md")
+            if card.is_file():
+                shutil.copy(card, folder)
             if options.get("push_to_hub"):
                 options.setdefault("repo_id", Path(save_directory).name)
             return super().save_pretrained(folder, **options)
@@ -375,6 +382,13 @@ class AudioTokenizer(
             raise ShapeError(f"signals must be (B, L) float with B above 0, got {got}")
         counts = row_lengths(lengths, len(signals), signals.shape[1], "samples")
         return by_length(signals.to(self._device()), counts, call)
+
+    def _used(self, n_codebooks: int | None) -> int:
+        most = len(self.codebook_sizes)
+        used = most if n_codebooks is None else n_codebooks
+        if not isinstance(used, int) or not 1 <= used <= most:
+            raise ConfigError(f"n_codebooks must be in [1, {most}], got {n_codebooks}")
+        return used
 
     def _device(self) -> torch.device:
         return next(iter(self.model.state_dict().values())).device

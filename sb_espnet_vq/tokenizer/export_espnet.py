@@ -40,7 +40,11 @@ def export(tokenizer: AudioTokenizer, folder: Path) -> None:
             "does not have; ESPnet holds codecs of its own training"
         )
     ours, conf = (tokenizer.config["options"][key] for key in ("codec", "codec_conf"))
-    conf = dict(conf)
+    conf, stock = dict(conf), {name: each for each, name in STOCK.items()}
+    if ours not in stock:
+        raise ConfigError(
+            f"the codec {ours} is not exported, only {', '.join(sorted(stock))}"
+        )
     quantizer = conf.pop("quantizer", "rvq")
     own = conf.pop("quantizer_conf", None)
     if own or not same_quantizer(quantizer, "rvq"):
@@ -48,7 +52,6 @@ def export(tokenizer: AudioTokenizer, folder: Path) -> None:
             f"this codec has the quantizer {quantizer!r} with quantizer_conf "
             f"{own or {}}, but stock ESPnet has only rvq, without quantizer_conf"
         )
-    stock = {name: each for each, name in STOCK.items()}
     config: dict[str, Any] = {"codec": stock[ours], "codec_conf": conf}
     # ESPnet's inference reads them.
     config |= {"model_conf": {}, "use_preprocessor": True, "iterator_type": "sequence"}

@@ -20,7 +20,7 @@ from sb_espnet_vq.errors import (  # noqa: E402
     CorpusError,
     ShapeError,
 )
-from sb_espnet_vq.tokenizer import AudioTokenizer  # noqa: E402
+from sb_espnet_vq.tokenizer import AudioTokenizer, hub_folder  # noqa: E402
 
 # Of the codes of two signals that only rounding may change.
 SAME = 0.99
@@ -210,13 +210,21 @@ def test_a_failed_save_leaves_the_old_one(codec, tmp_path, monkeypatch):
     before = {f.name: f.read_bytes() for f in (tmp_path / "saved").iterdir()}
     tokenizer = AudioTokenizer.from_pretrained(codec[1])
 
-    def fail(*_):
+    def fail(module, folder):
+        (folder / "model.safetensors").write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(tokenizer, "generate_model_card", fail)
+    monkeypatch.setattr(hub_folder, "write_weights", fail)
     with pytest.raises(OSError, match="no space"):
         tokenizer.save_pretrained(tmp_path / "saved")
     assert {f.name: f.read_bytes() for f in (tmp_path / "saved").iterdir()} == before
+
+
+def test_an_edited_model_card_stays(codec, tmp_path):
+    shutil.copytree(codec[1], tmp_path / "saved")
+    (tmp_path / "saved/README.md").write_text("mine")
+    AudioTokenizer.from_pretrained(codec[1]).save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved/README.md").read_text() == "mine"
 
 
 def test_push_to_hub_uploads_the_saved_files(codec, monkeypatch):

@@ -142,6 +142,9 @@ def test_a_bad_file_is_named_and_the_others_are_kept(codec, audio, tmp_path, cap
 def test_other_models_and_formats_are_refused(codec, audio, tmp_path, capsys):
     tokens = tmp_path / "tokens"
     command = ["tokens", codec / "run", audio, "--out", tokens]
+    assert run(*command, "--n_codebooks", 5) == 2
+    assert "n_codebooks must be in [1, 4]" in capsys.readouterr().err
+    assert not tokens.exists()
     assert run(*command, "--n_codebooks", 2) == 0
     for more in (["--format", "packed", "--n_codebooks", 2], ["--n_codebooks", 3], []):
         assert run(*command, *more) == 2
