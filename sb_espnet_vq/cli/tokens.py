@@ -1,6 +1,7 @@
 """``sbvq tokens MODEL AUDIO... --out DIR``: encode audio files to tokens."""
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,6 @@ def main(args: argparse.Namespace) -> int:
         if rank == 0:
             text = "".join(f"{word}\n" for word in words)
             write_text(args.out / kaldi_files.TOKEN_LIST, text)
-        for part in parts.values():
-            part.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
     print(f"{len(files)} files encoded to {ark if kaldi else args.out}")
     return 0
