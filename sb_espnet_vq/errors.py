@@ -24,5 +24,9 @@ class CheckpointError(VQError, RuntimeError):
     """A checkpoint could not be written or loaded; existing files are unchanged."""
 
 
+class TokenFileError(VQError, RuntimeError):
+    """A file of tokens is truncated, altered, foreign, newer or of another model."""
+
+
 class ChildError(VQError, RuntimeError):
     """A benchmark in a process of its own failed, or its process was ended."""

@@ -33,12 +33,15 @@ LAYERS = {
     "lobes": _BELOW_SIDES | {"nnet"},
     "training": _BELOW_SIDES | {"utils", "corpora", "evaluation", "codec"},
     "gan_codec": _BELOW_SIDES | {"utils"},
+    "tokenizer": _BELOW_SIDES | {"utils", "corpora", "training", "gan_codec"},
     "_resources": {"errors"},
     "launcher": {"errors", "registry", "utils"},
     "run": {"launcher"},
     "bench": _BELOW_SIDES
     | {"nnet", "lobes", "gan_codec", "utils", "corpora", "evaluation"},
-    "cli": _BELOW_SIDES | {"testing", "_resources", "bench", "evaluation", "training"},
+    "cli": _BELOW_SIDES
+    | {"testing", "_resources", "bench", "evaluation", "training"}
+    | {"tokenizer", "utils"},
 }
 CORE = [
     "errors",

@@ -112,6 +112,7 @@ def test_setup_cfg_lists_every_package():
         ("all", "speechbrain"),
         ("all", "espnet"),
         ("all", "recipes"),
+        ("all", "tokenizer"),
         ("test", "all"),
         ("test", "docs"),
     ],

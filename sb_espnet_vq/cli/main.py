@@ -5,8 +5,25 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sb_espnet_vq.cli import bench, check, cp, distortion, ls, refit, run, show
-from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
+from sb_espnet_vq.cli import (
+    bench,
+    check,
+    cp,
+    decode,
+    distortion,
+    export,
+    ls,
+    refit,
+    run,
+    show,
+    tokens,
+)
+from sb_espnet_vq.errors import (
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    TokenFileError,
+)
 
 _EPILOG = """\
 examples:
@@ -15,6 +32,9 @@ examples:
   sbvq run best_rq                       train on the default corpus
   sbvq run best_rq --number_of_epochs 3  override a value of the YAML
   sbvq cp best_rq my_recipe              copy a recipe, to change it
+  sbvq tokens RUN my_audio --out DIR     encode audio files with a trained model
+  sbvq decode RUN DIR --out audio        decode them
+  sbvq export RUN DIR --to hub           export it for other programs
   sbvq check rvq                         run the contract checks
   sbvq bench rvq bsq                     compare speed and memory
   sbvq distortion --data_folder DIR rvq  compare rate, distortion and code usage
@@ -41,7 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = args.function(args)
         sys.stdout.flush()
         return status
-    except (CheckpointError, ConfigError, CorpusError, OSError) as error:
+    except (
+        CheckpointError,
+        ConfigError,
+        CorpusError,
+        OSError,
+        TokenFileError,
+    ) as error:
         if isinstance(error, BrokenPipeError):
             # `sbvq ls | head` closes the pipe; the flush at exit must not fail either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -58,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (ls, show, cp, run, refit, check, bench, distortion):
+    every = (ls, show, cp, run, tokens, decode, export, refit, check, bench, distortion)
+    for module in every:
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)

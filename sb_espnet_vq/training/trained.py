@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from speechbrain.utils.checkpoints import Checkpoint
 
 from sb_espnet_vq.errors import CheckpointError
 from sb_espnet_vq.training.checkpoints import WholeCheckpointer
 from sb_espnet_vq.training.start import load_hparams
+
+_YAML = "hyperparams.yaml"
 
 
 def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
@@ -47,13 +50,12 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
             f"{best.path}: no module {name!r} was saved; there are {', '.join(saved)}"
         )
     module = hparams[name]
-    checkpointer = WholeCheckpointer(best.path.parent)
-    checkpointer.add_recoverable(name, module)
-    checkpointer.recover_if_possible(min_key=min_key)
+    checkpointer = WholeCheckpointer(best.path.parent, {name: module})
+    checkpointer.load_checkpoint(best)
     return module.eval()
 
 
-def best_checkpoint(folder: str | Path, min_key: str = "loss") -> Any:
+def best_checkpoint(folder: str | Path, min_key: str = "loss") -> Checkpoint:
     """Find the best checkpoint of a run.
 
     Arguments
@@ -70,9 +72,9 @@ def best_checkpoint(folder: str | Path, min_key: str = "loss") -> Any:
     CheckpointError
         If there is no such run or checkpoint.
     """
-    file, save = Path(folder, "hyperparams.yaml"), Path(folder, "save")
-    if not file.is_file() or not save.is_dir():
-        raise CheckpointError(f"{folder}: no run of a recipe; it has {file.name}, save")
+    save = Path(folder, "save")
+    if not Path(folder, _YAML).is_file() or not save.is_dir():
+        raise CheckpointError(f"{folder}: no run of a recipe; it has {_YAML}, save")
     best = WholeCheckpointer(save).find_checkpoint(min_key=min_key)
     if best is None:
         raise CheckpointError(f"{save}: no checkpoint with a metric {min_key!r}")
@@ -93,4 +95,4 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         From its hyperparams.yaml.
     """
     # The checkpointer of the YAML would create the output folder given for training.
-    return load_hparams(str(Path(folder, "hyperparams.yaml")), {"checkpointer": None})
+    return load_hparams(str(Path(folder, _YAML)), {"checkpointer": None})
