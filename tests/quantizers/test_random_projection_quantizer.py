@@ -166,7 +166,7 @@ def test_codes_are_nemos(distance):
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(ConfigError, match="metric must be cosine or euclidean"):
+    with pytest.raises(ConfigError, match="metric must be one of cosine, euclidean"):
         build("random_projection", dim=8, metric="l2")
 
 

@@ -226,7 +226,7 @@ def test_dropout_by_path_is_that_of_the_name():
         module = USES["espnet with dropout"](name).train()
         results.append(module(torch.randn(4, 8, 20), 50, 0.2))
     assert len(results[0]) == 5 and results[0].codes.min() >= 0
-    assert len(results[0].codes) == 3  # all, whatever the bandwidth
+    assert len(results[0].codes) == 4  # all, whatever the bandwidth
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
     assert results[1].quantization_loss > 0
