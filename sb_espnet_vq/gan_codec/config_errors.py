@@ -111,7 +111,7 @@ def _paths(conf: Any, key: str, above: tuple[str, ...] = ()) -> Iterator[tuple]:
 def _remedy(path: tuple[str, ...], defaults: Mapping[str, Mapping]) -> str:
     owners = [name for name, conf in defaults.items() if _has(conf, path)]
     if owners:
-        return f"{' and '.join(owners)} has it: use that codec, or remove the key"
+        return f"use {' or '.join(owners)}, which has it, or remove the key"
     return "remove the key"
 
 
