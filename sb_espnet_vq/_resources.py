@@ -62,7 +62,7 @@ def list_recipes() -> dict[str, Recipe]:
     Example
     -------
     >>> sorted(list_recipes()["best_rq"].hparams)
-    ['fsdd', 'librispeech']
+    ['fsdd', 'fsdd_codebooks', 'librispeech']
     """
     root = checkout_root() or _PACKAGE
     folders = sorted(p for p in (root / "recipes").glob("*") if p.is_dir())
