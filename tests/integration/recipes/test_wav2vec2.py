@@ -279,8 +279,9 @@ def test_another_quantizer_trains(recipe, corpus, tmp_path, quantizer_name):
         )
     )
     results = read_results(tmp_path)
-    several = dict.fromkeys(("residual", "grouped", "split", "warm_start"), 2)
-    assert results["entries"] == 8 * ({"rvq": 3} | several).get(quantizer_name, 1)
+    several = ("random_projection", "residual", "grouped", "split", "warm_start")
+    codebooks = {"rvq": 3} | dict.fromkeys(several, 2)
+    assert results["entries"] == 8 * codebooks.get(quantizer_name, 1)
     assert math.isfinite(results["test"]["trained"]["loss"])
 
 
