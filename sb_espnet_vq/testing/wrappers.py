@@ -92,8 +92,7 @@ def _train(name, options, wrapper, rank, ranks) -> dict[str, Tensor]:
             with model.no_sync() if ranks > 1 else nullcontext():
                 _backward(model, q, 10 + step, number, rank, ranks)
         _backward(model, q, step, number, rank, ranks)
-        named = list(plain.named_parameters())
-        grads = {f"grad {k}": _whole(p.grad) for k, p in named if p.grad is not None}
+        grads = {f"grad {k}": _gradient(p) for k, p in plain.named_parameters()}
         optimizer.step()
     parameters = {f"parameter {k}": _whole(p) for k, p in plain.named_parameters()}
     return grads | parameters | {k: b.clone() for k, b in q.named_buffers()}
@@ -117,6 +116,13 @@ def _wrapped(model, wrapper):
     if wrapper == "fsdp":
         return fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
     return DistributedDataParallel(model, static_graph="static_graph" in wrapper)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    """Return the gradient; zeros for a parameter that this step did not use."""
+    # On several ranks, unused parameters get zeros, since DDP waits for each.
+    given = parameter.grad
+    return _whole(torch.zeros_like(parameter) if given is None else given)
 
 
 def _whole(x: Tensor) -> Tensor:
