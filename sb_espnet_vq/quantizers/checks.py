@@ -203,12 +203,22 @@ def other_quantizer(
         One error message, or none.
     """
     given = {key for key in state if key.startswith(prefix)}
-    if not given or not given.isdisjoint(mine):
+    known = {_member(key, prefix) for key in mine}
+    # Quantizers may share some members, such as projections.
+    foreign = {key for key in given if _member(key, prefix) not in known}
+    if given.isdisjoint(mine):
+        foreign = given
+    if not foreign:
         return []
     return [
         f"the checkpoint was written with another quantizer than {name!r}: it holds "
-        f"{min(given)}, expected {min(mine)}"
+        f"{min(foreign)}, expected {min(mine)}"
         if mine
         else f"the checkpoint holds {min(given)}, but {name!r} has no state: it was "
         "written with another quantizer"
     ]
+
+
+def _member(key: str, prefix: str) -> str:
+    """Return the first name of a key after the prefix."""
+    return key.removeprefix(prefix).partition(".")[0]
