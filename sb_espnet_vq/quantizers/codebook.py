@@ -89,15 +89,13 @@ class Codebook(nn.Module, ABC):
     def _start_(self, frames: Frames) -> None:
         """Initialize the vectors by k-means."""
 
-    def losses(self, z: Tensor, entries: Tensor, frames: Frames) -> dict[str, Tensor]:
+    def losses(self, z: Tensor, entries: Tensor) -> dict[str, Tensor]:
         """Return the loss terms that train the vectors, none by default.
 
         Arguments
         ---------
         z, entries : torch.Tensor
             (N, dim) frames and their codebook vectors.
-        frames : Frames
-            The weight of each frame; averages over the frames of all ranks.
 
         Returns
         -------

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.ops.distance import mean_square
-from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.held import without_held
 from sb_espnet_vq.quantizers.offset_codebook import OffsetCodebook
 from sb_espnet_vq.quantizers.options import in_range
@@ -75,6 +74,6 @@ class GradientCodebook(OffsetCodebook):
         """Replace all vectors (codebook_size, dim)."""
         self.weight.copy_(self._without_offset(vectors))
 
-    def losses(self, z: Tensor, entries: Tensor, frames: Frames) -> dict[str, Tensor]:
+    def losses(self, z: Tensor, entries: Tensor) -> dict[str, Tensor]:
         """Return the squared distance of each vector to its (fixed) frame."""
         return {"codebook": mean_square(z.detach() - entries)}

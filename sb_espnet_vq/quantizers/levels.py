@@ -115,7 +115,7 @@ def run_level(
     z = project(project_in, x)
     found = look_up(book, frames, z, learn)
     terms = {"commitment": mean_square(z - found.entries.detach())}
-    terms |= book.losses(z, found.entries, frames)
+    terms |= book.losses(z, found.entries)
     return Level(
         project(project_out, estimator.at_level(z, found.entries)), found, terms
     )

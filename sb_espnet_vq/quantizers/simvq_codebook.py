@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.ops.distance import mean_square
-from sb_espnet_vq.ops.frames import Frames
 from sb_espnet_vq.quantizers.offset_codebook import OffsetCodebook
 from sb_espnet_vq.quantizers.options import in_range
 from sb_espnet_vq.quantizers.precision import project, table_dtype
@@ -69,6 +68,6 @@ class SimVQCodebook(OffsetCodebook):
     def _own_vectors(self) -> Tensor:
         return project(self.linear, self.table.to(table_dtype(self.table)))
 
-    def losses(self, z: Tensor, entries: Tensor, frames: Frames) -> dict[str, Tensor]:
+    def losses(self, z: Tensor, entries: Tensor) -> dict[str, Tensor]:
         """Return the squared distance of each vector to its (fixed) frame."""
         return {"codebook": mean_square(z.detach() - entries)}
