@@ -50,3 +50,12 @@ def test_summed_pattern_probs_of_extreme_logits():
     (expected,) = torch.autograd.grad(again @ weight.double(), exact)
     torch.testing.assert_close(grad.double(), expected, rtol=1e-5, atol=0)
     assert bool((grad[0, 1:3] > 0).all())
+
+
+def test_pattern_probs_are_no_denormal_floats():
+    # Arithmetic with them takes up to 100 times as long.
+    logits = 30 * torch.randn(200, 14)
+    positive, negative = sign_patterns.sign_probs(logits.t())
+    probs = sign_patterns.sign_pattern_probs(positive, negative)
+    assert probs[probs > 0].min() ** 2 > torch.finfo(torch.float32).tiny
+    torch.testing.assert_close(probs.sum(0), torch.ones(200))
