@@ -1,5 +1,6 @@
 """Checks that several ranks train like one process with the whole batch."""
 
+import functools
 import os
 import tempfile
 import time
@@ -33,8 +34,8 @@ _PARTS = {
     "only padding on rank 1": 2,
     "only padding on rank 0": 2,
     "a module made before the process group": 3,
-    "compiled from the first step": 2,
 }
+_COMPILED = {"compiled from the first step": 2}
 _COLLECTIVE_TIMEOUT = 60.0
 _TIMEOUT = 240.0
 
@@ -49,12 +50,28 @@ def ranks_equal_one_process(name, options):
     compare_ranks([(name, options)])
 
 
+@contract_check(slow=True)
+def compiled_ranks_equal_one_process(name, options):
+    """Two ranks that compile the module reach the same state as one process."""
+    compare_compiled_ranks([(name, options)])
+
+
 def compare_ranks(cases: Cases) -> None:
     """Check several quantizers in one pair of processes."""
+    _compare_scenarios(cases, tuple(_PARTS))
+
+
+def compare_compiled_ranks(cases: Cases) -> None:
+    """Check several compiled quantizers in one pair of processes."""
+    _compare_scenarios(cases, tuple(_COMPILED))
+
+
+def _compare_scenarios(cases: Cases, scenarios: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        spawn_ranks(_rank_main, cases, Path(folder))
+        main = functools.partial(_rank_main, scenarios=scenarios)
+        spawn_ranks(main, cases, Path(folder))
         for case, (name, options) in enumerate(cases):
-            for scenario in _PARTS:
+            for scenario in scenarios:
                 first, second = load_results(Path(folder), case, scenario)
                 expected = _train_part(name, options, scenario, rank=0, ranks=1)
                 what = f"{name} {options or ''} on two ranks, {scenario}"
@@ -94,7 +111,7 @@ def _train_part(name, options, scenario, rank, ranks, q=None) -> dict:
             dist.broadcast(parameter.data, 0)
     steps, call = [], q.train()
     for step in range(_STEPS):
-        if step == 0 and ranks > 1 and scenario.startswith("compiled"):
+        if step == 0 and ranks > 1 and scenario in _COMPILED:
             call = compiled(q)
         steps.append(_step(q, call, scenario, rank, ranks, step))
     state = {k: v.detach().clone() for k, v in q.named_buffers()}
@@ -118,7 +135,7 @@ def _step(
         mask[2:] &= "rank 0" in scenario
         mask[:2] &= "rank 1" in scenario
     if ranks > 1:
-        cut = _PARTS[scenario]
+        cut = (_PARTS | _COMPILED)[scenario]
         part = slice(0, cut) if rank == 0 else slice(cut, _BATCH)
         x, mask, weight = x[part], mask[part], weight[part]
         labels = None if labels is None else labels[part]
@@ -148,11 +165,13 @@ def _averaged(parameter: Tensor, ranks: int) -> Tensor:
     return grad / ranks
 
 
-def _rank_main(rank: int, cases: Cases, folder: Path) -> None:
+def _rank_main(
+    rank: int, cases: Cases, folder: Path, scenarios: tuple[str, ...]
+) -> None:
     early = [_make_on_rank(name, options, rank) for name, options in cases]
     join_ranks(rank, folder)
     for case, (name, options) in enumerate(cases):
-        for scenario in _PARTS:
+        for scenario in scenarios:
             q = early[case] if scenario.startswith("a module made before") else None
             result = _train_part(name, options, scenario, rank, 2, q)
             result["eval"] = _eval_alone(name, options, rank)
