@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from sb_espnet_vq import list_quantizers
 from sb_espnet_vq.errors import ConfigError, CorpusError
 from sb_espnet_vq.training.batches import JoinShort
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
@@ -265,7 +264,8 @@ def test_collapse_is_no_better_than_chance(brain):
     assert collapsed["perplexity"] == 2
 
 
-@pytest.mark.parametrize("quantizer_name", sorted({*list_quantizers()} - {"gumbel"}))
+# The swap matrix trains all of them.
+@pytest.mark.parametrize("quantizer_name", ["bsq", "random_projection", "rvq", "split"])
 def test_another_quantizer_trains(recipe, corpus, tmp_path, quantizer_name):
     conf = {"rvq": "{n_codebooks: 3, decay: 0.9}"}.get(quantizer_name, "{}")
     recipe.main(
@@ -279,9 +279,8 @@ def test_another_quantizer_trains(recipe, corpus, tmp_path, quantizer_name):
         )
     )
     results = read_results(tmp_path)
-    several = ("random_projection", "residual", "grouped", "split", "warm_start")
-    codebooks = {"rvq": 3} | dict.fromkeys(several, 2)
-    assert results["entries"] == 8 * codebooks.get(quantizer_name, 1)
+    codebooks = {"bsq": 1, "random_projection": 2, "rvq": 3, "split": 2}
+    assert results["entries"] == 8 * codebooks[quantizer_name]
     assert math.isfinite(results["test"]["trained"]["loss"])
 
 
