@@ -54,6 +54,13 @@ class TokenModel(nn.Module):
         """Return the output (B, T, D) of the encoder for signals (B, L)."""
         raise ConfigError(f"{self.name} has no encoder of features")
 
+    def causal_networks(self) -> tuple[nn.Module, nn.Module]:
+        """Return encoder and decoder of a codec whose frames need no later audio."""
+        raise ConfigError(
+            f"{self.name} cannot be used on a stream: its frames depend on the audio "
+            "that follows them; a causal codec can"
+        )
+
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K), T above 0."""
         raise ConfigError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.tokenizer.base import TokenModel
 from sb_espnet_vq.tokenizer.recipe_run import RecipeRun
 
@@ -37,6 +38,16 @@ class CodecTokens(TokenModel):
     def features(self, signals: Tensor) -> Tensor:
         """Return the frames (B, T, D) before quantization."""
         return self.frames(signals)
+
+    def causal_networks(self) -> tuple[nn.Module, nn.Module]:
+        """Return encoder and decoder, if they are causal."""
+        networks = self.codec.encoder, self.codec.decoder
+        if not all(network.causal for network in networks):
+            raise ConfigError(
+                "this codec cannot be used on a stream: its convolutions are not "
+                "causal; train it with causal: true"
+            )
+        return networks
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K)."""

@@ -7,13 +7,19 @@ from typing import Any
 
 import torch
 from ruamel.yaml import YAML, YAMLError
-from torch import Tensor
+from torch import Tensor, nn
 
 from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.tokenizer.base import TokenModel
 
 # The stock codecs with `rvq`, which has the state and the codes of ESPnet's quantizer.
 STOCK = {"soundstream": "vq_soundstream", "encodec": "vq_encodec", "dac": "vq_dac"}
+# Members of ESPnet's layers, their values in a causal network, and their options.
+_STREAMED: tuple[tuple[str, set, str], ...] = (
+    ("causal", {True}, "encdec_causal"),
+    ("pad_mode", {"constant", "replicate"}, "encdec_pad_mode"),
+    ("trim_right_ratio", {1.0}, "decoder_trim_right_ratio"),
+)
 _NEEDS = "needs_sb_espnet_vq"
 _PREFIX = "codec.generator."
 MODEL, CONFIG = "latest.pth", "config.yaml"
@@ -59,6 +65,20 @@ class ESPnetTokens(TokenModel):
     def features(self, signals: Tensor) -> Tensor:
         """Return the frames (B, T, D) before quantization."""
         return self.frames(signals)
+
+    def causal_networks(self) -> tuple[nn.Module, nn.Module]:
+        """Return encoder and decoder, if no layer of them sees later audio."""
+        networks = self.codec.generator.encoder, self.codec.generator.decoder
+        layers = [layer for network in networks for layer in network.modules()]
+        for member, wanted, key in _STREAMED:
+            got = {getattr(each, member) for each in layers if hasattr(each, member)}
+            if got - wanted:
+                raise ConfigError(
+                    f"this ESPnet codec cannot be used on a stream: {key} is "
+                    f"{(got - wanted).pop()!r}, with which frames depend on later "
+                    f"audio; train it with {' or '.join(map(str, sorted(wanted)))}"
+                )
+        return networks
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K)."""

@@ -10,7 +10,7 @@ from saved_codecs import save, swapped
 from tiny_codecs import HOP, RATE
 
 from sb_espnet_vq.cli.main import main
-from sb_espnet_vq.errors import CheckpointError
+from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.tokenizer import AudioTokenizer
 
 SIGNALS = 0.3 * torch.randn(2, 60 * HOP, generator=torch.Generator().manual_seed(1))
@@ -45,6 +45,33 @@ def test_the_beam_of_the_codec_is_the_default(tmp_path):
     codes, _ = tokenizer.encode(SIGNALS[:1])
     assert torch.equal(codes[0], stock(SIGNALS[0])["codes"][:, 0].T)
     assert not torch.equal(codes, tokenizer.encode(SIGNALS[:1], beam=1)[0])
+
+
+def test_a_causal_codec_works_on_a_stream(tmp_path):
+    causal = {"encdec_causal": True, "encdec_pad_mode": "constant", "encdec_lstm": 0}
+    causal["quantizer_kmeans_init"] = False
+    wrong = {
+        "encdec_causal is False": {"encdec_causal": False},
+        "encdec_pad_mode is 'reflect'": {"encdec_pad_mode": "reflect"},
+        "LSTM depends on all audio": {"encdec_lstm": 1},
+        "decoder_trim_right_ratio is 0.5": {"decoder_trim_right_ratio": 0.5},
+    }
+    for number, (reason, change) in enumerate(wrong.items()):
+        exp = tmp_path / str(number)
+        save(exp, "vq_soundstream", causal | change)[1].rename(exp / "latest.pth")
+        with pytest.raises(ConfigError, match=reason):
+            AudioTokenizer.from_run(exp).streaming_encoder()
+    exp = tmp_path / "exp"
+    save(exp, "vq_soundstream", causal)[1].rename(exp / "latest.pth")
+    tokenizer = AudioTokenizer.from_run(exp)
+    signals = SIGNALS[:, : -HOP // 2]
+    codes, _ = tokenizer.encode(signals)
+    encoder, decoder = tokenizer.streaming_encoder(), tokenizer.streaming_decoder()
+    chunks = [encoder(chunk) for chunk in signals.split(3 * HOP + 1, 1)]
+    chunks.append(encoder.finish())
+    assert (torch.cat(chunks, 1) == codes).float().mean() > 0.99
+    audio = torch.cat([decoder(chunk) for chunk in codes.split(7, 1)], 1)
+    assert torch.allclose(audio, tokenizer.decode(codes), atol=1e-5)
 
 
 def test_a_run_that_cannot_be_held_is_refused(tmp_path):

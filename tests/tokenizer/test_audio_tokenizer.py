@@ -98,6 +98,8 @@ def test_a_saved_tokenizer_needs_no_run(run, tmp_path):
     again, _ = after.encode(SIGNALS, LENGTHS, n_codebooks=1)
     assert codes.shape[2] == 1 and torch.equal(codes, again)
     assert torch.equal(before.features(SIGNALS)[0], after.features(SIGNALS)[0])
+    with pytest.raises(ConfigError, match="cannot be used on a stream"):
+        after.streaming_encoder()
     if recipe != "codec":
         with pytest.raises(ConfigError, match="no decoder"):
             after.decode(codes)
