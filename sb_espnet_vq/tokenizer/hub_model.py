@@ -46,6 +46,10 @@ class HubModel(
         self.model = model(**trees.build(config["options"])).eval()
         self.requires_grad_(False)
 
+    def train(self, mode: bool = True) -> HubModel:
+        """Stay in eval mode: a module that contains a tokenizer may be trained."""
+        return super().train(False)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of configuration and weights: 64 hexadecimal digits."""

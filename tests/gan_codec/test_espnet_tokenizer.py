@@ -12,6 +12,7 @@ from tiny_codecs import HOP, RATE
 from sb_espnet_vq.cli.main import main
 from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.tokenizer import AudioTokenizer
+from sb_espnet_vq.tokenizer.interfaces import ESPnetCodecTokenizer
 
 SIGNALS = 0.3 * torch.randn(2, 60 * HOP, generator=torch.Generator().manual_seed(1))
 
@@ -25,9 +26,14 @@ def test_codes_and_audio_are_those_of_espnet(codec, tmp_path):
     assert (tokenizer.sample_rate, tokenizer.frame_rate) == (RATE, RATE / HOP)
     codes, lengths = tokenizer.encode(SIGNALS)
     assert len(codes.unique()) > 3 and lengths.tolist() == [60, 60]
+    interface = ESPnetCodecTokenizer(tokenizer)
     for row, signal in zip(codes, SIGNALS, strict=True):
         expected = stock(signal)
         assert torch.equal(row, expected["codes"][:, 0].T)
+        # As CodecTokenizer flattens the codes of AudioCoding.
+        offsets = torch.arange(interface.n_codebook) * interface.size_codebook
+        flat = (expected["codes"].permute(1, 2, 0) + offsets).flatten(1)
+        assert torch.equal(interface(signal[None, None])[0], flat.int())
         audio = tokenizer.decode(row[None])[0]
         assert torch.allclose(audio, expected["resyn_audio"].flatten(), atol=1e-5)
     tokenizer.save_pretrained(tmp_path / "saved")
