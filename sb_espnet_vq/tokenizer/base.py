@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.quantizers.base import Quantizer
+from sb_espnet_vq.tokenizer.streamed_layers import Layer
 
 
 class TokenModel(nn.Module):
@@ -54,8 +55,8 @@ class TokenModel(nn.Module):
         """Return the output (B, T, D) of the encoder for signals (B, L)."""
         raise ConfigError(f"{self.name} has no encoder of features")
 
-    def causal_networks(self) -> tuple[nn.Module, nn.Module]:
-        """Return encoder and decoder of a codec whose frames need no later audio."""
+    def causal_layers(self) -> tuple[list[Layer], list[Layer]]:
+        """Return the layers of encoder and decoder for one stream of a causal codec."""
         raise ConfigError(
             f"{self.name} cannot be used on a stream: its frames depend on the audio "
             "that follows them; a causal codec can"

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from ruamel.yaml import YAML, YAMLError
-from torch import Tensor, nn
+from torch import Tensor
 
 from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.tokenizer.base import TokenModel
+from sb_espnet_vq.tokenizer.streamed_layers import Layer, Recurrent, Windowed
 
 # The stock codecs with `rvq`, which has the state and the codes of ESPnet's quantizer.
 STOCK = {"soundstream": "vq_soundstream", "encodec": "vq_encodec", "dac": "vq_dac"}
@@ -66,9 +67,10 @@ class ESPnetTokens(TokenModel):
         """Return the frames (B, T, D) before quantization."""
         return self.frames(signals)
 
-    def causal_networks(self) -> tuple[nn.Module, nn.Module]:
-        """Return encoder and decoder, if no layer of them sees later audio."""
-        networks = self.codec.generator.encoder, self.codec.generator.decoder
+    def causal_layers(self) -> tuple[list[Layer], list[Layer]]:
+        """Return the layers of encoder and decoder for one stream."""
+        generator = self.codec.generator
+        networks = generator.encoder.model, generator.decoder.model
         layers = [layer for network in networks for layer in network.modules()]
         for member, wanted, key in _STREAMED:
             got = {getattr(each, member) for each in layers if hasattr(each, member)}
@@ -78,12 +80,18 @@ class ESPnetTokens(TokenModel):
                     f"{(got - wanted).pop()!r}, with which frames depend on later "
                     f"audio; train it with {' or '.join(map(str, sorted(wanted)))}"
                 )
-        return networks
+        encoder, decoder = ([*map(_streamed, network)] for network in networks)
+        return encoder, decoder
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K)."""
         frames = self.quantizer.decode(codes).transpose(1, 2)
         return self.codec.generator.decoder(frames)[:, 0]
+
+
+def _streamed(layer: Any) -> Layer:
+    lstm = getattr(layer, "lstm", None)
+    return Windowed(layer) if lstm is None else Recurrent(lstm, layer.skip)
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,21 +1,15 @@
-"""Codes of audio, and audio of codes, chunk by chunk.
-
-A causal convolutional network gives the same frames for the end of a signal as for the
-whole, from as far on as its layers see. So each call computes the new frames with
-``context`` frames before them, and keeps that much of its input for the next call. This
-holds for every such network, without state in its layers.
-"""
+"""Codes of audio, and audio of codes, chunk by chunk."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sb_espnet_vq.errors import ConfigError, ShapeError
+from sb_espnet_vq.errors import ShapeError
+from sb_espnet_vq.tokenizer import streamed_layers
 from sb_espnet_vq.tokenizer.base import TokenModel
 
 
@@ -23,7 +17,7 @@ class StreamingEncoder:
     """Encodes chunks of audio; from `AudioTokenizer.streaming_encoder`.
 
     The codes of all calls together are those of the whole signal. Only a code whose
-    score equals another's up to rounding may differ.
+    score equals another's up to rounding may differ. Memory does not grow.
 
     Arguments
     ---------
@@ -34,8 +28,6 @@ class StreamingEncoder:
 
     Attributes
     ----------
-    context : int
-        Frames before the new ones that each call computes again.
     latency_ms : float
         Duration of a frame in ms: its codes are known after its last sample.
 
@@ -46,12 +38,10 @@ class StreamingEncoder:
     """
 
     def __init__(self, model: TokenModel, options: Mapping[str, Any]):
-        encoder, _ = model.causal_networks()
-        self.context = math.ceil(past_inputs(encoder, 1) / model.hop)
+        self._model, self._options = model, options
         self.latency_ms = 1000 * model.hop / model.sample_rate
-        self._model, self._options = model, dict(options)
-        self._held: Tensor | None = None
-        self._known = 0
+        self._rest: Tensor | None
+        self._start()
 
     def __call__(self, chunk: Tensor) -> Tensor:
         """Return the codes of the frames that this chunk completes.
@@ -71,7 +61,7 @@ class StreamingEncoder:
         ShapeError
             If the shape or dtype is wrong, or B is not that of the first chunk.
         """
-        rows = None if self._held is None else len(self._held)
+        rows = None if self._rest is None else len(self._rest)
         good = isinstance(chunk, Tensor) and chunk.dim() == 2 and len(chunk)
         if not good or not chunk.is_floating_point() or rows not in (None, len(chunk)):
             got = type(chunk).__name__
@@ -79,10 +69,11 @@ class StreamingEncoder:
                 got = f"{tuple(chunk.shape)} {chunk.dtype}"
             wanted = "B above 0" if rows is None else f"B = {rows} as before"
             raise ShapeError(f"chunk must be (B, L) float with {wanted}, got {got}")
-        device = next(self._model.parameters()).device
-        chunk = chunk.to(device)
-        held = chunk if self._held is None else torch.cat([self._held, chunk], 1)
-        return self._encode(held, held.shape[1] // self._model.hop)
+        chunk = chunk.to(_device(self._model))
+        signals = chunk if self._rest is None else torch.cat([self._rest, chunk], 1)
+        whole = signals.shape[1] // self._model.hop * self._model.hop
+        self._rest = signals[:, whole:].clone()
+        return self._encode(signals[:, :whole])
 
     def finish(self) -> Tensor:
         """Return the codes of a last, incomplete frame; then a new stream may start.
@@ -97,42 +88,36 @@ class StreamingEncoder:
         ShapeError
             If there was no chunk.
         """
-        if self._held is None:
+        if self._rest is None:
             raise ShapeError("the stream has had no chunk, so it has no codes")
-        last = self._encode(self._held, -(-self._held.shape[1] // self._model.hop))
-        self._held, self._known = None, 0
-        return last
+        codes = self._encode(self._rest)
+        self._start()
+        return codes
+
+    def _start(self) -> None:
+        self._layers, _ = self._model.causal_layers()
+        self._rest = None
 
     @torch.no_grad()
-    def _encode(self, held: Tensor, total: int) -> Tensor:
-        """Encode the frames from the known ones up to `total`."""
-        hop, quantizer = self._model.hop, self._model.quantizer
-        if total > self._known:
-            frames = self._model.frames(held[:, : total * hop])[:, self._known :]
-            codes = quantizer.encode(frames, **self._options)
-        else:
-            levels = self._options["n_codebooks"]
-            codes = torch.zeros(len(held), 0, levels, dtype=torch.long).to(held.device)
-        kept = min(total, self.context)
-        self._held, self._known = held[:, (total - kept) * hop :].clone(), kept
-        return codes
+    def _encode(self, signals: Tensor) -> Tensor:
+        if not signals.shape[1]:
+            none = len(signals), 0, self._options["n_codebooks"]
+            return torch.zeros(none, dtype=torch.int64, device=signals.device)
+        frames = streamed_layers.run(self._layers, signals[:, None]).transpose(1, 2)
+        return self._model.quantizer.encode(frames, **self._options)
 
 
 class StreamingDecoder:
     """Decodes chunks of codes; from `AudioTokenizer.streaming_decoder`.
 
     The audio of all calls together is that of all codes up to rounding. The audio of a
-    frame needs no later codes.
+    frame needs no later codes, so there is no latency. Memory does not grow. A new
+    stream takes a new decoder.
 
     Arguments
     ---------
     model : TokenModel
         A causal codec.
-
-    Attributes
-    ----------
-    context : int
-        Frames before the new ones that each call computes again.
 
     Raises
     ------
@@ -141,10 +126,9 @@ class StreamingDecoder:
     """
 
     def __init__(self, model: TokenModel):
-        _, decoder = model.causal_networks()
-        self.context = math.ceil(past_inputs(decoder, model.hop) / model.hop)
         self._model = model
-        self._held: Tensor | None = None
+        _, self._layers = model.causal_layers()
+        self._sizes: tuple[int, int] | None = None
 
     @torch.no_grad()
     def __call__(self, codes: Tensor) -> Tensor:
@@ -167,64 +151,17 @@ class StreamingDecoder:
         ValueError
             If a code is out of range.
         """
-        before = None if self._held is None else (len(self._held), self._held.shape[2])
         good = isinstance(codes, Tensor) and codes.dim() == 3 and len(codes)
-        if not good or before not in (None, (len(codes), codes.shape[2])):
+        if not good or self._sizes not in (None, (len(codes), codes.shape[2])):
             got = tuple(codes.shape) if isinstance(codes, Tensor) else type(codes)
-            wanted = "" if before is None else " with (B, K) = {} as before"
-            raise ShapeError(
-                f"codes must be (B, T, K){wanted.format(before)}, got {got}"
-            )
-        device = next(self._model.parameters()).device
-        codes = codes.to(device)
-        held = codes if self._held is None else torch.cat([self._held, codes], 1)
+            like = "" if self._sizes is None else f" with (B, K) = {self._sizes}"
+            raise ShapeError(f"codes must be (B, T, K){like}, got {got}")
+        frames = self._model.quantizer.decode(codes.to(_device(self._model)))
+        self._sizes = len(codes), codes.shape[2]
         if not codes.shape[1]:
-            return torch.zeros(len(codes), 0, device=device)
-        audio = self._model.audio(held)[:, -codes.shape[1] * self._model.hop :]
-        self._held = held[:, -self.context or held.shape[1] :].clone()
-        return audio
+            return frames.new_zeros(len(codes), 0)
+        return streamed_layers.run(self._layers, frames.transpose(1, 2))[:, 0]
 
 
-def past_inputs(network: nn.Module, stride: int) -> int:
-    """Return how far before its frame a causal network sees, in samples.
-
-    Arguments
-    ---------
-    network : torch.nn.Module
-        Its convolutions follow each other in the order of ``modules``, and all their
-        padding is before the first frame.
-    stride : int
-        Samples per step of its input.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ConfigError
-        If a layer has a memory without limit.
-
-    Example
-    -------
-    >>> from sb_espnet_vq.codec.networks import ConvEncoder
-    >>> past_inputs(ConvEncoder(8, 4, ratios=(2, 5), kernel_size=3, causal=True), 1)
-    40
-    """
-    total = 0
-    for layer in network.modules():
-        if isinstance(layer, nn.RNNBase):
-            raise ConfigError(
-                f"{type(layer).__name__} depends on all audio before a frame, so no "
-                "chunk is enough for its frames: train the codec without it "
-                "(encdec_lstm: 0)"
-            )
-        if isinstance(layer, nn.Conv1d):
-            span = layer.dilation[0] * (layer.kernel_size[0] - 1) + 1
-            total += (span - layer.stride[0]) * stride
-            stride *= layer.stride[0]
-        elif isinstance(layer, nn.ConvTranspose1d):
-            blocks = math.ceil(layer.kernel_size[0] / layer.stride[0])
-            total += (blocks - 1) * stride
-            stride //= layer.stride[0]
-    return total
+def _device(model: TokenModel) -> torch.device:
+    return next(model.parameters()).device

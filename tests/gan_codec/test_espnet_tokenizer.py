@@ -54,12 +54,11 @@ def test_the_beam_of_the_codec_is_the_default(tmp_path):
 
 
 def test_a_causal_codec_works_on_a_stream(tmp_path):
-    causal = {"encdec_causal": True, "encdec_pad_mode": "constant", "encdec_lstm": 0}
+    causal = {"encdec_causal": True, "encdec_pad_mode": "constant", "encdec_lstm": 2}
     causal["quantizer_kmeans_init"] = False
     wrong = {
         "encdec_causal is False": {"encdec_causal": False},
         "encdec_pad_mode is 'reflect'": {"encdec_pad_mode": "reflect"},
-        "LSTM depends on all audio": {"encdec_lstm": 1},
         "decoder_trim_right_ratio is 0.5": {"decoder_trim_right_ratio": 0.5},
     }
     for number, (reason, change) in enumerate(wrong.items()):
