@@ -1,8 +1,11 @@
 """A tokenizer in the interfaces of other packages, beside their own classes."""
 
 import importlib.util
+import re
+import shutil
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,7 +141,8 @@ def audiocodecs_package(monkeypatch):
             return self._sig_to_qfeats(self._resampled(sig, *self.rates), length)
 
         def _resampled(self, sig, old, new):
-            return sig[:, :: old // new]
+            repeated = sig.repeat_interleave(max(1, new // old), 1)
+            return repeated[:, :: max(1, old // new)]
 
     package = types.ModuleType("audiocodecs")
     package.Codec = Codec
@@ -294,3 +298,28 @@ def test_a_missing_package_is_named(monkeypatch):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(ConfigError, match=f"pip install {package}"):
             getattr(interfaces, name)
+
+
+def test_the_scripts_of_the_page_run(saved, tmp_path, monkeypatch, audiocodecs_package):
+    page = Path(__file__).parents[2] / "docs" / "interfaces.md"
+    scripts = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    shutil.copytree(saved, tmp_path / "my_tokenizer")
+    monkeypatch.chdir(tmp_path)
+    found: list[dict] = [{} for _ in scripts]
+    for script, scope in zip(scripts, found, strict=True):
+        if "Transformers" not in script or importlib.util.find_spec("transformers"):
+            exec(script, scope)
+    lobe, dasb, audiocodecs, transformers, espnet = found
+    assert lobe["emb"].shape == (2, 100, 2, 8) and lobe["audio"].shape == (2, 1, 8000)
+    assert dasb["frames"].shape == (2, 100, 2, 8) and dasb["some"].shape == (2, 100, 2)
+    assert torch.equal(dasb["tokens"][..., 0], dasb["some"][..., 0])
+    assert audiocodecs["toks"].shape == (2, 100, 4)
+    assert audiocodecs["rec"].shape == (2, 16000)
+    if transformers:
+        assert transformers["codes"].shape == (2, 4, 100)
+        again = transformers["again"].encode(
+            transformers["audio"], transformers["mask"]
+        )
+        assert torch.equal(again.audio_codes, transformers["codes"])
+    assert espnet["flat"].shape == (2, 400) and espnet["codes"].max() < 16
+    assert torch.equal(espnet["audio"], espnet["resyn_audio"])
