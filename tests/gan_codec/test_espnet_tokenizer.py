@@ -50,7 +50,13 @@ def test_the_beam_of_the_codec_is_the_default(tmp_path):
     tokenizer = AudioTokenizer.from_run(tmp_path / "exp")
     codes, _ = tokenizer.encode(SIGNALS[:1])
     assert torch.equal(codes[0], stock(SIGNALS[0])["codes"][:, 0].T)
-    assert not torch.equal(codes, tokenizer.encode(SIGNALS[:1], beam=1)[0])
+    greedy, _ = tokenizer.encode(SIGNALS[:1], beam=1)
+    assert not torch.equal(codes, greedy)
+    # Stock ESPnet has no beam.
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "exp"), str(out), "--to", "espnet"]) == 0
+    exported = AudioCoding(out / "config.yaml", out / "latest.pth")
+    assert torch.equal(greedy[0], exported(SIGNALS[0])["codes"][:, 0].T)
 
 
 def test_a_causal_codec_works_on_a_stream(tmp_path):
