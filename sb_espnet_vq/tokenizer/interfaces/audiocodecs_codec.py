@@ -69,4 +69,5 @@ class AudioCodecsCodec(Codec):
         return conversion.decode(self.tokenizer, toks, length)
 
     def _toks_to_qfeats(self, toks: Tensor, length: Tensor) -> Tensor:
-        return conversion.embeddings(self.tokenizer, toks).sum(2)
+        conversion.refuse_codes(self.tokenizer, toks)
+        return self.tokenizer.model.quantizer.decode(toks)

@@ -136,9 +136,14 @@ def decode(tokenizer: AudioTokenizer, tokens: Tensor, lengths: Tensor | None) ->
     return tokenizer.decode(tokens, frames)
 
 
-def refuse_codes(tokenizer: AudioTokenizer, tokens: Tensor) -> None:
-    """Raise an error unless tokens are (B, T, K) codes of the first K codebooks."""
-    sizes = tokenizer.codebook_sizes
+def refuse_codes(
+    tokenizer: AudioTokenizer, tokens: Tensor, most: int | None = None
+) -> None:
+    """Raise an error unless tokens are (B, T, K) codes of the first K codebooks.
+
+    K is at most ``most``, by default the number of codebooks.
+    """
+    sizes = tokenizer.codebook_sizes[:most]
     good = isinstance(tokens, Tensor) and tokens.dim() == 3 and len(tokens)
     if not good or not 1 <= tokens.shape[2] <= len(sizes) or not _integer(tokens):
         got = type(tokens).__name__
@@ -153,13 +158,6 @@ def refuse_codes(tokenizer: AudioTokenizer, tokens: Tensor) -> None:
             f"tokens must be at least 0 and below {tuple(limits.tolist())}, got "
             f"{int(tokens.min())} to {int(tokens.max())}; padding is given by lengths"
         )
-
-
-def embeddings(tokenizer: AudioTokenizer, tokens: Tensor) -> Tensor:
-    """Return what each token adds to its frame, (B, T, K, D) of (B, T, K)."""
-    refuse_codes(tokenizer, tokens)
-    vectors = tokenizer.codebook_vectors()[: tokens.shape[2]]
-    return vectors[torch.arange(tokens.shape[2], device=tokens.device), tokens.long()]
 
 
 def one_size(tokenizer: AudioTokenizer, name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.tokenizer.audio_tokenizer import AudioTokenizer
@@ -27,12 +28,16 @@ class DiscreteLobe(nn.Module):
     ----------
     sample_rate, num_heads, num_tokens, emb_dim : int
         Hz; codebooks in use; codes in each of them; dimension of an embedding.
+    vocabulary : torch.Tensor
+        (num_heads, num_tokens, emb_dim), the embeddings.
 
     Raises
     ------
     ConfigError
         If the codebooks differ in size, cannot be listed, or there are fewer.
     """
+
+    vocabulary: Tensor
 
     def __init__(
         self,
@@ -44,7 +49,9 @@ class DiscreteLobe(nn.Module):
         self.sample_rate = self.tokenizer.sample_rate
         self.num_heads = len(self.tokenizer.source(num_codebooks).codebook_sizes)
         self.num_tokens = conversion.one_size(self.tokenizer, "a SpeechBrain lobe")
-        self.emb_dim = self.tokenizer.codebook_vectors().shape[2]
+        vectors = self.tokenizer.codebook_vectors()[: self.num_heads]
+        self.register_buffer("vocabulary", vectors, persistent=False)
+        self.emb_dim = vectors.shape[2]
 
     def forward(self, inputs: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what ``encode`` returns."""
@@ -78,8 +85,17 @@ class DiscreteLobe(nn.Module):
         return tokens, self.embeddings(tokens)
 
     def embeddings(self, tokens: Tensor) -> Tensor:
-        """Return the embeddings (B, T, K, D) of tokens (B, T, K)."""
-        return conversion.embeddings(self.tokenizer, tokens)
+        """Return the embeddings (B, T, K, D) of tokens (B, T, K).
+
+        Raises
+        ------
+        ShapeError, ValueError
+            If tokens have a wrong shape, or one is out of range.
+        """
+        conversion.refuse_codes(self.tokenizer, tokens, self.num_heads)
+        device = self.vocabulary.device
+        levels = torch.arange(tokens.shape[2], device=device)
+        return self.vocabulary[levels, tokens.to(device, torch.int64)]
 
     def decode(self, tokens: Tensor, length: Tensor | None = None) -> Tensor:
         """Return audio.
