@@ -151,7 +151,7 @@ def audiocodecs_package(monkeypatch):
     package.Codec = Codec
     monkeypatch.setitem(sys.modules, "audiocodecs", package)
     yield
-    sys.modules.pop("sb_espnet_vq.tokenizer.interfaces.audiocodecs_codec")
+    sys.modules.pop("sb_espnet_vq.tokenizer.interfaces.audiocodecs_codec", None)
 
 
 def test_audiocodecs_gets_the_tokens(saved, expected, audiocodecs_package):
