@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sb_espnet_vq.corpora.audio import read_audio
-from sb_espnet_vq.errors import ConfigError, CorpusError, ShapeError
+from sb_espnet_vq.errors import CorpusError, ShapeError
 from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.tokenizer import hub_folder
 from sb_espnet_vq.tokenizer.hub_model import FORMAT, HubModel
@@ -113,7 +113,7 @@ class AudioTokenizer(HubModel):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each codebook."""
-        return self.model.quantizer.codebook_sizes
+        return self.model.sizes()
 
     def codebook_vectors(self) -> Tensor:
         """Return (K, V, D), as `Quantizer.codebook_vectors` does.
@@ -356,7 +356,7 @@ class AudioTokenizer(HubModel):
             self.fingerprint,
             self.sample_rate,
             self.model.hop,
-            tuple(self.codebook_sizes[: self._used(n_codebooks)]),
+            self.model.sizes(n_codebooks),
         )
 
     def _of_signals(
@@ -377,15 +377,8 @@ class AudioTokenizer(HubModel):
     def _search(self, n_codebooks: int | None, beam: int | None) -> dict[str, int]:
         """Return the options of the quantizer's ``encode``."""
         chains = self.model.beam if beam is None else beam
-        used = self._used(n_codebooks)
+        used = len(self.model.sizes(n_codebooks))
         return beam_options(self.model.quantizer, chains) | {"n_codebooks": used}
-
-    def _used(self, n_codebooks: int | None) -> int:
-        most = len(self.codebook_sizes)
-        used = most if n_codebooks is None else n_codebooks
-        if not isinstance(used, int) or not 1 <= used <= most:
-            raise ConfigError(f"n_codebooks must be in [1, {most}], got {n_codebooks}")
-        return used
 
     def _device(self) -> torch.device:
         return next(iter(self.model.state_dict().values())).device

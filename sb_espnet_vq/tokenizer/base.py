@@ -40,6 +40,16 @@ class TokenModel(nn.Module):
     def quantizer(self) -> Quantizer:
         """The quantizer that makes the codes."""
 
+    def sizes(self, n_codebooks: int | None = None) -> tuple[int, ...]:
+        """Return the sizes of the first codebooks, by default of all."""
+        sizes = tuple(self.quantizer.codebook_sizes)
+        used = len(sizes) if n_codebooks is None else n_codebooks
+        if not isinstance(used, int) or not 1 <= used <= len(sizes):
+            raise ConfigError(
+                f"n_codebooks must be in [1, {len(sizes)}], got {n_codebooks}"
+            )
+        return sizes[:used]
+
     @abstractmethod
     def frames(self, signals: Tensor) -> Tensor:
         """Return the frames (B, T, D) of signals (B, L), L above 0, to be quantized."""

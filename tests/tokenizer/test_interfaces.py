@@ -214,6 +214,10 @@ def test_espnet_gets_flat_tokens_with_offsets(tokenizer, expected):
         espnet.detokenize(flat[:, 1:])
     with pytest.raises(ValueError, match="at least 0 and below"):
         espnet.detokenize(flat.flip(1))
+    with pytest.raises(ConfigError, match=r"n_codebooks must be in \[1, 4\], got 0"):
+        espnet.detokenize(flat, 0)
+    with pytest.raises(ShapeError, match="got ndarray"):
+        espnet(SIGNALS[:, None].numpy())
 
 
 def test_a_yaml_file_names_an_interface(saved, expected):

@@ -45,7 +45,7 @@ class AudioCodecsCodec(Codec):
         own = tokenizer.sample_rate
         super().__init__(own if sample_rate is None else sample_rate, own, mode)
         self.tokenizer = tokenizer
-        self.num_codebooks = len(tokenizer.source(num_codebooks).codebook_sizes)
+        self.num_codebooks = len(tokenizer.model.sizes(num_codebooks))
         self.vocab_size = conversion.one_size(tokenizer, "audiocodecs")
 
     def embs(self) -> Tensor:
@@ -54,7 +54,7 @@ class AudioCodecsCodec(Codec):
 
     def _sig_to_toks(self, sig: Tensor, length: Tensor) -> Tensor:
         samples = conversion.absolute(length, len(sig), sig.shape[-1])
-        return conversion.encode(self.tokenizer, sig, samples, self.num_codebooks)[0]
+        return conversion.encode(self.tokenizer, sig, samples, self.num_codebooks)
 
     def _sig_to_feats(self, sig: Tensor, length: Tensor) -> Tensor:
         samples = conversion.absolute(length, len(sig), sig.shape[-1])

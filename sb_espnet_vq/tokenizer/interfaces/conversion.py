@@ -66,7 +66,7 @@ def encode(
     signals: Tensor,
     lengths: Tensor | None,
     n_codebooks: int | None,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Return tokens that an embedding layer takes.
 
     Arguments
@@ -81,10 +81,8 @@ def encode(
 
     Returns
     -------
-    tokens : torch.Tensor
+    torch.Tensor
         (B, T, K) int64, 0 in padding.
-    valid : torch.Tensor
-        (B, T) bool, False in padding.
 
     Raises
     ------
@@ -100,7 +98,7 @@ def encode(
         raise ShapeError(
             f"frames of the rows {rows} have no codes, since they are NaN or infinite"
         )
-    return codes.masked_fill(~valid[..., None], PADDING), valid
+    return codes.masked_fill(~valid[..., None], PADDING)
 
 
 def decode(tokenizer: AudioTokenizer, tokens: Tensor, lengths: Tensor | None) -> Tensor:

@@ -65,7 +65,7 @@ class DASBTokenizer(nn.Module):
         used = self._used(num_codebooks)
         samples = conversion.absolute(lengths, len(signal), signal.shape[-1])
         most = max(used) + 1
-        tokens, _ = conversion.encode(self.tokenizer, signal, samples, most)
+        tokens = conversion.encode(self.tokenizer, signal, samples, most)
         return tokens[..., used]
 
     def tokens_to_sig(

@@ -48,10 +48,11 @@ class ESPnetCodecTokenizer(nn.Module):
         self.tokenizer = conversion.of_source(source)
         self.dump_audio = dump_audio
         most = len(self.tokenizer.codebook_sizes)
-        used = self.tokenizer.source(min(most, max_token_per_frame))
-        self.n_codebook = len(used.codebook_sizes)
+        used = self.tokenizer.model.sizes(min(most, max_token_per_frame))
+        self.n_codebook = len(used)
         self.size_codebook = conversion.one_size(self.tokenizer, "ESPnet")
-        self.sample_rate, self.subsample = used.sample_rate, used.hop
+        self.sample_rate = self.tokenizer.sample_rate
+        self.subsample = self.tokenizer.model.hop
 
     def encode(self, wavs: Tensor) -> Tensor:
         """Return the tokens (B, T, n_codebook) int64 of audio (B, 1, L).
@@ -61,10 +62,10 @@ class ESPnetCodecTokenizer(nn.Module):
         ShapeError
             If the shape or dtype is wrong.
         """
-        if wavs.dim() != 3 or wavs.shape[1] != 1:
+        if len(wavs.shape) != 3 or wavs.shape[1] != 1:
             raise ShapeError(f"wavs must be (B, 1, L), got {tuple(wavs.shape)}")
         used = self.n_codebook
-        return conversion.encode(self.tokenizer, wavs[:, 0], None, used)[0]
+        return conversion.encode(self.tokenizer, wavs[:, 0], None, used)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the audio (B, L) of tokens (B, T, K).
@@ -121,11 +122,12 @@ class ESPnetCodecTokenizer(nn.Module):
         Raises
         ------
         ConfigError
-            If the model is no codec.
+            If the model is no codec, or has fewer codebooks.
         ShapeError, ValueError
             If tokens have a wrong shape, or one is none of its codebook.
         """
-        used = self.n_codebook if n_codebook is None else n_codebook
+        wanted = self.n_codebook if n_codebook is None else n_codebook
+        used = len(self.tokenizer.model.sizes(wanted))
         if codes.dim() not in (1, 2) or codes.shape[-1] % used:
             raise ShapeError(
                 f"codes must be (B, T * {used}) or (T * {used},), got "

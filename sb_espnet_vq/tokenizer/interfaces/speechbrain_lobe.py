@@ -47,7 +47,7 @@ class DiscreteLobe(nn.Module):
         super().__init__()
         self.tokenizer = conversion.of_source(source)
         self.sample_rate = self.tokenizer.sample_rate
-        self.num_heads = len(self.tokenizer.source(num_codebooks).codebook_sizes)
+        self.num_heads = len(self.tokenizer.model.sizes(num_codebooks))
         self.num_tokens = conversion.one_size(self.tokenizer, "a SpeechBrain lobe")
         vectors = self.tokenizer.codebook_vectors()[: self.num_heads]
         self.register_buffer("vocabulary", vectors, persistent=False)
@@ -79,9 +79,9 @@ class DiscreteLobe(nn.Module):
         ShapeError
             If a shape or dtype is wrong.
         """
-        signals = inputs[:, 0] if inputs.dim() == 3 else inputs
+        signals = inputs[:, 0] if len(inputs.shape) == 3 else inputs
         samples = conversion.absolute(length, len(signals), signals.shape[-1])
-        tokens, _ = conversion.encode(self.tokenizer, signals, samples, self.num_heads)
+        tokens = conversion.encode(self.tokenizer, signals, samples, self.num_heads)
         return tokens, self.embeddings(tokens)
 
     def embeddings(self, tokens: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class TransformersAudioTokenizer(PreTrainedAudioTokenizerBase):
 
     def __init__(self, source: AudioTokenizer | str | Path):
         tokenizer = conversion.of_source(source)
-        hop = tokenizer.source().hop
+        hop = tokenizer.model.hop
         sizes: dict[str, Any] = {
             "sampling_rate": tokenizer.sample_rate,
             "hop_length": hop,
@@ -100,7 +100,7 @@ class TransformersAudioTokenizer(PreTrainedAudioTokenizerBase):
             steps = torch.arange(mask.shape[1], device=mask.device)
             if not torch.equal(mask, steps < samples[:, None]):
                 raise ShapeError("padding_mask must be nonzero up to the end of a row")
-        tokens, _ = conversion.encode(self.tokenizer, signals, samples, num_quantizers)
+        tokens = conversion.encode(self.tokenizer, signals, samples, num_quantizers)
         return AudioTokens(audio_codes=tokens.transpose(1, 2))
 
     def decode(self, audio_codes: Tensor) -> AudioTokens:
