@@ -54,12 +54,13 @@ class TokenModel(nn.Module):
     def frames(self, signals: Tensor) -> Tensor:
         """Return the frames (B, T, D) of signals (B, L), L above 0, to be quantized."""
 
-    def codes(self, signals: Tensor, **options: Any) -> Tensor:
-        """Return the codes (B, T, K) of signals (B, L), L above 0.
+    def codes(self, signals: Tensor, n_codebooks: int, **search: Any) -> Tensor:
+        """Return the codes (B, T, n_codebooks) of signals (B, L), L above 0.
 
-        The options are those of the quantizer's ``encode``.
+        Further options are those of the quantizer's ``encode``.
         """
-        return self.quantizer.encode(self.frames(signals), **options)
+        frames = self.frames(signals)
+        return self.quantizer.encode(frames, n_codebooks=n_codebooks, **search)
 
     def features(self, signals: Tensor) -> Tensor:
         """Return the output (B, T, D) of the encoder for signals (B, L)."""
