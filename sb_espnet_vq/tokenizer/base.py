@@ -69,8 +69,8 @@ class TokenModel(nn.Module):
     def causal_layers(self) -> tuple[list[Layer], list[Layer]]:
         """Return the layers of encoder and decoder for one stream of a causal codec."""
         raise ConfigError(
-            f"{self.name} cannot be used on a stream: its frames depend on the audio "
-            "that follows them; a causal codec can"
+            f"{self.name} cannot be used on a stream, only causal codecs of the codec "
+            "recipe (causal: true) and of ESPnet can"
         )
 
     def audio(self, codes: Tensor) -> Tensor:
