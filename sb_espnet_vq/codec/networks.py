@@ -13,6 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sb_espnet_vq.codec.layers import (
+    Down,
+    ResidualUnit,
+    Up,
+    clear,
+    convolution,
+    keep_variance,
+)
 from sb_espnet_vq.errors import ConfigError, ShapeError
 from sb_espnet_vq.quantizers.options import positive_int
 
@@ -36,6 +44,9 @@ class ConvEncoder(nn.Module):
         9, ...
     kernel_size : int
         Kernel size of the first and the last convolution, odd.
+    causal : bool
+        Whether frames depend on no later samples than their own; such a codec can be
+        used on a stream.
 
     Raises
     ------
@@ -56,23 +67,26 @@ class ConvEncoder(nn.Module):
         ratios: Sequence[int] = (2, 4, 5, 8),
         residual_units: int = 1,
         kernel_size: int = 7,
+        causal: bool = False,
     ):
         super().__init__()
         _check(dim, channels, ratios, residual_units, kernel_size)
-        self.hop = math.prod(ratios)
-        layers: list[nn.Module] = [_conv(1, channels, kernel_size)]
+        self.hop, self.causal = math.prod(ratios), causal
+        layers: list[nn.Module] = [convolution(1, channels, kernel_size, causal)]
         self.strides = [1]
         for ratio in ratios:
             for unit in range(residual_units):
-                layers.append(ResidualUnit(channels, 3**unit))
+                layers.append(ResidualUnit(channels, 3**unit, causal))
                 self.strides.append(self.strides[-1])
-            layers.append(nn.Sequential(nn.ELU(), _Down(channels, ratio)))
+            layers.append(nn.Sequential(nn.ELU(), Down(channels, ratio, causal)))
             self.strides.append(self.strides[-1] * ratio)
             channels *= 2
-        layers.append(nn.Sequential(nn.ELU(), _conv(channels, dim, kernel_size)))
+        layers.append(
+            nn.Sequential(nn.ELU(), convolution(channels, dim, kernel_size, causal))
+        )
         self.strides.append(self.hop)
         self.layers = nn.ModuleList(layers)
-        self.apply(_keep_variance)
+        self.apply(keep_variance)
 
     def forward(self, signals: Tensor, samples: Tensor | None = None) -> Tensor:
         """Encode audio.
@@ -105,7 +119,7 @@ class ConvEncoder(nn.Module):
             x = x * (torch.arange(x.shape[2], device=x.device) < samples[:, None, None])
         frames = None if samples is None else -(-samples // self.hop)
         for layer, stride in zip(self.layers, self.strides, strict=True):
-            x = _clear(layer(x), frames, self.hop // stride)
+            x = clear(layer(x), frames, self.hop // stride)
         return x.transpose(1, 2)
 
 
@@ -114,7 +128,7 @@ class ConvDecoder(nn.Module):
 
     Arguments
     ---------
-    dim, channels, ratios, residual_units, kernel_size
+    dim, channels, ratios, residual_units, kernel_size, causal
         The arguments of the encoder, with ratios in the same order.
 
     Raises
@@ -136,24 +150,27 @@ class ConvDecoder(nn.Module):
         ratios: Sequence[int] = (2, 4, 5, 8),
         residual_units: int = 1,
         kernel_size: int = 7,
+        causal: bool = False,
     ):
         super().__init__()
         _check(dim, channels, ratios, residual_units, kernel_size)
-        self.hop = math.prod(ratios)
+        self.hop, self.causal = math.prod(ratios), causal
         channels *= 2 ** len(ratios)
-        layers: list[nn.Module] = [_conv(dim, channels, kernel_size)]
+        layers: list[nn.Module] = [convolution(dim, channels, kernel_size, causal)]
         self.strides = [self.hop]
         for ratio in reversed(ratios):
-            layers.append(nn.Sequential(nn.ELU(), _Up(channels, ratio)))
+            layers.append(nn.Sequential(nn.ELU(), Up(channels, ratio, causal)))
             self.strides.append(self.strides[-1] // ratio)
             channels //= 2
             for unit in range(residual_units):
-                layers.append(ResidualUnit(channels, 3**unit))
+                layers.append(ResidualUnit(channels, 3**unit, causal))
                 self.strides.append(self.strides[-1])
-        layers.append(nn.Sequential(nn.ELU(), _conv(channels, 1, kernel_size)))
+        layers.append(
+            nn.Sequential(nn.ELU(), convolution(channels, 1, kernel_size, causal))
+        )
         self.strides.append(1)
         self.layers = nn.ModuleList(layers)
-        self.apply(_keep_variance)
+        self.apply(keep_variance)
 
     def forward(self, frames: Tensor, n_frames: Tensor | None = None) -> Tensor:
         """Decode frames.
@@ -170,95 +187,10 @@ class ConvDecoder(nn.Module):
         torch.Tensor
             (B, T * hop), zeros beyond the last frame of an utterance.
         """
-        x = _clear(frames.transpose(1, 2), n_frames, 1)
+        x = clear(frames.transpose(1, 2), n_frames, 1)
         for layer, stride in zip(self.layers, self.strides, strict=True):
-            x = _clear(layer(x), n_frames, self.hop // stride)
+            x = clear(layer(x), n_frames, self.hop // stride)
         return x[:, 0]
-
-
-class ResidualUnit(nn.Module):
-    """A dilated convolution that halves the channels and one that restores them.
-
-    Arguments
-    ---------
-    channels : int
-        Input and output channels.
-    dilation : int
-        Dilation of the first convolution.
-
-    Example
-    -------
-    >>> ResidualUnit(channels=4)(torch.randn(1, 4, 9)).shape
-    torch.Size([1, 4, 9])
-    """
-
-    def __init__(self, channels: int, dilation: int = 1):
-        super().__init__()
-        hidden = max(1, channels // 2)
-        self.layers = nn.Sequential(
-            nn.ELU(),
-            _conv(channels, hidden, 3, dilation),
-            nn.ELU(),
-            nn.Conv1d(hidden, channels, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, channels, T) of (B, channels, T)."""
-        return x + self.layers(x)
-
-
-class _Down(nn.Module):
-    """Convolution of stride r and kernel size 2r: T to T / r, T a multiple of r."""
-
-    def __init__(self, channels: int, ratio: int):
-        super().__init__()
-        self.margin = (ratio // 2, ratio - ratio // 2)
-        self.conv = nn.Conv1d(channels, 2 * channels, 2 * ratio, ratio)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, self.margin))
-
-
-class _Up(nn.Module):
-    """Transposed convolution of stride r and kernel size 2r: T to T * r."""
-
-    def __init__(self, channels: int, ratio: int):
-        super().__init__()
-        self.margin = (ratio // 2, ratio - ratio // 2)
-        self.conv = nn.ConvTranspose1d(channels, channels // 2, 2 * ratio, ratio)
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = self.margin
-        return self.conv(x)[..., left:-right]
-
-
-def _conv(channels: int, out: int, kernel_size: int, dilation: int = 1) -> nn.Conv1d:
-    width = dilation * (kernel_size - 1) // 2
-    return nn.Conv1d(channels, out, kernel_size, padding=width, dilation=dilation)
-
-
-def _keep_variance(module: nn.Module) -> None:
-    """Initialize a layer so that it preserves the variance of its input.
-
-    torch's default initialization reduces the variance in every layer, so that initial
-    frames hardly differ and a codebook initialized from them collapses.
-    """
-    if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
-        taps = module.kernel_size[0]
-        if isinstance(module, nn.ConvTranspose1d):
-            # Each output sample depends on kernel_size / stride taps.
-            taps //= module.stride[0]
-        nn.init.normal_(module.weight, std=(module.in_channels * taps) ** -0.5)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def _clear(x: Tensor, frames: Tensor | None, per_frame: int) -> Tensor:
-    """Set (B, C, T) to zero from position frames * per_frame of each row."""
-    if frames is None:
-        return x
-    valid = torch.arange(x.shape[2], device=x.device) < (frames * per_frame)[:, None]
-    return x * valid[:, None]
 
 
 def _check(

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 from sb_espnet_vq.corpora.audio import read_audio
-from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError, ShapeError
-from sb_espnet_vq.tokenizer import hub_folder, trees
-from sb_espnet_vq.tokenizer.kinds import MODELS, read_run
+from sb_espnet_vq.errors import CorpusError, ShapeError
+from sb_espnet_vq.quantizers.chain import beam_options
+from sb_espnet_vq.tokenizer import hub_folder
+from sb_espnet_vq.tokenizer.hub_model import FORMAT, HubModel
+from sb_espnet_vq.tokenizer.kinds import read_run
 from sb_espnet_vq.tokenizer.rows import by_length, pad, row_lengths
+from sb_espnet_vq.tokenizer.streaming import StreamingDecoder, StreamingEncoder
 from sb_espnet_vq.tokenizer.tokens import Tokens, TokenSource
 
-FORMAT = 1
 
-
-class AudioTokenizer(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="sb_espnet_vq",
-    tags=["audio", "vector-quantization"],
-):
+class AudioTokenizer(HubModel):
     """Encodes audio to discrete tokens; decodes them, if the model is a codec.
 
     `from_run` reads a run of a recipe of this package or of ESPnet's codec training.
@@ -76,14 +68,6 @@ class AudioTokenizer(
     torch.Size([2, 820])
     """
 
-    def __init__(self, config: dict[str, Any]):
-        super().__init__()
-        _check(config)
-        self.config = config
-        model = MODELS[config["kind"]]
-        self.model = model(**trees.build(config["options"])).eval()
-        self.requires_grad_(False)
-
     @classmethod
     def from_run(cls, folder: str | Path) -> AudioTokenizer:
         """Load the best checkpoint of a recipe's run, or the model of an ESPnet run.
@@ -129,7 +113,7 @@ class AudioTokenizer(
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each codebook."""
-        return self.model.quantizer.codebook_sizes
+        return self.model.sizes()
 
     def codebook_vectors(self) -> Tensor:
         """Return (K, V, D), as `Quantizer.codebook_vectors` does.
@@ -147,6 +131,7 @@ class AudioTokenizer(
         signals: Tensor,
         lengths: Tensor | None = None,
         n_codebooks: int | None = None,
+        beam: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the codes of audio.
 
@@ -158,6 +143,10 @@ class AudioTokenizer(
             (B,) int64, valid samples of each row. Default: all.
         n_codebooks : int, optional
             Use only the first codebooks. Default: all.
+        beam : int, optional
+            Chains of codes that the search of a residual quantizer keeps (see its
+            ``encode``): more give audio that is closer to the input, in more time.
+            Default: ``codec_conf.beam`` of an ESPnet codec, otherwise 1.
 
         Returns
         -------
@@ -173,13 +162,15 @@ class AudioTokenizer(
         ShapeError
             If a shape or dtype is wrong.
         ConfigError
-            If there are fewer codebooks than ``n_codebooks``.
+            If there are fewer codebooks than ``n_codebooks``, or the quantizer cannot
+            search with this beam.
         """
-        used = self._used(n_codebooks)
+        options = self._search(n_codebooks, beam)
         rows = self._of_signals(
-            signals, lengths, lambda rows: self.model.codes(rows, used)
+            signals, lengths, lambda rows: self.model.codes(rows, **options)
         )
-        none = torch.zeros(0, used, dtype=torch.int64, device=self._device())
+        levels = options["n_codebooks"]
+        none = torch.zeros(0, levels, dtype=torch.int64, device=self._device())
         return pad([none if row is None else row for row in rows], -1)
 
     @torch.no_grad()
@@ -250,14 +241,56 @@ class AudioTokenizer(
         none = torch.zeros(0, device=codes.device)
         return pad([none if row is None else row for row in rows], 0)[0]
 
-    def encode_file(self, path: str | Path, n_codebooks: int | None = None) -> Tensor:
+    def streaming_encoder(
+        self, n_codebooks: int | None = None, beam: int | None = None
+    ) -> StreamingEncoder:
+        """Return an encoder of audio that arrives in chunks.
+
+        Arguments
+        ---------
+        n_codebooks, beam : int, optional
+            As in ``encode``.
+
+        Returns
+        -------
+        StreamingEncoder
+            For one stream, or a batch of streams.
+
+        Raises
+        ------
+        ConfigError
+            If the model is no causal codec, or as in ``encode``.
+        """
+        return StreamingEncoder(self.model, self._search(n_codebooks, beam))
+
+    def streaming_decoder(self) -> StreamingDecoder:
+        """Return a decoder of codes that arrive in chunks.
+
+        Returns
+        -------
+        StreamingDecoder
+            For one stream, or a batch of streams.
+
+        Raises
+        ------
+        ConfigError
+            If the model is no causal codec.
+        """
+        return StreamingDecoder(self.model)
+
+    def encode_file(
+        self,
+        path: str | Path,
+        n_codebooks: int | None = None,
+        beam: int | None = None,
+    ) -> Tensor:
         """Return the codes of an audio file.
 
         Arguments
         ---------
         path : str or Path
             In any format of libsndfile; it is mixed to mono and resampled.
-        n_codebooks : int, optional
+        n_codebooks, beam : int, optional
             As in ``encode``.
 
         Returns
@@ -270,16 +303,19 @@ class AudioTokenizer(
         CorpusError
             If the file cannot be read, is empty or has samples that are not finite.
         """
-        return self.tokens_of_file(path, n_codebooks).codes
+        return self.tokens_of_file(path, n_codebooks, beam).codes
 
     def tokens_of_file(
-        self, path: str | Path, n_codebooks: int | None = None
+        self,
+        path: str | Path,
+        n_codebooks: int | None = None,
+        beam: int | None = None,
     ) -> Tokens:
         """Return the codes of an audio file with what a file of tokens records.
 
         Arguments
         ---------
-        path, n_codebooks
+        path, n_codebooks, beam
             As in ``encode_file``.
 
         Returns
@@ -295,12 +331,8 @@ class AudioTokenizer(
         signal = read_audio(path, self.sample_rate)
         if not bool(signal.isfinite().all()):
             raise CorpusError(f"{path}: it has samples that are NaN or infinite")
-        codes, _ = self.encode(signal[None], n_codebooks=n_codebooks)
+        codes, _ = self.encode(signal[None], None, n_codebooks, beam)
         return Tokens(codes[0].cpu(), len(signal), self.source(n_codebooks))
-
-    @functools.cached_property
-    def _fingerprint(self) -> str:
-        return hub_folder.fingerprint(self.config, self.model)
 
     def source(self, n_codebooks: int | None = None) -> TokenSource:
         """Return what a file of tokens records about its model.
@@ -321,52 +353,11 @@ class AudioTokenizer(
         """
         return TokenSource(
             self.config["kind"],
-            self._fingerprint,
+            self.fingerprint,
             self.sample_rate,
             self.model.hop,
-            tuple(self.codebook_sizes[: self._used(n_codebooks)]),
+            self.model.sizes(n_codebooks),
         )
-
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Save config.json, model.safetensors and a model card into a folder.
-
-        Each file is replaced atomically, so a full disk leaves a usable folder. A model
-        card that is there stays.
-
-        Arguments
-        ---------
-        save_directory : str or Path
-            Created if missing.
-        **options
-            As in huggingface_hub: ``push_to_hub``, ``repo_id``, ...
-
-        Returns
-        -------
-        str, optional
-            Address of the commit, if it was pushed.
-        """
-        with hub_folder.staged(save_directory) as folder:
-            card = Path(save_directory, "README.md")
-            if card.is_file():
-                shutil.copy(card, folder)
-            if options.get("push_to_hub"):
-                options.setdefault("repo_id", Path(save_directory).name)
-            return super().save_pretrained(folder, **options)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        hub_folder.write_weights(self.model, save_directory)
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, config=None, **options: Any):
-        if config is None:
-            raise CheckpointError(
-                f"{model_id}: no tokenizer, since it has no config.json; save one with "
-                "AudioTokenizer.from_run(RUN).save_pretrained(DIR)"
-            )
-        tokenizer = cls(config)
-        state = hub_folder.read_weights(model_id, options)
-        hub_folder.load_state(tokenizer.model, state, model_id)
-        return tokenizer.to(options.get("map_location", "cpu"))
 
     def _of_signals(
         self,
@@ -383,28 +374,11 @@ class AudioTokenizer(
         counts = row_lengths(lengths, len(signals), signals.shape[1], "samples")
         return by_length(signals.to(self._device()), counts, call)
 
-    def _used(self, n_codebooks: int | None) -> int:
-        most = len(self.codebook_sizes)
-        used = most if n_codebooks is None else n_codebooks
-        if not isinstance(used, int) or not 1 <= used <= most:
-            raise ConfigError(f"n_codebooks must be in [1, {most}], got {n_codebooks}")
-        return used
+    def _search(self, n_codebooks: int | None, beam: int | None) -> dict[str, int]:
+        """Return the options of the quantizer's ``encode``."""
+        chains = self.model.beam if beam is None else beam
+        used = len(self.model.sizes(n_codebooks))
+        return beam_options(self.model.quantizer, chains) | {"n_codebooks": used}
 
     def _device(self) -> torch.device:
         return next(iter(self.model.state_dict().values())).device
-
-
-def _check(config: Any) -> None:
-    if not isinstance(config, dict) or not {"format", "kind", "options"} <= set(config):
-        raise ConfigError(
-            "not the configuration of a tokenizer: it has format, kind and options"
-        )
-    if config["format"] != FORMAT:
-        raise ConfigError(
-            f"the configuration has format {config['format']}, but this version of "
-            f"sb_espnet_vq reads format {FORMAT}; install a newer version"
-        )
-    if config["kind"] not in MODELS:
-        raise ConfigError(
-            f"kind must be one of {', '.join(MODELS)}, got {config['kind']!r}"
-        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.quantizers.base import Quantizer
+from sb_espnet_vq.tokenizer.streamed_layers import Layer
 
 
 class TokenModel(nn.Module):
@@ -24,24 +26,52 @@ class TokenModel(nn.Module):
         In Hz.
     hop : int
         Samples per frame of codes.
+    beam : int
+        Chains of codes that the search keeps by default.
     """
 
     name: str
     sample_rate: int
     hop: int
+    beam: int = 1
 
     @property
     @abstractmethod
     def quantizer(self) -> Quantizer:
         """The quantizer that makes the codes."""
 
+    def sizes(self, n_codebooks: int | None = None) -> tuple[int, ...]:
+        """Return the sizes of the first codebooks, by default of all."""
+        sizes = tuple(self.quantizer.codebook_sizes)
+        used = len(sizes) if n_codebooks is None else n_codebooks
+        if not isinstance(used, int) or not 1 <= used <= len(sizes):
+            raise ConfigError(
+                f"n_codebooks must be in [1, {len(sizes)}], got {n_codebooks}"
+            )
+        return sizes[:used]
+
     @abstractmethod
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L), L above 0."""
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the frames (B, T, D) of signals (B, L), L above 0, to be quantized."""
+
+    def codes(self, signals: Tensor, n_codebooks: int, **search: Any) -> Tensor:
+        """Return the codes (B, T, n_codebooks) of signals (B, L), L above 0.
+
+        Further options are those of the quantizer's ``encode``.
+        """
+        frames = self.frames(signals)
+        return self.quantizer.encode(frames, n_codebooks=n_codebooks, **search)
 
     def features(self, signals: Tensor) -> Tensor:
         """Return the output (B, T, D) of the encoder for signals (B, L)."""
         raise ConfigError(f"{self.name} has no encoder of features")
+
+    def causal_layers(self) -> tuple[list[Layer], list[Layer]]:
+        """Return the layers of encoder and decoder for one stream of a causal codec."""
+        raise ConfigError(
+            f"{self.name} cannot be used on a stream, only causal codecs of the codec "
+            "recipe (causal: true) and of ESPnet can"
+        )
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K), T above 0."""

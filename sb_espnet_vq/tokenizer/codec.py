@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
+from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.tokenizer.base import TokenModel
 from sb_espnet_vq.tokenizer.recipe_run import RecipeRun
+from sb_espnet_vq.tokenizer.streamed_layers import Layer, Windowed
 
 
 class CodecTokens(TokenModel):
@@ -30,13 +33,27 @@ class CodecTokens(TokenModel):
         """The codec's quantizer."""
         return self.codec.quantizer
 
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L)."""
-        return self.quantizer.encode(self.features(signals), n_codebooks=n_codebooks)
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the output (B, T, D) of the encoder."""
+        return self.codec.encoder(signals)
 
     def features(self, signals: Tensor) -> Tensor:
         """Return the frames (B, T, D) before quantization."""
-        return self.codec.encoder(signals)
+        return self.frames(signals)
+
+    def causal_layers(self) -> tuple[list[Layer], list[Layer]]:
+        """Return the layers of encoder and decoder for one stream."""
+        encoder, decoder = self.codec.encoder, self.codec.decoder
+        if not (encoder.causal and decoder.causal):
+            raise ConfigError(
+                "this codec cannot be used on a stream: its convolutions are not "
+                "causal; train it with causal: true"
+            )
+        encode: list[Layer] = [self._whole_frames, *map(Windowed, encoder.layers)]
+        return encode, [*map(Windowed, decoder.layers)]
+
+    def _whole_frames(self, signals: Tensor) -> Tensor:
+        return F.pad(signals, (0, -signals.shape[-1] % self.hop))
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K)."""

@@ -11,9 +11,16 @@ from torch import Tensor
 
 from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.tokenizer.base import TokenModel
+from sb_espnet_vq.tokenizer.streamed_layers import Layer, Recurrent, Windowed
 
 # The stock codecs with `rvq`, which has the state and the codes of ESPnet's quantizer.
 STOCK = {"soundstream": "vq_soundstream", "encodec": "vq_encodec", "dac": "vq_dac"}
+# Members of ESPnet's layers, their values in a causal network, and their options.
+_STREAMED: tuple[tuple[str, set, str], ...] = (
+    ("causal", {True}, "encdec_causal"),
+    ("pad_mode", {"constant", "replicate"}, "encdec_pad_mode"),
+    ("trim_right_ratio", {1.0}, "decoder_trim_right_ratio"),
+)
 _NEEDS = "needs_sb_espnet_vq"
 _PREFIX = "codec.generator."
 MODEL, CONFIG = "latest.pth", "config.yaml"
@@ -45,25 +52,46 @@ class ESPnetTokens(TokenModel):
             if part != "generator":
                 delattr(self.codec, part)
         self.sample_rate, self.hop = self.codec.fs, self.codec.frame_shift
+        self.beam = self.codec.generator.quantizer.beam
 
     @property
     def quantizer(self):
         """The codec's quantizer."""
         return self.codec.generator.quantizer.vq
 
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L)."""
-        frames = self.features(signals)
-        return self.quantizer.encode(frames, n_codebooks=n_codebooks)
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the output (B, T, D) of the encoder."""
+        return self.codec.generator.encoder(signals[:, None]).transpose(1, 2)
 
     def features(self, signals: Tensor) -> Tensor:
         """Return the frames (B, T, D) before quantization."""
-        return self.codec.generator.encoder(signals[:, None]).transpose(1, 2)
+        return self.frames(signals)
+
+    def causal_layers(self) -> tuple[list[Layer], list[Layer]]:
+        """Return the layers of encoder and decoder for one stream."""
+        generator = self.codec.generator
+        networks = generator.encoder.model, generator.decoder.model
+        layers = [layer for network in networks for layer in network.modules()]
+        for member, wanted, key in _STREAMED:
+            got = {getattr(each, member) for each in layers if hasattr(each, member)}
+            if got - wanted:
+                raise ConfigError(
+                    f"this ESPnet codec cannot be used on a stream: {key} is "
+                    f"{(got - wanted).pop()!r}, with which frames depend on later "
+                    f"audio; train it with {' or '.join(map(str, sorted(wanted)))}"
+                )
+        encoder, decoder = ([*map(_streamed, network)] for network in networks)
+        return encoder, decoder
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K)."""
         frames = self.quantizer.decode(codes).transpose(1, 2)
         return self.codec.generator.decoder(frames)[:, 0]
+
+
+def _streamed(layer: Any) -> Layer:
+    lstm = getattr(layer, "lstm", None)
+    return Windowed(layer) if lstm is None else Recurrent(lstm, layer.skip)
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

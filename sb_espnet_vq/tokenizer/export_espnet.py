@@ -47,6 +47,8 @@ def export(tokenizer: AudioTokenizer, folder: Path) -> None:
         )
     quantizer = conf.pop("quantizer", "rvq")
     own = conf.pop("quantizer_conf", None)
+    # Stock ESPnet searches without a beam, and decodes alike.
+    conf.pop("beam", None)
     if own or not same_quantizer(quantizer, "rvq"):
         raise ConfigError(
             f"this codec has the quantizer {quantizer!r} with quantizer_conf "

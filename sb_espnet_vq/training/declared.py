@@ -117,6 +117,7 @@ DECLARED: dict[str, Kind] = {
     "channels": _SIZE,
     "ratios": _SIZES,
     "residual_units": _SIZE,
+    "causal": FLAG,
     "kernel_size": _SIZE,
     "d_model": _SIZE,
     "embedding_dim": _SIZE,

@@ -41,6 +41,21 @@ def test_what_follows_an_utterance_changes_none_of_its_frames_or_audio(audio):
         assert not signals[row, count * HOP :].any()
 
 
+def test_a_causal_network_needs_nothing_later(audio):
+    encoder, decoder = (
+        each(**SIZES, causal=True) for each in (ConvEncoder, ConvDecoder)
+    )
+    changed = torch.cat([audio[:, : 20 * HOP], 9 * audio[:, 20 * HOP :]], 1)
+    frames, others = encoder(audio), encoder(changed)
+    assert torch.equal(frames[:, :20], others[:, :20])
+    assert not torch.equal(frames[:, 20], others[:, 20])
+    signals, others = decoder(frames), decoder(others)
+    assert torch.equal(signals[:, : 20 * HOP], others[:, : 20 * HOP])
+    assert signals.shape == (3, 41 * HOP)
+    # The centred one is a network of the same weights.
+    ConvEncoder(**SIZES).load_state_dict(encoder.state_dict())
+
+
 def test_a_new_network_passes_signals_on_at_their_size():
     torch.manual_seed(0)
     x = torch.randn(4, 2000)

@@ -10,8 +10,9 @@ from saved_codecs import save, swapped
 from tiny_codecs import HOP, RATE
 
 from sb_espnet_vq.cli.main import main
-from sb_espnet_vq.errors import CheckpointError
+from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.tokenizer import AudioTokenizer
+from sb_espnet_vq.tokenizer.interfaces import ESPnetCodecTokenizer
 
 SIGNALS = 0.3 * torch.randn(2, 60 * HOP, generator=torch.Generator().manual_seed(1))
 
@@ -25,15 +26,63 @@ def test_codes_and_audio_are_those_of_espnet(codec, tmp_path):
     assert (tokenizer.sample_rate, tokenizer.frame_rate) == (RATE, RATE / HOP)
     codes, lengths = tokenizer.encode(SIGNALS)
     assert len(codes.unique()) > 3 and lengths.tolist() == [60, 60]
+    interface = ESPnetCodecTokenizer(tokenizer)
     for row, signal in zip(codes, SIGNALS, strict=True):
         expected = stock(signal)
         assert torch.equal(row, expected["codes"][:, 0].T)
+        # As CodecTokenizer flattens the codes of AudioCoding.
+        offsets = torch.arange(interface.n_codebook) * interface.size_codebook
+        flat = (expected["codes"].permute(1, 2, 0) + offsets).flatten(1)
+        assert torch.equal(interface(signal[None, None])[0], flat.int())
         audio = tokenizer.decode(row[None])[0]
         assert torch.allclose(audio, expected["resyn_audio"].flatten(), atol=1e-5)
     tokenizer.save_pretrained(tmp_path / "saved")
     again = AudioTokenizer.from_pretrained(tmp_path / "saved")
     assert torch.equal(again.encode(SIGNALS, n_codebooks=2)[0], codes[..., :2])
     assert not [name for name in again.state_dict() if "discriminator" in name]
+
+
+def test_the_beam_of_the_codec_is_the_default(tmp_path):
+    conf = {"quantizer_kmeans_init": False}
+    config, model = save(tmp_path / "exp", "vq_soundstream", conf, beam=4)
+    stock = AudioCoding(config, model)
+    model.rename(model.with_name("latest.pth"))
+    tokenizer = AudioTokenizer.from_run(tmp_path / "exp")
+    codes, _ = tokenizer.encode(SIGNALS[:1])
+    assert torch.equal(codes[0], stock(SIGNALS[0])["codes"][:, 0].T)
+    greedy, _ = tokenizer.encode(SIGNALS[:1], beam=1)
+    assert not torch.equal(codes, greedy)
+    # Stock ESPnet has no beam.
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "exp"), str(out), "--to", "espnet"]) == 0
+    exported = AudioCoding(out / "config.yaml", out / "latest.pth")
+    assert torch.equal(greedy[0], exported(SIGNALS[0])["codes"][:, 0].T)
+
+
+def test_a_causal_codec_works_on_a_stream(tmp_path):
+    causal = {"encdec_causal": True, "encdec_pad_mode": "constant", "encdec_lstm": 2}
+    causal["quantizer_kmeans_init"] = False
+    wrong = {
+        "encdec_causal is False": {"encdec_causal": False},
+        "encdec_pad_mode is 'reflect'": {"encdec_pad_mode": "reflect"},
+        "decoder_trim_right_ratio is 0.5": {"decoder_trim_right_ratio": 0.5},
+    }
+    for number, (reason, change) in enumerate(wrong.items()):
+        exp = tmp_path / str(number)
+        save(exp, "vq_soundstream", causal | change)[1].rename(exp / "latest.pth")
+        with pytest.raises(ConfigError, match=reason):
+            AudioTokenizer.from_run(exp).streaming_encoder()
+    exp = tmp_path / "exp"
+    save(exp, "vq_soundstream", causal)[1].rename(exp / "latest.pth")
+    tokenizer = AudioTokenizer.from_run(exp)
+    signals = SIGNALS[:, : -HOP // 2]
+    codes, _ = tokenizer.encode(signals)
+    encoder, decoder = tokenizer.streaming_encoder(), tokenizer.streaming_decoder()
+    chunks = [encoder(chunk) for chunk in signals.split(3 * HOP + 1, 1)]
+    chunks.append(encoder.finish())
+    assert (torch.cat(chunks, 1) == codes).float().mean() > 0.99
+    audio = torch.cat([decoder(chunk) for chunk in codes.split(7, 1)], 1)
+    assert torch.allclose(audio, tokenizer.decode(codes), atol=1e-5)
 
 
 def test_a_run_that_cannot_be_held_is_refused(tmp_path):

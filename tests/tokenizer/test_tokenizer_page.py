@@ -20,13 +20,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "tokenizer.md"
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
     save_run(tmp_path / "results/codec/fsdd/rvq/1234", "codec/fsdd")
+    save_run(tmp_path / "results/codec/causal", "codec/fsdd", causal=True)
     monkeypatch.chdir(tmp_path)
     return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 
 
 def test_scripts_run(scripts, capsys):
-    encode, read, save = scripts
+    encode, stream, read, save = scripts
     scope: dict = {}
+    exec(stream, scope)
+    assert torch.cat(scope["audio"], 1).shape == (1, 8000)
     exec(encode, scope)
     assert scope["codes"].shape == (2, 100, 4) and scope["coarse"].shape == (2, 100, 2)
     assert scope["audio"].shape == (2, 8000) and scope["frames"].shape == (2, 100, 8)
