@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sb_espnet_vq.tokenizer import export_espnet, export_finetuning
+from sb_espnet_vq.tokenizer import export_espnet, export_finetuning, export_speechbrain
 from sb_espnet_vq.tokenizer.models import load_tokenizer
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def _of_tokenizer(
 
 FORMATS: dict[str, Callable[[str, Path], None]] = {
     "hub": _of_tokenizer(lambda tokenizer, folder: tokenizer.save_pretrained(folder)),
+    "speechbrain": export_speechbrain.export,
     "speechbrain-finetune": _of_tokenizer(export_finetuning.export),
     "espnet": _of_tokenizer(export_espnet.export),
 }
