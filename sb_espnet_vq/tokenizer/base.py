@@ -24,8 +24,11 @@ class TokenModel(nn.Module):
         In Hz.
     hop : int
         Samples per frame of codes.
+    has_decoder : bool
+        Whether codes can be turned into audio.
     """
 
+    has_decoder = False
     name: str
     sample_rate: int
     hop: int

@@ -11,7 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sb_espnet_vq.tokenizer import export_espnet, export_finetuning, export_speechbrain
+from sb_espnet_vq.tokenizer import (
+    export_espnet,
+    export_finetuning,
+    export_onnx,
+    export_speechbrain,
+)
 from sb_espnet_vq.tokenizer.models import load_tokenizer
 
 if TYPE_CHECKING:
@@ -34,4 +39,5 @@ FORMATS: dict[str, Callable[[str, Path], None]] = {
     "speechbrain": export_speechbrain.export,
     "speechbrain-finetune": _of_tokenizer(export_finetuning.export),
     "espnet": _of_tokenizer(export_espnet.export),
+    "onnx": _of_tokenizer(export_onnx.export),
 }
