@@ -1,8 +1,11 @@
 """Scripts in a process in which sb_espnet_vq cannot be imported."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+_PAGE = Path(__file__).parents[1] / "docs" / "tokenizer.md"
 
 _REFUSE = '''
 import sys
@@ -25,3 +28,11 @@ def run_without_package(script, folder):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout, done.stderr
+
+
+def script_of_page(word):
+    """Return the script of docs/tokenizer.md for other programs that has a word."""
+    _, _, section = _PAGE.read_text().partition("## In other programs")
+    scripts = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
+    (found,) = (script for script in scripts if word in script)
+    return found

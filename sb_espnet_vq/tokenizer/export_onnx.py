@@ -129,7 +129,6 @@ def _program(tokenizer: AudioTokenizer, part: _Part, example: Tensor, name: str)
     # Named dimensions would forbid the exporter to assume that there is a frame.
     dynamic = torch.export.Dim.DYNAMIC
     module = _Module(tokenizer.model, part.call).eval()
-    torch._dynamo.reset()
     try:
         with _quietly():
             return torch.onnx.export(

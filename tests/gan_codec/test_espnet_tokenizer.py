@@ -1,11 +1,12 @@
 """Codecs of ESPnet's training as tokenizers: codes and audio of ESPnet's own tools."""
 
 import pytest
+import soundfile
 import torch
 from espnet2.bin.gan_codec_inference import AudioCoding
 from saved_codecs import save, swapped
 from tiny_codecs import HOP, RATE
-from without_package import run_without_package
+from without_package import run_without_package, script_of_page
 
 from sb_espnet_vq.cli.main import main
 from sb_espnet_vq.errors import CheckpointError
@@ -81,7 +82,10 @@ def test_stock_espnet_loads_an_export(tmp_path):
         assert main(command) == 0
         tokenizers.append(AudioTokenizer.from_run(run))
     torch.save((SIGNALS[0], names), tmp_path / "inputs.pt")
-    run_without_package(SCRIPT, tmp_path)
+    soundfile.write(tmp_path / "speech.wav", SIGNALS[0].numpy(), RATE)
+    page = script_of_page("AudioCoding").replace("my_codec", "vq_dac")
+    printed, _ = run_without_package(SCRIPT + page, tmp_path)
+    assert "torch.Size([4, 1, 60]) torch.Size([1, 1, 480])" in printed
     results = torch.load(tmp_path / "results.pt")
     for name, tokenizer in zip(names, tokenizers, strict=True):
         codes, _ = tokenizer.encode(SIGNALS[:1])

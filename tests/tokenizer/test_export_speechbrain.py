@@ -5,9 +5,10 @@ import torch
 
 pytest.importorskip("speechbrain")
 pytest.importorskip("safetensors")
+soundfile = pytest.importorskip("soundfile")
 
 from saved_runs import save_piq_run, save_run  # noqa: E402
-from without_package import run_without_package  # noqa: E402
+from without_package import run_without_package, script_of_page  # noqa: E402
 
 from sb_espnet_vq.cli.main import main  # noqa: E402
 from sb_espnet_vq.tokenizer import AudioTokenizer  # noqa: E402
@@ -85,6 +86,12 @@ interpreter = PIQAudioInterpreter.from_hparams(source="piq/inference")
 results["piq"] = interpreter.interpret_batch(sounds)
 torch.save(results, "results.pt")
 """
+# The page's scripts, with other folders.
+PAGE = {
+    "WaveformEncoder": ("my_encoder", "stacks/inference"),
+    "PIQAudioInterpreter": ("my_interpreter", "piq/inference"),
+    "networks.yaml": ("my_pretrained", "stacks/tuning"),
+}
 
 
 def best_rq(folder):
@@ -141,14 +148,19 @@ def exported(tmp_path_factory):
     models["piq"] = save_piq_run(folder / "piq/run")
     command = ["export", str(folder / "piq/run"), str(folder / "piq/inference")]
     assert main([*command, "--to", "speechbrain"]) == 0
+    soundfile.write(folder / "speech.wav", SIGNALS[0].numpy(), 16000)
+    soundfile.write(folder / "sound.wav", SOUNDS[0].numpy(), 8000)
+    scripts = []
+    for word, (there, here) in PAGE.items():
+        scripts.append(script_of_page(word).replace(there, here))
     torch.save((SIGNALS, SIGNALS[:, :WHOLE], SOUNDS, ENCODERS), folder / "inputs.pt")
-    _, log = run_without_package(SCRIPT, folder)
-    return models, torch.load(folder / "results.pt"), log
+    printed, log = run_without_package("\n".join([SCRIPT, *scripts]), folder)
+    return models, torch.load(folder / "results.pt"), printed, log
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_waveform_encoder_gives_the_features(name, exported):
-    models, results, _ = exported
+    models, results, *_ = exported
     expected, _ = models[name].features(SIGNALS)
     result = results[name, "inference"]
     got = result if name in ENCODERS[:2] else result["embeddings"]
@@ -158,18 +170,24 @@ def test_waveform_encoder_gives_the_features(name, exported):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_fine_tuning_starts_from_the_features(name, exported):
-    models, results, _ = exported
+    models, results, *_ = exported
     expected, _ = models[name].features(SIGNALS[:, :WHOLE])
     got = results[name, "fine-tuning"]
     assert got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
 
 
 def test_every_key_is_loaded(exported):
-    assert "During parameter transfer" not in exported[2]
+    assert "During parameter transfer" not in exported[3]
+
+
+def test_the_scripts_of_the_page_run(exported):
+    encoder, interpreter = exported[2].splitlines()
+    assert encoder == "torch.Size([1, 6, 16])"
+    assert interpreter.endswith("torch.Size([1, 2048]) 8000")
 
 
 def test_piq_interpreter_interprets_as_the_run(exported):
-    models, results, _ = exported
+    models, results, *_ = exported
     audio, labels = results["piq"]
     spectrogram = models["piq"]["spectrogram"]
     transform = spectrogram.transform(SOUNDS)
