@@ -17,6 +17,8 @@ from sb_espnet_vq.tokenizer import AudioTokenizer  # noqa: E402
 SIGNALS = 0.3 * torch.randn(2, 4003, generator=torch.Generator().manual_seed(1))
 # 24 frames: SpeechBrain's recipe has no way to leave out what fills no step.
 WHOLE = 3700
+# More than SpeechBrain's default of 2500 positions, at 10 samples a frame.
+LONG = 0.3 * torch.randn(1, 25200, generator=torch.Generator().manual_seed(3))
 SOUNDS = 0.3 * torch.randn(3, 2048, generator=torch.Generator().manual_seed(2))
 CONVOLUTIONS = {
     "class": "speechbrain.lobes.models.convolution.ConvolutionFrontEnd",
@@ -63,7 +65,7 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.encoders import WaveformEncoder
 from speechbrain.inference.interpretability import PIQAudioInterpreter
 
-signals, whole, sounds, encoders = torch.load("inputs.pt")
+signals, whole, long, sounds, encoders = torch.load("inputs.pt")
 results, ones = {}, torch.ones(len(signals))
 for name in encoders:
     model = WaveformEncoder.from_hparams(source=f"{name}/inference")
@@ -82,6 +84,7 @@ for name in encoders:
             latents = recipe["extractor"](whole)
             encoded = recipe["encoder_wrapper"](latents, wav_lens=ones)["embeddings"]
     results[name, "fine-tuning"] = encoded
+results["long"] = model.encode_batch(long, torch.ones(1))["embeddings"]
 interpreter = PIQAudioInterpreter.from_hparams(source="piq/inference")
 results["piq"] = interpreter.interpret_batch(sounds)
 torch.save(results, "results.pt")
@@ -153,7 +156,8 @@ def exported(tmp_path_factory):
     scripts = []
     for word, (there, here) in PAGE.items():
         scripts.append(script_of_page(word).replace(there, here))
-    torch.save((SIGNALS, SIGNALS[:, :WHOLE], SOUNDS, ENCODERS), folder / "inputs.pt")
+    inputs = SIGNALS, SIGNALS[:, :WHOLE], LONG, SOUNDS, ENCODERS
+    torch.save(inputs, folder / "inputs.pt")
     printed, log = run_without_package("\n".join([SCRIPT, *scripts]), folder)
     return models, torch.load(folder / "results.pt"), printed, log
 
@@ -166,6 +170,13 @@ def test_waveform_encoder_gives_the_features(name, exported):
     got = result if name in ENCODERS[:2] else result["embeddings"]
     assert expected.std() > 0.1 and got.shape == expected.shape
     assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_wav2vec2_encodes_long_utterances(exported):
+    models, results, *_ = exported
+    expected, lengths = models["waveform"].features(LONG)
+    assert lengths.item() > 2500
+    assert torch.allclose(results["long"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -214,7 +225,11 @@ def test_codecs_are_refused(form, tmp_path, capsys):
     command = ["export", str(tmp_path / "run"), str(tmp_path / "exported")]
     assert main([*command, "--to", form]) == 2
     assert "networks SpeechBrain does not have" in capsys.readouterr().err
+    assert main([*command, "--to", "zip"]) == 2
+    assert "--to must be one of hub, speechbrain, " in capsys.readouterr().err
     assert not (tmp_path / "exported").exists()
+    assert main([*command, "--to", "hub"]) == 0
+    assert AudioTokenizer.from_pretrained(tmp_path / "exported").sample_rate == 8000
 
 
 def test_another_dictionary_of_piq_is_refused(tmp_path, capsys):
