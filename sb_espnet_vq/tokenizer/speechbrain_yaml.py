@@ -39,6 +39,8 @@ def write_yaml(nodes: dict[str, Any], comments: tuple[str, ...] = ()) -> str:
 
 
 def _lines(key: str, node: Any, indent: str) -> list[str]:
+    # A key could hold YAML of its own.
+    key = key if key.isidentifier() else json.dumps(key)
     if not isinstance(node, dict) or not node or "ref" in node:
         return [f"{indent}{key}: {_inline(node)}"]
     below, head = node, f"{indent}{key}:"
@@ -57,8 +59,5 @@ def _inline(node: Any) -> str:
         return f"!ref <{node['ref']}>"
     if isinstance(node, list):
         return f"[{', '.join(map(_inline, node))}]"
-    text = json.dumps(node)
-    # YAML reads 1e-05 as a word, but 1.0e-05 as a number.
-    if isinstance(node, float) and "e" in text and "." not in text:
-        return text.replace("e", ".0e")
-    return text
+    # JSON is YAML.
+    return json.dumps(node)

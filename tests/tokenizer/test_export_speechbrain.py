@@ -7,11 +7,13 @@ pytest.importorskip("speechbrain")
 pytest.importorskip("safetensors")
 soundfile = pytest.importorskip("soundfile")
 
+from hyperpyyaml import load_hyperpyyaml  # noqa: E402
 from saved_runs import save_piq_run, save_run  # noqa: E402
 from without_package import run_without_package, script_of_page  # noqa: E402
 
 from sb_espnet_vq.cli.main import main  # noqa: E402
 from sb_espnet_vq.tokenizer import AudioTokenizer  # noqa: E402
+from sb_espnet_vq.tokenizer.speechbrain_yaml import write_yaml  # noqa: E402
 
 # 26 feature frames of 10 ms: the last stack of four is not whole.
 SIGNALS = 0.3 * torch.randn(2, 4003, generator=torch.Generator().manual_seed(1))
@@ -185,6 +187,12 @@ def test_fine_tuning_starts_from_the_features(name, exported):
     expected, _ = models[name].features(SIGNALS[:, :WHOLE])
     got = results[name, "fine-tuning"]
     assert got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
+
+
+def test_yaml_holds_what_it_was_given():
+    nodes = {"a": 1e-05, "b": {"c: !new:d": [True, {"ref": "a"}]}, "e": {}, "f": None}
+    read = load_hyperpyyaml(write_yaml(nodes))
+    assert read == {"a": 1e-05, "b": {"c: !new:d": [True, 1e-05]}, "e": {}, "f": None}
 
 
 def test_the_package_is_refused(tmp_path):
