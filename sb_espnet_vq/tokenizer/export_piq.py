@@ -78,11 +78,11 @@ def read(folder: Path) -> tuple[dict[str, Network], dict[str, Any]]:
 
 
 def _check(run: RecipeRun) -> None:
-    tag = str(run.yaml[_KEY].tag.value)
+    tag = getattr(getattr(run.yaml[_KEY], "tag", None), "value", None)
     if tag not in _OWN:
         raise ConfigError(
-            f"the interpreter of this run is {tag}; only that of the PIQ recipe, "
-            f"{_OWN[0]}, is exported"
+            f"the interpreter of this run is {tag or run.yaml[_KEY]}; only that of the "
+            f"PIQ recipe, {_OWN[0]}, is exported"
         )
     quantizer, conf = run.value("quantizer"), run.value("quantizer_conf")
     if conf or not same_quantizer(quantizer, "class_partitioned"):

@@ -240,9 +240,12 @@ def test_codecs_are_refused(form, tmp_path, capsys):
     assert AudioTokenizer.from_pretrained(tmp_path / "exported").sample_rate == 8000
 
 
-def test_another_dictionary_of_piq_is_refused(tmp_path, capsys):
+def test_another_dictionary_or_interpreter_of_piq_is_refused(tmp_path, capsys):
     save_piq_run(tmp_path / "run", quantizer="vq")
     command = ["export", str(tmp_path / "run"), str(tmp_path / "exported")]
     assert main([*command, "--to", "speechbrain"]) == 2
     assert "quantizer 'vq' with quantizer_conf {}" in capsys.readouterr().err
+    (tmp_path / "run/hyperparams.yaml").write_text("interpreter: mine\n")
+    assert main([*command, "--to", "speechbrain"]) == 2
+    assert "the interpreter of this run is mine" in capsys.readouterr().err
     assert not (tmp_path / "exported").exists()
