@@ -1,9 +1,11 @@
 """``sbvq decode MODEL TOKENS... --out DIR``: decode files of tokens to audio."""
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
+from sb_espnet_vq.errors import TokenFileError
 from sb_espnet_vq.utils.files import atomic_file
 
 HELP = "decode files of tokens to audio"
@@ -24,10 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Decode the files of this process."""
-    import soundfile
     from tqdm import tqdm
 
-    from sb_espnet_vq.tokenizer.encoding import Folder
+    from sb_espnet_vq.tokenizer.encoding import Folder, writing
     from sb_espnet_vq.tokenizer.models import load_tokenizer
     from sb_espnet_vq.tokenizer.output_folder import open_folder
     from sb_espnet_vq.tokenizer.token_formats import SUFFIXES, read
@@ -42,20 +43,32 @@ def main(args: argparse.Namespace) -> int:
     utterances = (each for key, file in files.items() for each in read(file, key))
     for key, tokens in tqdm(utterances, unit="utterance", disable=None):
         source.refuse_other(tokens.source, key)
-        if not count:
-            open_folder(args.out, source, folder.parts, format="wav")
-            folder.clean()
-        path, count = args.out / f"{key}.wav", count + 1
-        if path.exists():
-            continue
-        audio = tokenizer.decode(tokens.codes[None])[0, : tokens.samples]
-        # The file has 16 bits per sample.
-        signal = audio.clamp(-1, 1).cpu().numpy()
-        with atomic_file(path, folder.parts) as partial:
-            soundfile.write(partial, signal, source.sample_rate)
+        if key != Path(key).name:
+            raise TokenFileError(f"the key {key!r} is not the name of a file")
+        path, new = args.out / f"{key}.wav", not count
+        count += 1
+        with writing(args.out):
+            if new:
+                open_folder(args.out, source, folder.parts, format="wav")
+                folder.clean()
+            if not path.exists():
+                data = _wav(tokenizer, tokens)
+                with atomic_file(path, folder.parts) as partial:
+                    partial.write_bytes(data)
     folder.close()
     print(f"{count} utterances decoded to {args.out}")
     return 0
+
+
+def _wav(tokenizer: Any, tokens: Any) -> bytes:
+    import soundfile
+
+    audio = tokenizer.decode(tokens.codes[None])[0, : tokens.samples]
+    file = io.BytesIO()
+    # The file has 16 bits per sample.
+    signal = audio.clamp(-1, 1).cpu().numpy()
+    soundfile.write(file, signal, tokenizer.sample_rate, format="WAV")
+    return file.getvalue()
 
 
 def _one_frame(source: Any) -> Any:

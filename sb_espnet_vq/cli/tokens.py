@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Encode the files of this process; return 1 if some could not be encoded."""
-    from sb_espnet_vq.tokenizer.encoding import Folder
+    from sb_espnet_vq.tokenizer.encoding import Folder, writing
     from sb_espnet_vq.tokenizer.models import load_tokenizer
     from sb_espnet_vq.tokenizer.output_folder import open_folder
     from sb_espnet_vq.tokenizer.token_formats import FORMATS
@@ -50,9 +50,10 @@ def main(args: argparse.Namespace) -> int:
     form.check(source)
     folder = Folder(args.out, rank, processes())
     same = {"processes": folder.processes} if form.BY_PROCESS else {}
-    open_folder(args.out, source, folder.parts, format=name, **same)
-    folder.clean()
-    bad = _encode(args, form, folder, files, tokenizer)
+    with writing(args.out):
+        open_folder(args.out, source, folder.parts, format=name, **same)
+        folder.clean()
+        bad = _encode(args, form, folder, files, tokenizer)
     for error in bad.values():
         print(f"sbvq: {error}", file=sys.stderr)
     if bad:
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
         )
         return 1
     print(f"{len(files)} files encoded to {args.out}")
-    if args.entropy_coding:
+    if args.entropy_coding and files:
         _print_rates(args.out, source, files)
     return 0
 
@@ -92,14 +93,7 @@ def _encode(
 
     source = tokenizer.source(args.n_codebooks)
     with tqdm(total=len(files), unit="file", disable=None) as bar:
-        try:
-            return encode_files(form, folder, files, source, encode, bar.update)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{error.strerror or error}: {folder.path} cannot be written; the "
-                "files in it are complete: run the same command again when it can be",
-            ) from error
+        return encode_files(form, folder, files, source, encode, bar.update)
 
 
 def _print_rates(folder: Path, source: Any, files: Any) -> None:

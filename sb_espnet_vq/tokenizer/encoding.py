@@ -44,6 +44,27 @@ class Folder(NamedTuple):
             self.parts.rmdir()
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Add to an error of the file system what to do about it.
+
+    Example
+    -------
+    >>> with writing(Path("tokens")):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: tokens cannot be written...
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}: {folder} cannot be written. The files that "
+            "are in it are complete: run the same command again when it can be written",
+        ) from error
+
+
 class _Parts:
     """Utterances read from their parts, whenever iterated over."""
 
@@ -88,6 +109,9 @@ def encode_files(
         are not written.
     """
     bad: dict[Path, Exception] = {}
+    if not files:
+        # There are more processes than files.
+        return bad
     for path, keys in form.plan(folder.path, folder.rank, list(files)).items():
         parts = _Parts(folder.parts, {key: files[key] for key in keys})
         complete, before = form.complete(path, keys), len(bad)

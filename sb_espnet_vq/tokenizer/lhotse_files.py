@@ -104,14 +104,18 @@ def _cut(utterance: Utterance, folder: Path, aside: Path) -> Any:
 
 
 def _cuts(path: Path) -> Iterable[dict[str, Any]]:
+    empty = True
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for line in file:
+                empty = False
                 yield dict(json.loads(line))
     except (EOFError, OSError, TypeError, ValueError) as error:
         raise TokenFileError(
             f"{path}: no manifest of cuts, or truncated or altered ({error})"
         ) from error
+    if empty:
+        raise TokenFileError(f"{path}: truncated, it has no cuts")
 
 
 def _lhotse() -> Any:
