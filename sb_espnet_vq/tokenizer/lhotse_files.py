@@ -1,8 +1,9 @@
 """Tokens as a CutSet of lhotse: each cut has its recording, and its codes as an array.
 
-``cut.load_codes()`` returns integers (T, K). They are in .npy files in the folder
-``codes``, which lhotse reads without other packages; ``cut.code_samples`` is the number
-of samples of the audio at the sample rate of the model.
+``cut.codes.load()`` returns integers (T, K); ``cut.load_codes()`` those in the time of
+the cut, without a last frame of which the audio fills less than half. They are in .npy
+files in the folder ``codes``, which lhotse reads without other packages;
+``cut.code_samples`` is the number of samples at the sample rate of the model.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def read(path: Path, key: str) -> Iterable[tuple[str, Tokens]]:
     for record in _cuts(path):
         try:
             cut = deserialize(record)
-            codes = torch.from_numpy(cut.load_codes()).long()
+            codes = torch.from_numpy(cut.codes.load()).long()
             name, samples = cut.id, int(cut.code_samples)
         except (AttributeError, EOFError, OSError, TypeError, ValueError) as error:
             raise TokenFileError(

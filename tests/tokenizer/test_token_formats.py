@@ -62,7 +62,7 @@ def audio(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audio")
     (folder / "sub").mkdir()
     for number, name in enumerate(NAMES):
-        shape = (1500, 2) if name == "d.wav" else (700 + 133 * number,)
+        shape = (1500, 2) if name == "d.wav" else (700 + 131 * number,)
         rate = 16000 if name == "d.wav" else 8000
         soundfile.write(folder / name, 0.3 * torch.randn(shape).numpy(), rate)
     return folder
