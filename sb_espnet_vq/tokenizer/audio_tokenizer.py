@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.corpora.audio import read_audio
 from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError, ShapeError
+from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.tokenizer import hub_folder, trees
 from sb_espnet_vq.tokenizer.kinds import MODELS, read_run
 from sb_espnet_vq.tokenizer.rows import by_length, pad, row_lengths
@@ -147,6 +148,7 @@ class AudioTokenizer(
         signals: Tensor,
         lengths: Tensor | None = None,
         n_codebooks: int | None = None,
+        beam: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the codes of audio.
 
@@ -158,6 +160,10 @@ class AudioTokenizer(
             (B,) int64, valid samples of each row. Default: all.
         n_codebooks : int, optional
             Use only the first codebooks. Default: all.
+        beam : int, optional
+            Chains of codes that the search of a residual quantizer keeps (see its
+            ``encode``): more give audio that is closer to the input, in more time.
+            Default: ``codec_conf.beam`` of an ESPnet codec, otherwise 1.
 
         Returns
         -------
@@ -173,11 +179,14 @@ class AudioTokenizer(
         ShapeError
             If a shape or dtype is wrong.
         ConfigError
-            If there are fewer codebooks than ``n_codebooks``.
+            If there are fewer codebooks than ``n_codebooks``, or the quantizer cannot
+            search with this beam.
         """
         used = self._used(n_codebooks)
+        chains = self.model.beam if beam is None else beam
+        options = beam_options(self.model.quantizer, chains) | {"n_codebooks": used}
         rows = self._of_signals(
-            signals, lengths, lambda rows: self.model.codes(rows, used)
+            signals, lengths, lambda rows: self.model.codes(rows, **options)
         )
         none = torch.zeros(0, used, dtype=torch.int64, device=self._device())
         return pad([none if row is None else row for row in rows], -1)
@@ -250,14 +259,19 @@ class AudioTokenizer(
         none = torch.zeros(0, device=codes.device)
         return pad([none if row is None else row for row in rows], 0)[0]
 
-    def encode_file(self, path: str | Path, n_codebooks: int | None = None) -> Tensor:
+    def encode_file(
+        self,
+        path: str | Path,
+        n_codebooks: int | None = None,
+        beam: int | None = None,
+    ) -> Tensor:
         """Return the codes of an audio file.
 
         Arguments
         ---------
         path : str or Path
             In any format of libsndfile; it is mixed to mono and resampled.
-        n_codebooks : int, optional
+        n_codebooks, beam : int, optional
             As in ``encode``.
 
         Returns
@@ -270,16 +284,19 @@ class AudioTokenizer(
         CorpusError
             If the file cannot be read, is empty or has samples that are not finite.
         """
-        return self.tokens_of_file(path, n_codebooks).codes
+        return self.tokens_of_file(path, n_codebooks, beam).codes
 
     def tokens_of_file(
-        self, path: str | Path, n_codebooks: int | None = None
+        self,
+        path: str | Path,
+        n_codebooks: int | None = None,
+        beam: int | None = None,
     ) -> Tokens:
         """Return the codes of an audio file with what a file of tokens records.
 
         Arguments
         ---------
-        path, n_codebooks
+        path, n_codebooks, beam
             As in ``encode_file``.
 
         Returns
@@ -295,7 +312,7 @@ class AudioTokenizer(
         signal = read_audio(path, self.sample_rate)
         if not bool(signal.isfinite().all()):
             raise CorpusError(f"{path}: it has samples that are NaN or infinite")
-        codes, _ = self.encode(signal[None], n_codebooks=n_codebooks)
+        codes, _ = self.encode(signal[None], None, n_codebooks, beam)
         return Tokens(codes[0].cpu(), len(signal), self.source(n_codebooks))
 
     @functools.cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,11 +25,14 @@ class TokenModel(nn.Module):
         In Hz.
     hop : int
         Samples per frame of codes.
+    beam : int
+        Chains of codes that the search keeps by default.
     """
 
     name: str
     sample_rate: int
     hop: int
+    beam: int = 1
 
     @property
     @abstractmethod
@@ -36,8 +40,15 @@ class TokenModel(nn.Module):
         """The quantizer that makes the codes."""
 
     @abstractmethod
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L), L above 0."""
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the frames (B, T, D) of signals (B, L), L above 0, to be quantized."""
+
+    def codes(self, signals: Tensor, **options: Any) -> Tensor:
+        """Return the codes (B, T, K) of signals (B, L), L above 0.
+
+        The options are those of the quantizer's ``encode``.
+        """
+        return self.quantizer.encode(self.frames(signals), **options)
 
     def features(self, signals: Tensor) -> Tensor:
         """Return the output (B, T, D) of the encoder for signals (B, L)."""

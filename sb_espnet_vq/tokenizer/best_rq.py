@@ -76,11 +76,10 @@ class BestRQTokens(TokenModel):
         """The quantizer of the labels."""
         return self.target_quantizer.quantizer
 
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L)."""
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the stacks (B, T, D) of log-mel frames."""
         frames, steps = self._log_mels(signals)
-        stacks = frames.unflatten(1, (-1, self.stack)).flatten(2)[:, :steps]
-        return self.quantizer.encode(stacks, n_codebooks=n_codebooks)
+        return frames.unflatten(1, (-1, self.stack)).flatten(2)[:, :steps]
 
     def features(self, signals: Tensor) -> Tensor:
         """Return the output (B, T, D) of the encoder."""

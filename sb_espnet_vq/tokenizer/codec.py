@@ -30,13 +30,13 @@ class CodecTokens(TokenModel):
         """The codec's quantizer."""
         return self.codec.quantizer
 
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L)."""
-        return self.quantizer.encode(self.features(signals), n_codebooks=n_codebooks)
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the output (B, T, D) of the encoder."""
+        return self.codec.encoder(signals)
 
     def features(self, signals: Tensor) -> Tensor:
         """Return the frames (B, T, D) before quantization."""
-        return self.codec.encoder(signals)
+        return self.frames(signals)
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K)."""

@@ -45,20 +45,20 @@ class ESPnetTokens(TokenModel):
             if part != "generator":
                 delattr(self.codec, part)
         self.sample_rate, self.hop = self.codec.fs, self.codec.frame_shift
+        self.beam = self.codec.generator.quantizer.beam
 
     @property
     def quantizer(self):
         """The codec's quantizer."""
         return self.codec.generator.quantizer.vq
 
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L)."""
-        frames = self.features(signals)
-        return self.quantizer.encode(frames, n_codebooks=n_codebooks)
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the output (B, T, D) of the encoder."""
+        return self.codec.generator.encoder(signals[:, None]).transpose(1, 2)
 
     def features(self, signals: Tensor) -> Tensor:
         """Return the frames (B, T, D) before quantization."""
-        return self.codec.generator.encoder(signals[:, None]).transpose(1, 2)
+        return self.frames(signals)
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K)."""

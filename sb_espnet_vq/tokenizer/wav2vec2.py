@@ -51,21 +51,17 @@ class Wav2Vec2Tokens(TokenModel):
         # `gumbel` is held by a drop-in class.
         return getattr(inner, "quantizer", inner)
 
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L)."""
-        frames = self._latents(signals)
-        return self.quantizer.encode(frames, n_codebooks=n_codebooks)
-
     def features(self, signals: Tensor) -> Tensor:
         """Return the output (B, T, D) of the encoder."""
-        frames = self._latents(signals)
+        frames = self.frames(signals)
         if not frames.shape[1]:
             width = self.latent_encoder(frames.new_zeros(1, 1, frames.shape[2]))
             return frames.new_zeros(len(frames), 0, width["embeddings"].shape[2])
         padding = torch.zeros(frames.shape[:2], dtype=torch.bool, device=frames.device)
         return self.latent_encoder(frames, padding_mask=padding)["embeddings"]
 
-    def _latents(self, signals: Tensor) -> Tensor:
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the latent frames (B, T, D)."""
         samples = torch.full((len(signals),), signals.shape[1], device=signals.device)
         steps = int(self.front_end.lengths(samples)[0])
         return self.front_end(signals, samples)[:, :steps]

@@ -36,6 +36,17 @@ def test_codes_and_audio_are_those_of_espnet(codec, tmp_path):
     assert not [name for name in again.state_dict() if "discriminator" in name]
 
 
+def test_the_beam_of_the_codec_is_the_default(tmp_path):
+    conf = {"quantizer_kmeans_init": False}
+    config, model = save(tmp_path / "exp", "vq_soundstream", conf, beam=4)
+    stock = AudioCoding(config, model)
+    model.rename(model.with_name("latest.pth"))
+    tokenizer = AudioTokenizer.from_run(tmp_path / "exp")
+    codes, _ = tokenizer.encode(SIGNALS[:1])
+    assert torch.equal(codes[0], stock(SIGNALS[0])["codes"][:, 0].T)
+    assert not torch.equal(codes, tokenizer.encode(SIGNALS[:1], beam=1)[0])
+
+
 def test_a_run_that_cannot_be_held_is_refused(tmp_path):
     with swapped("bsq"):
         save(tmp_path / "exp", "soundstream")

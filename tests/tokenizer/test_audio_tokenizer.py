@@ -134,6 +134,24 @@ def test_a_file_is_resampled_and_encoded(codec, tmp_path):
         tokenizer.encode_file(tmp_path / "c.wav")
 
 
+def test_a_beam_is_that_of_the_codec(run, tmp_path):
+    recipe, folder, hparams = run
+    tokenizer = AudioTokenizer.from_run(folder)
+    if recipe != "codec":
+        with pytest.raises(ConfigError, match="no chain of codes to search"):
+            tokenizer.encode(SIGNALS, beam=4)
+        return
+    codes, _ = tokenizer.encode(SIGNALS, n_codebooks=3, beam=4)
+    bandwidth = hparams["codec"].bitrate(3)
+    assert torch.equal(codes, hparams["codec"].encode(SIGNALS, None, bandwidth, 4))
+    assert not torch.equal(codes, tokenizer.encode(SIGNALS, n_codebooks=3)[0])
+    soundfile.write(tmp_path / "a.wav", SIGNALS[0].numpy(), 8000, "FLOAT")
+    tokens = tokenizer.tokens_of_file(tmp_path / "a.wav", 3, beam=4)
+    assert torch.equal(tokens.codes, codes[0])
+    # Tokens of any beam are decoded alike.
+    assert tokens.source == tokenizer.source(3)
+
+
 @pytest.mark.parametrize(
     ("lengths", "message"),
     [
