@@ -30,11 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n_codebooks", type=int, help="use only the first codebooks (default: all)"
     )
+    parser.add_argument(
+        "--beam", type=int, help="of the search for codes (default: that of the model)"
+    )
     parser.add_argument("--device", default="cpu", help="for example cuda:0")
 
 
 def main(args: argparse.Namespace) -> int:
     """Encode the files of this process; return 1 if some could not be encoded."""
+    import torch
+
     from sb_espnet_vq.tokenizer.encoding import Folder, writing
     from sb_espnet_vq.tokenizer.models import load_tokenizer
     from sb_espnet_vq.tokenizer.output_folder import open_folder
@@ -48,10 +53,13 @@ def main(args: argparse.Namespace) -> int:
     source = tokenizer.source(args.n_codebooks)
     # Refused before anything is written.
     form.check(source)
+    tokenizer.encode(torch.zeros(1, 0), None, args.n_codebooks, args.beam)
     folder = Folder(args.out, rank, processes())
-    same = {"processes": folder.processes} if form.BY_PROCESS else {}
+    same: dict[str, Any] = {"format": name, "beam": args.beam}
+    if form.BY_PROCESS:
+        same["processes"] = folder.processes
     with writing(args.out):
-        open_folder(args.out, source, folder.parts, format=name, **same)
+        open_folder(args.out, source, folder.parts, **same)
         folder.clean()
         bad = _encode(args, form, folder, files, tokenizer)
     for error in bad.values():
@@ -89,7 +97,7 @@ def _encode(
     from sb_espnet_vq.tokenizer.encoding import encode_files
 
     def encode(file: Path) -> Any:
-        return tokenizer.tokens_of_file(file, args.n_codebooks)
+        return tokenizer.tokens_of_file(file, args.n_codebooks, args.beam)
 
     source = tokenizer.source(args.n_codebooks)
     with tqdm(total=len(files), unit="file", disable=None) as bar:

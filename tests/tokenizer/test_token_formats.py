@@ -241,3 +241,16 @@ def test_entropy_coding_prints_its_rate_and_needs_packed_files(
     command = ["tokens", models / "codec", audio, "--out", "x", "--entropy_coding"]
     assert main([str(word) for word in command]) == 2
     assert "needs --format packed, got --format npz" in capsys.readouterr().err
+
+
+def test_beam_is_passed_on_and_recorded(models, audio, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["tokens", str(models / "codec"), str(audio), "--out", "tokens"]
+    assert main([*command, "--beam", "0"]) == 2 and not Path("tokens").exists()
+    assert main([*command, "--beam", "4"]) == 0
+    tokenizer = AudioTokenizer.from_pretrained(models / "codec")
+    codes = read("tokens")["a"].codes
+    assert torch.equal(codes, tokenizer.encode_file(audio / "a.wav", beam=4))
+    assert not torch.equal(codes, tokenizer.encode_file(audio / "a.wav"))
+    assert main(command) == 2
+    assert "has results with beam 4, not None" in capsys.readouterr().err
