@@ -12,7 +12,11 @@ pytest.importorskip("sklearn")
 soundfile = pytest.importorskip("soundfile")
 
 from sb_espnet_vq.cli.main import main  # noqa: E402
-from sb_espnet_vq.tokenizer import AudioTokenizer, feature_files  # noqa: E402
+from sb_espnet_vq.tokenizer import (  # noqa: E402
+    AudioTokenizer,
+    feature_files,
+    kmeans_fit,
+)
 from sb_espnet_vq.tokenizer.quantizer_folder import load_quantizer  # noqa: E402
 
 MEANS = 10 * torch.eye(5)
@@ -75,6 +79,9 @@ def test_codebooks_are_fitted_to_residuals(fitted, data):
     held_out = json.loads((fitted / "2" / "fit.json").read_text())["held_out"]
     assert held_out[1]["error"] < 0.85 * held_out[0]["error"]
     assert not (fitted / "2" / "km.mdl").exists()
+    begun = kmeans_fit.start(frames, 5, 2, seed=0)
+    (one, _, _), (two, _, _) = kmeans_fit.distortion([frames], begun)
+    assert two < 0.85 * one
 
 
 def disagreements(labels, frames, centres):

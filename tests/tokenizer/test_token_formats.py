@@ -1,7 +1,10 @@
 """Every format of ``sbvq tokens``: exact, resumable, sharded, nothing half written."""
 
 import errno
+import gzip
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,10 +73,14 @@ def audio(tmp_path_factory):
 
 @pytest.fixture
 def tokens(models, audio, monkeypatch):
-    """Return a function that runs ``sbvq tokens``; Parquet files hold two rows."""
-    monkeypatch.setattr(parquet_files, "UTTERANCES", 2)
+    """Return a function that runs ``sbvq tokens``; Parquet files hold two rows.
 
-    def run(form, out="tokens"):
+    Some of them are in one group, others in two.
+    """
+    monkeypatch.setattr(parquet_files, "UTTERANCES", 2)
+    monkeypatch.setattr(parquet_files, "_CODES_IN_MEMORY", 110)
+
+    def run(form, out="tokens", audio=audio):
         command = ["tokens", models / "codec", audio, "--out", out]
         command += ["--format", form.partition(",")[0], *FORMATS[form]]
         return main([str(word) for word in command])
@@ -174,6 +181,8 @@ def test_processes_share_the_files(form, tokens, tmp_path, monkeypatch, capsys):
     for rank in "10":
         monkeypatch.setenv("RANK", rank)
         assert tokens(form, "shared") == 0
+        count = {"0": 3, "1": 2}[rank]
+        assert f"{count} files encoded to shared" in capsys.readouterr().out
     alone, shared = read("alone"), read("shared")
     assert alone.keys() == shared.keys()
     assert all(torch.equal(alone[key].codes, shared[key].codes) for key in alone)
@@ -183,6 +192,31 @@ def test_processes_share_the_files(form, tokens, tmp_path, monkeypatch, capsys):
     assert ("has results with processes 2, not 3" in capsys.readouterr().err) == (
         by_process
     )
+
+
+@every_format
+def test_audio_that_is_added_gets_tokens(form, tokens, audio, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(audio, "audio")
+    assert tokens(form, audio="audio") == 0
+    before = read("tokens")
+    shutil.copy("audio/a.wav", "audio/0.wav")
+    assert tokens(form, audio="audio") == 0
+    after = read("tokens")
+    assert after.keys() == before.keys() | {"0"}
+    assert torch.equal(after["0"].codes, after["a"].codes)
+    assert all(torch.equal(after[key].codes, before[key].codes) for key in before)
+
+
+def test_parquet_files_of_audio_that_is_missing_are_refused(
+    tokens, audio, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(audio, "audio")
+    assert tokens("parquet", audio="audio") == 0
+    shutil.rmtree("audio/sub")
+    assert tokens("parquet", audio="audio") == 2
+    assert "that are not among the given audio files" in capsys.readouterr().err
 
 
 @every_format
@@ -238,6 +272,16 @@ def test_entropy_coding_prints_its_rate_and_needs_packed_files(
     )
     seconds = sum(each.samples for each in read("tokens").values()) / 8000
     assert float(line.split()[1]) == round(coded * 8 / seconds / 1000, 3)
+    (shared,) = Path("tokens").glob("distribution-*.json.gz")
+    counts = json.loads(gzip.decompress(shared.read_bytes()))
+    counts["counts"][0][0] += 1
+    shared.write_bytes(gzip.compress(json.dumps(counts).encode()))
+    entropy_coding._load.cache_clear()
+    with pytest.raises(TokenFileError, match="json.gz: altered"):
+        read("tokens")
+    shared.unlink()
+    with pytest.raises(TokenFileError, match="coded with this distribution"):
+        read("tokens")
     command = ["tokens", models / "codec", audio, "--out", "x", "--entropy_coding"]
     assert main([str(word) for word in command]) == 2
     assert "needs --format packed, got --format npz" in capsys.readouterr().err
