@@ -12,6 +12,7 @@ from sb_espnet_vq.cli import (
     decode,
     distortion,
     export,
+    import_,
     ls,
     refit,
     run,
@@ -35,6 +36,7 @@ examples:
   sbvq tokens RUN my_audio --out DIR     encode audio files with a trained model
   sbvq decode RUN DIR --out audio        decode them
   sbvq export RUN DIR --to hub           export it for other programs
+  sbvq import FILE DIR                   import a quantizer trained elsewhere
   sbvq check rvq                         run the contract checks
   sbvq bench rvq bsq                     compare speed and memory
   sbvq distortion --data_folder DIR rvq  compare rate, distortion and code usage
@@ -84,9 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    every = (ls, show, cp, run, tokens, decode, export, refit, check, bench, distortion)
+    models = (tokens, decode, export, import_, refit)
+    every = (ls, show, cp, run, *models, check, bench, distortion)
     for module in every:
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition(".")[2].rstrip("_")  # import is a word of Python
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
         command.set_defaults(function=module.main)
