@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-HELP = "export a trained model for other programs"
+from sb_espnet_vq.errors import ConfigError
 
-_FORMATS = ("hub", "speechbrain-finetune", "espnet")
+HELP = "export a trained model for other programs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,20 +14,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", help="a run, a saved tokenizer, or the id of a repository of the hub"
     )
     parser.add_argument("dest", type=Path, metavar="DIR", help="the folder to write")
-    parser.add_argument("--to", choices=_FORMATS, required=True, help="the format")
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="the format, for example hub; docs/tokenizer.md lists all",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     """Write the folder."""
-    from sb_espnet_vq.tokenizer import export_espnet, export_finetuning
-    from sb_espnet_vq.tokenizer.models import load_tokenizer
+    from sb_espnet_vq.tokenizer.exports import FORMATS
 
-    tokenizer = load_tokenizer(args.model)
-    if args.to == "hub":
-        tokenizer.save_pretrained(args.dest)
-    elif args.to == "espnet":
-        export_espnet.export(tokenizer, args.dest)
-    else:
-        export_finetuning.export(tokenizer, args.dest)
+    if args.to not in FORMATS:
+        raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {args.to!r}")
+    FORMATS[args.to](args.model, args.dest)
     print(f"{args.model} exported to {args.dest}")
     return 0

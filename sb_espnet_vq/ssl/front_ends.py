@@ -92,6 +92,10 @@ class LogMelFrontEnd(nn.Module):
 
         ``samples`` is (B,) int64, the number of valid samples.
         """
+        return self.count(samples)
+
+    def count(self, samples: Any) -> Any:
+        """Return the number of latent frames as `lengths` does, also of an integer."""
         return (samples // self.hop + 1) // self.stack_frames.stack
 
     def forward(self, signals: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
@@ -171,7 +175,17 @@ class WaveformFrontEnd(nn.Module):
 
         ``samples`` is (B,) int64, the number of valid samples.
         """
-        return self.extractor.get_output_lengths(samples).clamp(min=0)
+        return self.count(samples).clamp(min=0)
+
+    def count(self, samples: Any) -> Any:
+        """Return the number of latent frames of a tensor or an integer.
+
+        It is below 1 if there are too few samples for one.
+        """
+        layers = zip(self.extractor.kernel_sizes, self.extractor.strides, strict=True)
+        for kernel, stride in layers:
+            samples = (samples - kernel) // stride + 1
+        return samples
 
     def forward(self, signals: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         """Compute latent frames of signals.

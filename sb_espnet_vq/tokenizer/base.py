@@ -27,8 +27,11 @@ class TokenModel(nn.Module):
         Samples per frame of codes.
     beam : int
         Chains of codes that the search keeps by default.
+    has_decoder : bool
+        Whether codes can be turned into audio.
     """
 
+    has_decoder = False
     name: str
     sample_rate: int
     hop: int

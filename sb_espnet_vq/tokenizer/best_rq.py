@@ -82,12 +82,11 @@ class BestRQTokens(TokenModel):
         return frames.unflatten(1, (-1, self.stack)).flatten(2)[:, :steps]
 
     def features(self, signals: Tensor) -> Tensor:
-        """Return the output (B, T, D) of the encoder."""
+        """Return the output (B, T, D) of the encoder for whole stacks."""
         frames, steps = self._log_mels(signals)
-        source = self.front_end(frames)
         # Attention over no step would be NaN.
-        share = torch.full((len(source),), max(1, steps) / source.shape[1])
-        output = self.encoder(source, share.to(source), dynchunktrain_config=None)
+        source = self.front_end(frames[:, : max(1, steps) * self.stack])
+        output = self.encoder(source, dynchunktrain_config=None)
         last = output[0] if isinstance(output, tuple) else output
         return last[:, :steps]
 

@@ -19,6 +19,7 @@ class CodecTokens(TokenModel):
     """
 
     name = "this codec"
+    has_decoder = True
 
     def __init__(self, codec: Any):
         super().__init__()

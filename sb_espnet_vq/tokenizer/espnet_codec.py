@@ -31,6 +31,7 @@ class ESPnetTokens(TokenModel):
     """
 
     name = "this ESPnet codec"
+    has_decoder = True
     codec: Any
 
     def __init__(self, codec: str, codec_conf: dict[str, Any]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +18,13 @@ from sb_espnet_vq.tokenizer.hub_folder import staged
 if TYPE_CHECKING:
     from sb_espnet_vq.tokenizer.audio_tokenizer import AudioTokenizer
 
+ARCHIVE = "model.zip"
+
 
 def export(tokenizer: AudioTokenizer, folder: Path) -> None:
-    """Write config.yaml and latest.pth, with the encoder, quantizer and decoder.
+    """Write config.yaml and latest.pth, and both as an archive of ESPnet's packer.
 
-    Discriminators are not included, so training cannot be continued from them.
+    They contain the encoder, quantizer and decoder. Discriminators are not included, so training cannot be continued from them.
 
     Arguments
     ---------
@@ -62,3 +66,18 @@ def export(tokenizer: AudioTokenizer, folder: Path) -> None:
         (aside / CONFIG).write_text(f"{text}\n", encoding="utf-8")
         tensors = {key: value.cpu().clone() for key, value in state.items()}
         torch.save(tensors, aside / MODEL)
+        _pack(aside)
+
+
+def _pack(folder: Path) -> None:
+    """Write the archive with ``espnet2.bin.pack``.
+
+    It stores paths relative to the working directory, so it runs in the folder.
+    """
+    packer = [sys.executable, "-m", "espnet2.bin.pack", "codec"]
+    files = ["--train_config", CONFIG, "--model_file", MODEL, "--outpath", ARCHIVE]
+    done = subprocess.run(
+        [*packer, *files], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise OSError(f"espnet2.bin.pack failed: {done.stderr.strip()[-500:]}")

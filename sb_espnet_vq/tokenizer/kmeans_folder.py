@@ -10,7 +10,7 @@ from sb_espnet_vq import registry
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.tokenizer import hub_folder
 from sb_espnet_vq.tokenizer.kmeans_fit import stack_centres
-from sb_espnet_vq.tokenizer.quantizer_folder import save_quantizer
+from sb_espnet_vq.tokenizer.quantizer_folder import save_new
 
 CENTRES, MODEL, REPORT = "centres.npy", "km.mdl", "fit.json"
 
@@ -48,7 +48,7 @@ def write(folder: Path, models: list[Any], report: dict[str, Any]) -> None:
     quantizer.set_codebook_vectors(centres)
     with hub_folder.staged(folder) as aside:
         numpy.save(aside / CENTRES, centres.numpy())
-        save_quantizer(aside, name, options, quantizer)
+        save_new(aside, name, options, quantizer)
         if stages == 1:
             joblib.dump(models[0], aside / MODEL)
         text = json.dumps(report, indent=1) + "\n"

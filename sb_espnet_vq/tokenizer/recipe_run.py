@@ -22,6 +22,8 @@ class RecipeRun:
     ---------
     folder : Path
         The run's output folder.
+    save : str
+        Folder of the checkpoints below it.
 
     Raises
     ------
@@ -29,8 +31,8 @@ class RecipeRun:
         If its YAML file cannot be read.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, save: str = SAVE):
+        self.folder, self.save = folder, save
         file = folder / YAML_NAME
         try:
             self.yaml = YAML().load(file.read_text(encoding="utf-8"))
@@ -54,7 +56,7 @@ class RecipeRun:
         """Load a file of the best checkpoint; nothing is unpickled but tensors."""
         from sb_espnet_vq.training.trained import best_checkpoint
 
-        file = best_checkpoint(self.folder, metric).paramfiles.get(name)
+        file = best_checkpoint(self.folder, metric, self.save).paramfiles.get(name)
         if file is None:
             raise CheckpointError(f"{self.folder}: its checkpoint has no {name}.ckpt")
         try:

@@ -63,7 +63,7 @@ class Wav2Vec2Tokens(TokenModel):
     def frames(self, signals: Tensor) -> Tensor:
         """Return the latent frames (B, T, D)."""
         samples = torch.full((len(signals),), signals.shape[1], device=signals.device)
-        steps = int(self.front_end.lengths(samples)[0])
+        steps = max(0, self.front_end.count(signals.shape[1]))
         return self.front_end(signals, samples)[:, :steps]
 
 

@@ -55,13 +55,17 @@ def load_trained(folder: str | Path, name: str, min_key: str = "loss") -> Any:
     return module.eval()
 
 
-def best_checkpoint(folder: str | Path, min_key: str = "loss") -> Checkpoint:
+def best_checkpoint(
+    folder: str | Path, min_key: str = "loss", save: str = "save"
+) -> Checkpoint:
     """Find the best checkpoint of a run.
 
     Arguments
     ---------
     folder, min_key
         As in `load_trained`.
+    save : str
+        Folder of the checkpoints below that of the run.
 
     Returns
     -------
@@ -72,12 +76,12 @@ def best_checkpoint(folder: str | Path, min_key: str = "loss") -> Checkpoint:
     CheckpointError
         If there is no such run or checkpoint.
     """
-    save = Path(folder, "save")
-    if not Path(folder, _YAML).is_file() or not save.is_dir():
-        raise CheckpointError(f"{folder}: no run of a recipe; it has {_YAML}, save")
-    best = WholeCheckpointer(save).find_checkpoint(min_key=min_key)
+    place = Path(folder, save)
+    if not Path(folder, _YAML).is_file() or not place.is_dir():
+        raise CheckpointError(f"{folder}: no run of a recipe; it has {_YAML}, {save}")
+    best = WholeCheckpointer(place).find_checkpoint(min_key=min_key)
     if best is None:
-        raise CheckpointError(f"{save}: no checkpoint with a metric {min_key!r}")
+        raise CheckpointError(f"{place}: no checkpoint with a metric {min_key!r}")
     return best
 
 

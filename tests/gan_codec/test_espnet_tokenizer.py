@@ -1,13 +1,12 @@
 """Codecs of ESPnet's training as tokenizers: codes and audio of ESPnet's own tools."""
 
-import subprocess
-import sys
-
 import pytest
+import soundfile
 import torch
 from espnet2.bin.gan_codec_inference import AudioCoding
 from saved_codecs import save, swapped
 from tiny_codecs import HOP, RATE
+from without_package import run_without_package, script_of_page
 
 from sb_espnet_vq.cli.main import main
 from sb_espnet_vq.errors import CheckpointError
@@ -64,15 +63,22 @@ def test_a_run_that_cannot_be_held_is_refused(tmp_path):
 
 
 # One process for all codecs, since importing ESPnet takes seconds.
-BLOCKED = """
-import sys
-sys.modules["sb_espnet_vq"] = None
+SCRIPT = """
 import torch
 from espnet2.bin.gan_codec_inference import AudioCoding
-signal = torch.load(sys.argv[1])
-for folder in sys.argv[2:]:
-    codec = AudioCoding(f"{folder}/config.yaml", f"{folder}/latest.pth")
-    torch.save(codec(signal), f"{folder}/result.pt")
+from espnet2.main_funcs.pack_funcs import unpack
+
+signal, codecs = torch.load("inputs.pt")
+results = {}
+for codec in codecs:
+    files = {
+        "train_config": f"{codec}/config.yaml", "model_file": f"{codec}/latest.pth"
+    }
+    archived = unpack(f"{codec}/model.zip", f"{codec}/unpacked")
+    assert files.keys() == archived.keys()
+    for form, files in (("files", files), ("archive", archived)):
+        results[codec, form] = AudioCoding(**files)(signal)
+torch.save(results, "results.pt")
 """
 
 
@@ -86,17 +92,19 @@ def test_stock_espnet_loads_an_export(tmp_path):
         command = ["export", str(run), str(tmp_path / name), "--to", "espnet"]
         assert main(command) == 0
         tokenizers.append(AudioTokenizer.from_run(run))
-    torch.save(SIGNALS[0], tmp_path / "signal.pt")
-    folders = [str(tmp_path / name) for name in ("signal.pt", *names)]
-    command = [sys.executable, "-c", BLOCKED, *folders]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    torch.save((SIGNALS[0], names), tmp_path / "inputs.pt")
+    soundfile.write(tmp_path / "speech.wav", SIGNALS[0].numpy(), RATE)
+    page = script_of_page("AudioCoding").replace("my_codec", "vq_dac")
+    printed, _ = run_without_package(SCRIPT + page, tmp_path)
+    assert "torch.Size([4, 1, 60]) torch.Size([1, 1, 480])" in printed
+    results = torch.load(tmp_path / "results.pt")
     for name, tokenizer in zip(names, tokenizers, strict=True):
-        result = torch.load(tmp_path / name / "result.pt")
         codes, _ = tokenizer.encode(SIGNALS[:1])
-        assert torch.equal(result["codes"][:, 0].T, codes[0])
         audio = tokenizer.decode(codes)[0]
-        assert torch.allclose(result["resyn_audio"].flatten(), audio, atol=1e-5)
+        for form in ("files", "archive"):
+            result = results[name, form]
+            assert torch.equal(result["codes"][:, 0].T, codes[0])
+            assert torch.allclose(result["resyn_audio"].flatten(), audio, atol=1e-5)
 
 
 def test_stock_espnet_cannot_hold_another_quantizer(tmp_path, capsys):

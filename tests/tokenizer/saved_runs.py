@@ -1,5 +1,6 @@
 """Folders as runs of the recipes leave them, with tiny untrained models."""
 
+import importlib.util
 from pathlib import Path
 
 import torch
@@ -55,3 +56,39 @@ def save_run(folder, name, **more):
     metric = METRIC[name.partition("/")[0]]
     WholeCheckpointer(folder / "save", saved).save_checkpoint({metric: 0.5})
     return hparams
+
+
+def save_piq_run(folder, **more):
+    """Write the YAML, the classes and a checkpoint of PIQ; return its networks."""
+    sizes = {"n_classes": 2, "n_fft": 128, "win_length": 112, "hop_length": 64}
+    sizes |= {"frames": 33, "dim": 6, "codebook_size": 12, "shared_keys": 2}
+    with open(ROOT / "hparams/PIQ/fsdd.yaml", encoding="utf-8") as file:
+        text = resolve_references(file, sizes | more | {"output_folder": str(folder)})
+    folder.mkdir(parents=True)
+    (folder / "hyperparams.yaml").write_text(text.read(), encoding="utf-8")
+    (folder / "classes.json").write_text('["low", "it\'s high"]')
+    file = ROOT / "recipes/PIQ/networks.py"
+    spec = importlib.util.spec_from_file_location("networks_of_piq", file)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    torch.manual_seed(0)
+    dictionary = {"quantizer": more.get("quantizer", "class_partitioned")}
+    networks = {
+        "classifier": recipe.SoundClassifier(6, 2),
+        "interpreter": recipe.Interpreter(6, 12, 2, 2, **dictionary),
+    }
+    for module in networks.values():
+        module.eval()
+    # Untrained ones give one class, one code and one value of the mask.
+    psi, head = networks["interpreter"].psi, networks["classifier"].head
+    for weight in psi.codebook.parameters():
+        weight.data.normal_(std=0.1)
+    psi.decoder[-1].weight.data *= 10000
+    spectrogram = recipe.Spectrogram(128, 112, 64, 33)
+    sounds = 0.3 * torch.randn(8, spectrogram.samples)
+    logits = networks["classifier"](spectrogram(sounds))[1]
+    head.bias.data -= logits.detach().mean(0)
+    save = folder / "piq/save"
+    save.mkdir(parents=True)
+    WholeCheckpointer(save, networks).save_checkpoint({"loss": 0.5})
+    return networks | {"spectrogram": spectrogram}
