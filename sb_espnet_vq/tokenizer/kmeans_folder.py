@@ -12,13 +12,26 @@ from sb_espnet_vq.tokenizer import hub_folder
 from sb_espnet_vq.tokenizer.kmeans_fit import stack_centres
 from sb_espnet_vq.tokenizer.quantizer_folder import save_new
 
-CENTRES, MODEL, REPORT = "centres.npy", "km.mdl", "fit.json"
+CENTRES, REPORT = "centres.npy", "fit.json"
 
 
 def refuse_full(folder: Path) -> None:
     """Raise ConfigError if a folder has files."""
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"{folder} has files: give another folder to --out")
+
+
+def model_names(stages: int) -> list[str]:
+    """Return the names that ESPnet gives to the models of one or several codebooks.
+
+    Example
+    -------
+    >>> model_names(1), model_names(2)
+    (['km.mdl'], ['km_RVQ_0.mdl', 'km_RVQ_1.mdl'])
+    """
+    if stages == 1:
+        return ["km.mdl"]
+    return [f"km_RVQ_{k}.mdl" for k in range(stages)]
 
 
 def write(folder: Path, models: list[Any], report: dict[str, Any]) -> None:
@@ -28,8 +41,8 @@ def write(folder: Path, models: list[Any], report: dict[str, Any]) -> None:
     ---------
     folder : Path
         Gets centres.npy (K, V, D); config.json and model.safetensors, a ``vq`` or
-        ``rvq``; fit.json; and, for one codebook, km.mdl, the ``MiniBatchKMeans`` that
-        the toolkits load with joblib.
+        ``rvq``; fit.json; and each ``MiniBatchKMeans``, which the toolkits load with
+        joblib, as `model_names` says.
     models : list
         A fitted ``MiniBatchKMeans`` for each codebook.
     report : dict
@@ -49,7 +62,7 @@ def write(folder: Path, models: list[Any], report: dict[str, Any]) -> None:
     with hub_folder.staged(folder) as aside:
         numpy.save(aside / CENTRES, centres.numpy())
         save_new(aside, name, options, quantizer)
-        if stages == 1:
-            joblib.dump(models[0], aside / MODEL)
+        for each, model in zip(model_names(stages), models, strict=True):
+            joblib.dump(model, aside / each)
         text = json.dumps(report, indent=1) + "\n"
         (aside / REPORT).write_text(text, encoding="utf-8")

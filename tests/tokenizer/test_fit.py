@@ -78,7 +78,6 @@ def test_codebooks_are_fitted_to_residuals(fitted, data):
     )
     held_out = json.loads((fitted / "2" / "fit.json").read_text())["held_out"]
     assert held_out[1]["error"] < 0.85 * held_out[0]["error"]
-    assert not (fitted / "2" / "km.mdl").exists()
     begun = kmeans_fit.start(frames, 5, 2, seed=0)
     (one, _, _), (two, _, _) = kmeans_fit.distortion([frames], begun)
     assert two < 0.85 * one
@@ -116,6 +115,19 @@ def test_the_toolkits_load_the_model_and_give_the_same_labels(
     assert layers == (3,) and torch.equal(
         torch.from_numpy(model.predict(frames.numpy())).long(), labels
     )
+
+
+def test_espnet_reads_a_model_for_each_codebook(fitted, data):
+    """``dump_km_label.py --RVQ_layers 2`` takes these names and subtracts centres."""
+    joblib = pytest.importorskip("joblib")
+    frames = frames_of(data)
+    codes = load_quantizer(fitted / "2").encode(frames[None])[0]
+    for k in range(2):
+        centres = torch.from_numpy(
+            joblib.load(fitted / "2" / f"km_RVQ_{k}.mdl").cluster_centers_
+        )
+        assert disagreements(codes[:, k], frames, centres) == 0
+        frames = frames - centres[codes[:, k]]
 
 
 def test_a_seed_determines_the_result(fitted, data, tmp_path):
