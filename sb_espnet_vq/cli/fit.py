@@ -51,9 +51,10 @@ def main(args: argparse.Namespace) -> int:
     readers = find_features(args.data, _encode(args))
     fitted, held_out = split(readers, args.seed)
     # The width of the frames sets how many fit into memory.
-    size = kmeans_fit.pool_size(args.codebook_size, fitted[0]().shape[1])
+    some = fitted[0]()
+    size = kmeans_fit.pool_size(args.codebook_size, some.shape[1])
     pools = functools.partial(shuffled_pools, fitted, size)
-    frames = next(pools(args.seed))
+    frames = next(pools(args.seed), some[:0])
     centres = kmeans_fit.start(frames, args.codebook_size, args.n_codebooks, args.seed)
     for number in range(1, args.passes + 1):
         bar = _progress(pools(args.seed + number), f"pass {number} of {args.passes}")

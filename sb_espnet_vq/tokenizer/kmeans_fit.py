@@ -125,6 +125,11 @@ def distortion(
         Variance of the frames over the error, in dB.
     perplexity : float
         Codes in effective use: the exponential of the entropy of their frequencies.
+
+    Raises
+    ------
+    CorpusError
+        If there are no frames.
     """
     count, total, square = 0, torch.zeros(()), 0.0
     errors, uses = [0.0] * len(centres), torch.zeros(centres.shape[:2])
@@ -137,6 +142,8 @@ def distortion(
             uses[k] += codes.bincount(minlength=len(each))
             frames = frames - each[codes]
             errors[k] += float(frames.double().square().sum())
+    if not count:
+        raise CorpusError("the utterances that are held out have no frames")
     variance = square / count - float((total / count).square().sum())
     for error, use in zip(errors, uses, strict=True):
         share = use / use.sum()

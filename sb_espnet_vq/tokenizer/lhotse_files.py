@@ -29,6 +29,7 @@ from sb_espnet_vq.utils.files import atomic_file
 
 SUFFIX = ".jsonl.gz"
 BY_PROCESS = True
+_STORAGE = "numpy_files"
 
 
 def check(source: TokenSource) -> None:
@@ -64,25 +65,33 @@ def write(
 def read(path: Path, key: str) -> Iterable[tuple[str, Tokens]]:
     """Yield the keys and tokens of a manifest, beside which is the record of its model.
 
+    lhotse is not needed. Other kinds of storage than `write` uses are not read, since
+    some run commands.
+
     Raises
     ------
     TokenFileError
-        If the manifest or an array is broken.
-    ConfigError
-        If lhotse is not installed.
+        If the manifest or an array is broken or of another kind.
     """
     source = TokenSource.of(read_record(path.parent), path)
-    deserialize = _lhotse().serialization.deserialize_item
     for record in _cuts(path):
         try:
-            cut = deserialize(record)
-            codes = torch.from_numpy(cut.codes.load()).long()
-            name, samples = cut.id, int(cut.code_samples)
-        except (AttributeError, EOFError, OSError, TypeError, ValueError) as error:
+            name, custom = str(record["id"]), record["custom"]
+            samples, array = int(custom["code_samples"]), custom["codes"]["array"]
+            if array["storage_type"] != _STORAGE:
+                raise ValueError(f"storage {array['storage_type']}, not {_STORAGE}")
+            codes = _load(Path(array["storage_path"], array["storage_key"]))
+        except (EOFError, KeyError, OSError, TypeError, ValueError) as error:
             raise TokenFileError(
-                f"{path}: the codes of {record.get('id')!r} cannot be read ({error})"
+                f"{path}: the codes of {record.get('id')!r} cannot be read ({error!r})"
             ) from error
         yield name, check_codes(Tokens(codes, samples, source), f"{path}: {name}")
+
+
+def _load(file: Path) -> torch.Tensor:
+    import numpy
+
+    return torch.from_numpy(numpy.load(file, allow_pickle=False)).long()
 
 
 def _cut(utterance: Utterance, folder: Path, aside: Path) -> Any:

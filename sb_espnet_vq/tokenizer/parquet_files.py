@@ -111,7 +111,7 @@ def _rows(
             values = torch.tensor(codes.values.flatten().to_numpy()).long()
             found = values.view(-1, len(source.codebook_sizes))
             tokens = Tokens(found, samples.as_py(), source)
-            yield name.as_py(), check_codes(tokens, f"{path}: {name}")
+            yield name.as_py(), check_codes(tokens, f"{path}: {name.as_py()}")
     # Errors of pyarrow are among them.
     except (AttributeError, KeyError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, TokenFileError):

@@ -220,5 +220,8 @@ def test_bad_features_are_refused(data, tmp_path, capsys, spoil, message, monkey
 def test_too_few_frames_and_full_folders_are_refused(data, fitted, tmp_path, capsys):
     assert fit(data, "--out", tmp_path / "out", "--codebook_size", 5000) == 2
     assert "frames are too few for 5000 centres" in capsys.readouterr().err
+    numpy.save(tmp_path / "none.npy", numpy.zeros((0, 5), "float32"))
+    assert fit(tmp_path / "none.npy", "--out", tmp_path / "out") == 2
+    assert "0 frames are too few for 512 centres" in capsys.readouterr().err
     assert fit(data, "--out", fitted / "1", "--codebook_size", 5) == 2
     assert "give another folder to --out" in capsys.readouterr().err

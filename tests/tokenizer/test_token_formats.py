@@ -238,6 +238,28 @@ def test_what_is_not_as_written_is_refused(form, tokens, models, tmp_path, monke
     assert main(command) == 2 and not Path("wavs").exists()
 
 
+def test_manifests_that_name_other_storage_are_refused(tokens, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tokens("lhotse")
+    file = Path("tokens/cuts.1.jsonl.gz")
+    text = gzip.decompress(file.read_bytes()).replace(b"numpy_files", b"kaldiio")
+    file.write_bytes(gzip.compress(text))
+    with pytest.raises(TokenFileError, match="storage kaldiio, not numpy_files"):
+        read("tokens")
+
+
+def test_keys_that_are_paths_are_not_decoded(
+    tokens, models, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    tokens("kaldi")
+    scp = Path("tokens/codec.1.scp")
+    scp.write_text(scp.read_text().replace("a ", "../a ", 1))
+    command = ["decode", str(models / "codec"), "tokens", "--out", "wavs/here"]
+    assert main(command) == 2 and not Path("wavs").exists()
+    assert "'../a' is not the name of a file" in capsys.readouterr().err
+
+
 @every_format
 def test_a_bad_file_keeps_the_others(
     form, tokens, audio, tmp_path, monkeypatch, capsys
