@@ -54,7 +54,7 @@ def write(path: Path, tokens: Tokens, aside: Path | None = None) -> None:
         If a code is missing or out of range.
     """
     check_codes(tokens, path)
-    header = _counts(tokens) | tokens.source._asdict()
+    header = tokens.source._asdict() | _counts(tokens)
     _write(path, FIXED, header, fixed_width(tokens), aside)
 
 

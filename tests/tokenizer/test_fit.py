@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy
 import pytest
@@ -215,6 +216,15 @@ def test_bad_features_are_refused(data, tmp_path, capsys, spoil, message, monkey
     assert fit(tmp_path / "data", "--out", tmp_path / "out", "--codebook_size", 5) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists() and not (tmp_path / "ran").exists()
+
+
+def test_missing_scikit_learn_is_named_with_its_extra(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    assert fit(data, "--out", tmp_path / "out", "--codebook_size", 5) == 2
+    assert "scikit-learn, which is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_few_frames_and_full_folders_are_refused(data, fitted, tmp_path, capsys):

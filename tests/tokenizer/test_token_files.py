@@ -130,3 +130,15 @@ def test_kaldi_refuses_what_it_cannot_hold(tmp_path):
     ark.write_bytes(ark.read_bytes()[:-1])
     with pytest.raises(TokenFileError, match="truncated"):
         dict(kaldi_files.read(ark.with_suffix(".scp"), ""))
+
+
+def test_the_bytes_of_version_1_do_not_change(tmp_path):
+    source = SOURCE._replace(codebook_sizes=(1024, 5))
+    packed_file.write(tmp_path / "a", Tokens(torch.tensor([[1, 4]]), 79, source))
+    header = (
+        b'{"kind": "codec", "model": "' + b"ab" * 32 + b'", "sample_rate": 8000, '
+        b'"hop": 80, "codebook_sizes": [1024, 5], "frames": 1, "samples": 79}'
+    )
+    data = b"SBVQ\1\0" + struct.pack("<I", len(header)) + header + b"\0\x60"
+    expected = data + struct.pack("<I", zlib.crc32(data))
+    assert (tmp_path / "a").read_bytes() == expected

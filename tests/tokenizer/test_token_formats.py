@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,25 @@ def test_entropy_coding_prints_its_rate_and_needs_packed_files(
     command = ["tokens", models / "codec", audio, "--out", "x", "--entropy_coding"]
     assert main([str(word) for word in command]) == 2
     assert "needs --format packed, got --format npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "module"),
+    [
+        ("packed, entropy coded", "constriction"),
+        ("lhotse", "lhotse"),
+        ("parquet", "pyarrow.parquet"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(
+    form, module, tokens, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert tokens(form) == 2 and not Path("tokens").exists()
+    error = capsys.readouterr().err
+    assert f"needs {module.partition('.')[0]}, which is not installed" in error
+    assert "sb_espnet_vq[formats]" in error
 
 
 def test_beam_is_passed_on_and_recorded(models, audio, tmp_path, monkeypatch, capsys):
