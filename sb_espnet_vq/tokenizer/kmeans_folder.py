@@ -8,9 +8,9 @@ from typing import Any
 
 from sb_espnet_vq import registry
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.tokenizer import hub_folder
 from sb_espnet_vq.tokenizer.kmeans_fit import stack_centres
 from sb_espnet_vq.tokenizer.quantizer_folder import save_new
+from sb_espnet_vq.utils.files import new_folder
 
 CENTRES, REPORT = "centres.npy", "fit.json"
 
@@ -59,7 +59,7 @@ def write(folder: Path, models: list[Any], report: dict[str, Any]) -> None:
         options["n_codebooks"] = stages
     quantizer = registry.build(name, **options)
     quantizer.set_codebook_vectors(centres)
-    with hub_folder.staged(folder) as aside:
+    with new_folder(folder) as aside:
         numpy.save(aside / CENTRES, centres.numpy())
         save_new(aside, name, options, quantizer)
         for each, model in zip(model_names(stages), models, strict=True):

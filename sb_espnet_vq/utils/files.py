@@ -56,6 +56,39 @@ def atomic_file(path: str | Path, aside: str | Path | None = None) -> Iterator[P
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder, renamed to `path` on success.
+
+    Arguments
+    ---------
+    path : str | Path
+        Must not exist, or be an empty folder. Missing parent folders are created.
+
+    Yields
+    ------
+    Path
+
+    Example
+    -------
+    >>> import tempfile
+    >>> top = Path(tempfile.mkdtemp())
+    >>> with new_folder(top / "a") as partial:
+    ...     _ = (partial / "b.txt").write_text("all of it")
+    ...     list(top.glob("a"))
+    []
+    >>> (top / "a" / "b.txt").read_text(), len(list(top.iterdir()))
+    ('all of it', 1)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
+        partial = Path(aside, "folder")
+        partial.mkdir()
+        yield partial
+        os.replace(partial, path)
+
+
 def write_text(path: str | Path, text: str, aside: str | Path | None = None) -> None:
     """Write `text` (UTF-8) to `path` atomically.
 

@@ -227,6 +227,19 @@ def test_missing_scikit_learn_is_named_with_its_extra(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_is_written_at_once(data, tmp_path, monkeypatch, capsys):
+    import joblib
+
+    def full(*_):
+        assert not (tmp_path / "out").exists()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(joblib, "dump", full)
+    assert fit(data, "--out", tmp_path / "out", "--codebook_size", 5) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_too_few_frames_and_full_folders_are_refused(data, fitted, tmp_path, capsys):
     assert fit(data, "--out", tmp_path / "out", "--codebook_size", 5000) == 2
     assert "frames are too few for 5000 centres" in capsys.readouterr().err
