@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     models = (tokens, decode, export, import_, refit)
     every = (ls, show, cp, run, *models, check, bench, distortion)
     for module in every:
-        name = module.__name__.rpartition(".")[2].rstrip("_")  # import is a word of Python
+        name = module.__name__.rpartition(".")[2].rstrip(
+            "_"
+        )  # import is a word of Python
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
         command.set_defaults(function=module.main)

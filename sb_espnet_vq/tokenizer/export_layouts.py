@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -40,7 +41,8 @@ def export_original(model: str, folder: str | Path) -> None:
     kind = tokenizer.config["kind"]
     if kind != transformers_codec.KIND:
         raise ConfigError(f"{model}: it was not imported, but is a {kind} of ours")
-    transformers_codec.write_folder(tokenizer.model, folder)
+    # A model of this kind.
+    transformers_codec.write_folder(cast(Any, tokenizer.model), folder)
 
 
 def to_layout(layout: str) -> Callable[[str, Path], None]:

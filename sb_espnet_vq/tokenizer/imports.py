@@ -209,9 +209,9 @@ def _unwrapped(state: Any) -> dict[str, Tensor]:
         if len(inner) != 1:
             break
         found = inner[0]
-    got = f"a dict with {list(state)[:3]}" if isinstance(state, Mapping) else type(state)
+    got = list(state)[:3] if isinstance(state, Mapping) else type(state).__name__
     raise CheckpointError(
-        f"not a state dict, which has tensors by name, nor a dict that contains one: {got}"
+        f"not a state dict, which has tensors by name, nor a dict with one; got {got}"
     )
 
 
@@ -280,9 +280,7 @@ def _rules(layout: str, own: Mapping[str, Tensor]) -> list[Rule]:
     return rules
 
 
-def _refuse_other(
-    theirs: State, rules: list[Rule], own: Mapping[str, Tensor]
-) -> None:
+def _refuse_other(theirs: State, rules: list[Rule], own: Mapping[str, Tensor]) -> None:
     """Raise CheckpointError with the first tensor that is not as it must be."""
     shapes: dict[str, torch.Size] = {}
     for rule in rules:

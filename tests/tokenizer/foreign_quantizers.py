@@ -25,7 +25,7 @@ class Foreign(NamedTuple):
     x: Tensor
     codes: Tensor
     values: Tensor | None
-    given: dict[str, Any] = {}  # noqa: RUF012
+    given: dict[str, Any] = {}
     labels: Tensor | None = None
 
 

@@ -44,11 +44,13 @@ def _mimi():
     return transformers.MimiModel(config)
 
 
-@pytest.fixture(scope="module", params=[_encodec, _dac, _mimi], ids=lambda f: f.__name__)
+@pytest.fixture(
+    scope="module", params=[_encodec, _dac, _mimi], ids=lambda f: f.__name__
+)
 def codec(request, tmp_path_factory):
     torch.manual_seed(0)
     model = request.param().eval()
-    for name, buffer in model.quantizer.named_buffers():
+    for buffer in model.quantizer.buffers():
         if buffer.dim() == 2:
             buffer.normal_()
     folder = tmp_path_factory.mktemp("codec")

@@ -28,7 +28,9 @@ def foreign(request):
 
 
 def _layout(name):
-    return next(each for each in sorted(LAYOUTS, key=len)[::-1] if name.startswith(each))
+    return next(
+        each for each in sorted(LAYOUTS, key=len)[::-1] if name.startswith(each)
+    )
 
 
 def _assert_equal(got, expected):
@@ -47,7 +49,9 @@ def test_codes_values_and_the_way_back(foreign, tmp_path):
         state = {f"psi.codebook.{k}": v for k, v in theirs.module.state_dict().items()}
     if name == "kmeans":
         state = dict(theirs.module.state_dict())
-    torch.save({"epoch": 3, "model": state | ({} if name == "kmeans" else _others())}, saved)
+    torch.save(
+        {"epoch": 3, "model": state | ({} if name == "kmeans" else _others())}, saved
+    )
     options = [f"--{k}={v}" for k, v in theirs.given.items()]
     assert main(["import", str(saved), str(tmp_path / "ours"), *options]) == 0
     imported = load_imported(tmp_path / "ours")
@@ -58,7 +62,18 @@ def test_codes_values_and_the_way_back(foreign, tmp_path):
     assert codes.unique().numel() > SIZE // 3
     if theirs.values is not None:
         torch.testing.assert_close(q.decode(codes), theirs.values, rtol=0, atol=1e-5)
-    assert main(["export", str(tmp_path / "ours"), str(tmp_path / "back"), "--to", "original"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(tmp_path / "ours"),
+                str(tmp_path / "back"),
+                "--to",
+                "original",
+            ]
+        )
+        == 0
+    )
     if name == "kmeans":
         back = numpy.load(tmp_path / "back" / "centres.npy")
         back = {"centres": torch.from_numpy(back)}
@@ -83,7 +98,9 @@ def test_first_difference_is_named(foreign):
     for key in state:
         others = {k: v for k, v in state.items() if k != key}
         with pytest.raises(CheckpointError, match="missing"):
-            import_quantizer(others or {"x": torch.zeros(1)}, layout, "", **theirs.given)
+            import_quantizer(
+                others or {"x": torch.zeros(1)}, layout, "", **theirs.given
+            )
         grown = torch.nn.functional.pad(state[key].flatten(), (0, 1))
         with pytest.raises(CheckpointError, match="tensor '"):
             import_quantizer({**state, key: grown}, layout, "", **theirs.given)
@@ -188,7 +205,9 @@ def test_bad_files_are_refused(tmp_path, capsys):
     torch.save({"model": _Code()}, tmp_path / "code.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pt")
-    torch.save({"a.P": torch.zeros(2, 2), "b.P": torch.zeros(2, 2)}, tmp_path / "two.pt")
+    torch.save(
+        {"a.P": torch.zeros(2, 2), "b.P": torch.zeros(2, 2)}, tmp_path / "two.pt"
+    )
     (tmp_path / "text.safetensors").write_text("no tensors")
     from safetensors.torch import save_file
 
@@ -234,7 +253,9 @@ def test_options_that_tensors_do_not_show(capsys):
 def test_damaged_folders_are_refused(tmp_path):
     import json
 
-    torch.save({"centres": torch.zeros(4, 2, dtype=torch.float64) + 0.1}, tmp_path / "c.pt")
+    torch.save(
+        {"centres": torch.zeros(4, 2, dtype=torch.float64) + 0.1}, tmp_path / "c.pt"
+    )
     main(["import", str(tmp_path / "c.pt"), str(tmp_path / "q")])
     file = tmp_path / "q" / "config.json"
     good = json.loads(file.read_text())
