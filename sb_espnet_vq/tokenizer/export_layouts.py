@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.tokenizer import hub_folder, transformers_codec
+from sb_espnet_vq.tokenizer import hub_folder, tensor_file, transformers_codec
 from sb_espnet_vq.tokenizer.imports import original_state, state_in_layout
 from sb_espnet_vq.tokenizer.layouts import LAYOUTS
 from sb_espnet_vq.tokenizer.layouts.tables import CENTRES
@@ -83,6 +83,4 @@ def _write(state: Mapping[str, Tensor], folder: str | Path) -> None:
 
             numpy.save(aside / f"{CENTRES}.npy", state[CENTRES].numpy())
             return
-        from safetensors.torch import save_file
-
-        save_file(dict(state), aside / hub_folder.WEIGHTS, {"format": "pt"})
+        tensor_file.save(state, aside / hub_folder.WEIGHTS)

@@ -42,16 +42,13 @@ def _assert_equal(got, expected):
 
 def test_codes_values_and_the_way_back(foreign, tmp_path):
     name, theirs = foreign
+    # As in the checkpoint of a trainer: other networks, and an optimizer.
+    prefix = {"speechbrain_piq": "psi.codebook.", "kmeans": ""}.get(name, "net.vq.")
+    state = {prefix + k: v for k, v in theirs.module.state_dict().items()}
+    others = {"net.encoder.weight": torch.zeros(2)} if prefix else {}
+    adam = {"state": {0: {"step": torch.zeros(()), "exp_avg": torch.zeros(2)}}}
     saved = tmp_path / "model.pt"
-    # As in the checkpoint of a model, after a prefix.
-    state = {f"net.vq.{k}": v for k, v in theirs.module.state_dict().items()}
-    if name == "speechbrain_piq":
-        state = {f"psi.codebook.{k}": v for k, v in theirs.module.state_dict().items()}
-    if name == "kmeans":
-        state = dict(theirs.module.state_dict())
-    torch.save(
-        {"epoch": 3, "model": state | ({} if name == "kmeans" else _others())}, saved
-    )
+    torch.save({"epoch": 3, "optimizer": adam, "model": state | others}, saved)
     options = [f"--{k}={v}" for k, v in theirs.given.items()]
     assert main(["import", str(saved), str(tmp_path / "ours"), *options]) == 0
     imported = load_imported(tmp_path / "ours")
@@ -86,10 +83,6 @@ def test_codes_values_and_the_way_back(foreign, tmp_path):
     module.load_state_dict(again)
     once_more = import_quantizer(module, _layout(name), "", **theirs.given).quantizer
     assert torch.equal(once_more.encode(theirs.x, labels=theirs.labels), codes)
-
-
-def _others():
-    return {"net.encoder.weight": torch.zeros(2), "net.decoder.weight": torch.zeros(2)}
 
 
 def test_first_difference_is_named(foreign):
@@ -153,7 +146,7 @@ def test_imported_quantizer_in_yaml(tmp_path):
     numpy.save(tmp_path / "centres.npy", centres.numpy())
     main(["import", str(tmp_path / "centres.npy"), str(tmp_path / "q")])
     line = f"""
-quantizer: !apply:sb_espnet_vq.tokenizer.quantizer_folder.load_quantizer
+quantizer: !apply:sb_espnet_vq.tokenizer.load_quantizer
     folder: {tmp_path / "q"}
 """
     q = load_hyperpyyaml(line)["quantizer"]
@@ -259,15 +252,16 @@ def test_damaged_folders_are_refused(tmp_path):
     main(["import", str(tmp_path / "c.pt"), str(tmp_path / "q")])
     file = tmp_path / "q" / "config.json"
     good = json.loads(file.read_text())
-    for change, error in (
-        ({"format": 2}, CheckpointError),
-        ({"quantizer": "os.system"}, ConfigError),
-        ({"options": {**good["options"], "codebook": "a.b"}}, ConfigError),
-        ({"options": {**good["options"], "dim": 3}}, CheckpointError),
-        ({"origin": {}}, CheckpointError),
+    options = good["options"]
+    for change, error, reason in (
+        ({"format": 2}, CheckpointError, "format 2"),
+        ({"quantizer": "os.system"}, ConfigError, "no registered quantizer"),
+        ({"options": {**options, "codebook": "a.b"}}, ConfigError, "plain word"),
+        ({"options": {**options, "dim": 3}}, CheckpointError, "another model"),
+        ({"origin": {}}, CheckpointError, "not that of an imported quantizer"),
     ):
         file.write_text(json.dumps({**good, **change}))
-        with pytest.raises(error):
+        with pytest.raises(error, match=reason):
             load_quantizer(tmp_path / "q")
     file.write_text(json.dumps(good))
     assert load_quantizer(tmp_path / "q").dim == 2
@@ -280,6 +274,7 @@ def test_a_folder_that_was_not_imported(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{}")
     out = tmp_path / "out"
     assert main(["export", str(tmp_path), str(out), "--to", "original"]) == 2
+    assert "not the configuration of a tokenizer" in capsys.readouterr().err
     assert not out.exists()
 
 
