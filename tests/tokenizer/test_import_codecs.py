@@ -50,9 +50,11 @@ def _mimi():
 def codec(request, tmp_path_factory):
     torch.manual_seed(0)
     model = request.param().eval()
-    for buffer in model.quantizer.buffers():
+    for name, buffer in model.quantizer.named_buffers():
         if buffer.dim() == 2:
             buffer.normal_()
+        elif "usage" in name:
+            buffer.uniform_(0.5, 3)
     folder = tmp_path_factory.mktemp("codec")
     model.save_pretrained(folder / "theirs")
     assert main(["import", str(folder / "theirs"), str(folder / "ours")]) == 0
