@@ -114,6 +114,7 @@ def test_setup_cfg_lists_every_package():
         ("all", "recipes"),
         ("all", "tokenizer"),
         ("all", "formats"),
+        ("all", "onnx"),
         ("test", "all"),
         ("test", "docs"),
     ],

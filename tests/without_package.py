@@ -7,7 +7,7 @@ from pathlib import Path
 
 _PAGE = Path(__file__).parents[1] / "docs" / "tokenizer.md"
 
-_REFUSE = '''
+_REFUSE = """
 import sys
 
 class Refuse:
@@ -16,7 +16,7 @@ class Refuse:
             raise ModuleNotFoundError(f"{name} is refused", name=name)
 
 sys.meta_path.insert(0, Refuse())
-'''
+"""
 
 
 def run_without_package(script, folder):

@@ -24,7 +24,8 @@ ARCHIVE = "model.zip"
 def export(tokenizer: AudioTokenizer, folder: Path) -> None:
     """Write config.yaml and latest.pth, and both as an archive of ESPnet's packer.
 
-    They contain the encoder, quantizer and decoder. Discriminators are not included, so training cannot be continued from them.
+    They contain the encoder, quantizer and decoder. Discriminators are not included, so
+    training cannot be continued from them.
 
     Arguments
     ---------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.tokenizer import hub_folder, transformers_codec
+from sb_espnet_vq.tokenizer import hub_folder, tensor_file, transformers_codec
 from sb_espnet_vq.tokenizer.imports import original_state, state_in_layout
 from sb_espnet_vq.tokenizer.layouts import LAYOUTS
 from sb_espnet_vq.tokenizer.layouts.tables import CENTRES
@@ -40,7 +41,8 @@ def export_original(model: str, folder: str | Path) -> None:
     kind = tokenizer.config["kind"]
     if kind != transformers_codec.KIND:
         raise ConfigError(f"{model}: it was not imported, but is a {kind} of ours")
-    transformers_codec.write_folder(tokenizer.model, folder)
+    # A model of this kind.
+    transformers_codec.write_folder(cast(Any, tokenizer.model), folder)
 
 
 def to_layout(layout: str) -> Callable[[str, Path], None]:
@@ -81,6 +83,4 @@ def _write(state: Mapping[str, Tensor], folder: str | Path) -> None:
 
             numpy.save(aside / f"{CENTRES}.npy", state[CENTRES].numpy())
             return
-        from safetensors.torch import save_file
-
-        save_file(dict(state), aside / hub_folder.WEIGHTS, {"format": "pt"})
+        tensor_file.save(state, aside / hub_folder.WEIGHTS)

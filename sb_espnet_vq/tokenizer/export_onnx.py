@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import ConfigError
+from sb_espnet_vq.tokenizer import onnx_lstm
 from sb_espnet_vq.tokenizer.hub_folder import staged
 
 if TYPE_CHECKING:
@@ -103,9 +104,8 @@ def _parts(tokenizer: AudioTokenizer) -> dict[str, _Part]:
 
 def _examples(tokenizer: AudioTokenizer) -> dict[str, Tensor]:
     """Return inputs for tracing; the files accept other sizes."""
-    # Half a second, and no whole number of frames.
-    length = max(tokenizer.sample_rate // 2, 3 * tokenizer.model.hop) + 1
-    signals = 0.1 * torch.randn(2, length)
+    # No whole number of frames.
+    signals = 0.1 * torch.randn(2, 7 * tokenizer.model.hop + 1)
     codes, _ = tokenizer.encode(signals)
     return {
         "signals": signals,
@@ -130,7 +130,7 @@ def _program(tokenizer: AudioTokenizer, part: _Part, example: Tensor, name: str)
     dynamic = torch.export.Dim.DYNAMIC
     module = _Module(tokenizer.model, part.call).eval()
     try:
-        with _quietly():
+        with _quietly(), onnx_lstm.exportable(module):
             return torch.onnx.export(
                 module,
                 (example,),
@@ -138,6 +138,7 @@ def _program(tokenizer: AudioTokenizer, part: _Part, example: Tensor, name: str)
                 dynamic_shapes=({0: dynamic, 1: dynamic},),
                 input_names=[part.given],
                 output_names=[part.result],
+                custom_translation_table=onnx_lstm.translations(),
                 verbose=False,
             )
     except Exception as error:

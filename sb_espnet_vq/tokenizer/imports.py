@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -57,7 +57,7 @@ def import_quantizer(
     ---------
     source : torch.nn.Module or Mapping
         The quantizer, a model that contains it, or the state dict of either; also a
-        dict that contains the state dict, as a checkpoint of a trainer.
+        dict that contains the state dict, such as the checkpoint of a trainer.
     layout : str, optional
         A name of `LAYOUTS`. Default: the one that the names of the tensors show.
     prefix : str, optional
@@ -89,9 +89,10 @@ def import_quantizer(
     >>> imported.quantizer.encode(torch.tensor([[[0.9, 1.2], [0.1, 0.0]]]))[0, :, 0]
     tensor([1, 0])
     """
+    if layout is not None and layout not in LAYOUTS:
+        raise ConfigError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     state = source.state_dict() if isinstance(source, nn.Module) else source
-    state = _unwrapped(state)
-    name, prefix = _place(state, layout, prefix)
+    name, prefix, state = _place(list(_state_dicts(state)), layout, prefix)
     chosen = LAYOUTS[name]
     if unknown := [option for option in given if option not in chosen.given]:
         raise ConfigError(
@@ -199,50 +200,48 @@ def state_in_layout(quantizer: Quantizer, layout: str) -> dict[str, Tensor]:
     return state
 
 
-def _unwrapped(state: Any) -> dict[str, Tensor]:
-    """Return the state dict, which may be in a dict of a dict."""
-    found = state
-    while isinstance(found, Mapping):
-        if any(isinstance(value, Tensor) for value in found.values()):
-            return {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
-        inner = [value for value in found.values() if isinstance(value, Mapping)]
-        if len(inner) != 1:
-            break
-        found = inner[0]
-    got = f"a dict with {list(state)[:3]}" if isinstance(state, Mapping) else type(state)
-    raise CheckpointError(
-        f"not a state dict, which has tensors by name, nor a dict that contains one: {got}"
-    )
+def _state_dicts(source: Any) -> Iterator[dict[str, Tensor]]:
+    """Yield the dicts of tensors in a dict, which may be in other dicts."""
+    if not isinstance(source, Mapping):
+        return
+    tensors = {str(k): v for k, v in source.items() if isinstance(v, Tensor)}
+    if tensors:
+        yield tensors
+    for value in source.values():
+        yield from _state_dicts(value)
 
 
 def _place(
-    state: Mapping[str, Tensor], layout: str | None, prefix: str | None
-) -> tuple[str, str]:
-    """Return the layout and the prefix that the names show."""
-    if layout is not None and layout not in LAYOUTS:
-        raise ConfigError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    if layout is not None and prefix is not None:
-        return layout, prefix
+    states: list[dict[str, Tensor]], layout: str | None, prefix: str | None
+) -> tuple[str, str, dict[str, Tensor]]:
+    """Return the layout and the prefix that the names show, and their state dict."""
+    if not states:
+        raise CheckpointError("not a state dict (tensors by name), nor a dict with one")
     found = {
-        (name, match[1])
+        (name, match[1], number)
         for name in ([layout] if layout else LAYOUTS)
+        for number, state in enumerate(states)
         for key in state
         if (match := re.fullmatch(LAYOUTS[name].key, key))
         and prefix in (None, match[1])
     }
     if len(found) == 1:
-        return next(iter(found))
-    if layout is not None and not found:
-        return layout, ""
-    if not found:
-        known = "; ".join(f"{name}: {each.title}" for name, each in LAYOUTS.items())
+        name, place, number = next(iter(found))
+        return name, place, states[number]
+    largest = max(states, key=len)
+    if found:
+        several = ", ".join(f"{name} at {place!r}" for name, place, _ in sorted(found))
         raise CheckpointError(
-            f"no layout fits the names {', '.join(list(state)[:3])}, ... Known layouts: "
-            f"{known}"
+            f"several quantizers: {several}; choose one by layout and prefix, or pass "
+            "its state dict"
         )
-    several = ", ".join(f"{name} at {place!r}" for name, place in sorted(found))
+    if layout is not None:
+        # To tell what is missing.
+        return layout, prefix or "", largest
+    known = "; ".join(f"{name}: {each.title}" for name, each in LAYOUTS.items())
     raise CheckpointError(
-        f"several quantizers: {several}; choose one by layout and prefix"
+        f"no layout fits the names {', '.join(list(largest)[:3])}, ... Known layouts: "
+        f"{known}"
     )
 
 
@@ -280,9 +279,7 @@ def _rules(layout: str, own: Mapping[str, Tensor]) -> list[Rule]:
     return rules
 
 
-def _refuse_other(
-    theirs: State, rules: list[Rule], own: Mapping[str, Tensor]
-) -> None:
+def _refuse_other(theirs: State, rules: list[Rule], own: Mapping[str, Tensor]) -> None:
     """Raise CheckpointError with the first tensor that is not as it must be."""
     shapes: dict[str, torch.Size] = {}
     for rule in rules:

@@ -9,7 +9,7 @@ from typing import Any
 from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.quantizers.base import Quantizer
 from sb_espnet_vq.registry import build, list_quantizers
-from sb_espnet_vq.tokenizer import hub_folder, trees
+from sb_espnet_vq.tokenizer import hub_folder, tensor_file, trees
 from sb_espnet_vq.tokenizer.imports import Imported, Origin
 from sb_espnet_vq.tokenizer.layouts import LAYOUTS
 from sb_espnet_vq.tokenizer.layouts.gumbel import QUANTIZER as GUMBEL
@@ -40,8 +40,6 @@ def save_quantizer(imported: Imported, folder: str | Path) -> None:
     ...     load_quantizer(folder).codebook_size
     4
     """
-    from safetensors.torch import save_file
-
     origin = imported.origin
     config = {
         "format": FORMAT,
@@ -56,10 +54,11 @@ def save_quantizer(imported: Imported, folder: str | Path) -> None:
     }
     with hub_folder.staged(folder) as aside:
         write_text(aside / CONFIG, json.dumps(config, indent=2) + "\n")
-        hub_folder.write_weights(imported.quantizer, aside)
+        state = imported.quantizer.state_dict()
+        tensors = {key: value.detach().cpu().clone() for key, value in state.items()}
+        tensor_file.save(tensors, aside / hub_folder.WEIGHTS)
         if origin.originals:
-            tensors = {k: v.contiguous() for k, v in origin.originals.items()}
-            save_file(tensors, aside / ORIGINALS, {"format": "pt"})
+            tensor_file.save(origin.originals, aside / ORIGINALS)
 
 
 def save_new(
@@ -142,7 +141,7 @@ def load_imported(folder: str | Path) -> Imported:
         ) from error
     if layout not in LAYOUTS:
         raise ConfigError(f"{folder / CONFIG}: {layout!r} is no layout of this version")
-    originals = _originals(folder) if kept else {}
+    originals = tensor_file.load(folder / ORIGINALS) if kept else {}
     if set(originals) != set(kept):
         raise CheckpointError(f"{folder / ORIGINALS}: not the tensors of {CONFIG}")
     origin_ = Origin(layout, prefix, given, originals)
@@ -177,7 +176,7 @@ def _quantizer(folder: Path, config: dict[str, Any]) -> Quantizer:
     if name not in {*list_quantizers(), GUMBEL}:
         raise ConfigError(f"{folder / CONFIG}: {name!r} is no registered quantizer")
     quantizer = build(name, **trees.build(options)).eval()
-    state = hub_folder.read_weights(str(folder), {})
+    state = tensor_file.load(folder / hub_folder.WEIGHTS)
     hub_folder.load_state(quantizer, state, str(folder))
     return quantizer
 
@@ -196,15 +195,3 @@ def _config(folder: Path) -> dict[str, Any]:
             f"reads format {FORMAT}; install a newer version"
         )
     return config
-
-
-def _originals(folder: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(folder / ORIGINALS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder / ORIGINALS}: cannot be read ({error})"
-        ) from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sb_espnet_vq.errors import CheckpointError
+from sb_espnet_vq.tokenizer import tensor_file
 from sb_espnet_vq.tokenizer.layouts.tables import CENTRES
 
 
@@ -30,18 +30,14 @@ def read_state(path: str | Path) -> Any:
         If the file does not exist, is truncated, or would run code.
     """
     path = Path(path)
-    read = _READERS.get(path.suffix.lower(), _read_torch)
+    if path.suffix.lower() == ".safetensors":
+        return tensor_file.load(path)
+    read = _read_npy if path.suffix.lower() == ".npy" else _read_torch
     try:
         return read(path)
     except Exception as error:
-        # torch, numpy and safetensors each have errors of their own for a bad file.
+        # torch and numpy have errors of many kinds for a bad file.
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
-
-
-def _read_safetensors(path: Path) -> Any:
-    from safetensors.torch import load_file
-
-    return load_file(path)
 
 
 def _read_npy(path: Path) -> Any:
@@ -58,9 +54,3 @@ def _read_torch(path: Path) -> Any:
     import torch
 
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-_READERS: dict[str, Callable[[Path], Any]] = {
-    ".safetensors": _read_safetensors,
-    ".npy": _read_npy,
-}

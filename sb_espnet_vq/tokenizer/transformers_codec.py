@@ -33,7 +33,9 @@ _NOT_NETWORKS = (
 class _Architecture(NamedTuple):
     """Names of the classes; the layout; and the calls around the quantizer.
 
-    hop : attribute of the configuration with the samples per frame; encode : from model and audio (B, 1, L) to frames (B, D, T); decode : back.
+    hop : attribute of the configuration with the samples per frame; encode : from
+    model and audio (B, 1, L) to frames (B, D, T); decode : back; whole_frames : whether
+    audio must be a whole number of frames.
     """
 
     config: str
@@ -232,9 +234,7 @@ def write_folder(model: TransformersTokens, folder: str | Path) -> None:
     again = empty_model(config["model_type"], config)
     state = state_in_layout(model.vq, model.architecture.layout)
     whole = model.codec.state_dict()
-    again.load_state_dict(
-        {**whole, **{f"quantizer.{k}": v for k, v in state.items()}}
-    )
+    again.load_state_dict({**whole, **{f"quantizer.{k}": v for k, v in state.items()}})
     with hub_folder.staged(folder) as aside:
         again.save_pretrained(aside)
 

@@ -176,6 +176,11 @@ def test_fine_tuning_starts_from_the_features(name, exported):
     assert got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
 
 
+def test_the_package_is_refused(tmp_path):
+    with pytest.raises(AssertionError, match="sb_espnet_vq is refused"):
+        run_without_package("import sb_espnet_vq.tokenizer", tmp_path)
+
+
 def test_every_key_is_loaded(exported):
     assert "During parameter transfer" not in exported[3]
 

@@ -27,7 +27,11 @@ def _describe(table: str):
         sizes = {"dim": dim, "codebook_size": entries // groups, "n_codebooks": groups}
         # Of training: the start, stop and decay of wav2vec 2.0.
         temperature = [2.0, 0.5, 0.999995]
-        return QUANTIZER, {**sizes, "out_dim": groups * width, "temperature": temperature}
+        return QUANTIZER, {
+            **sizes,
+            "out_dim": groups * width,
+            "temperature": temperature,
+        }
 
     return describe
 
@@ -48,7 +52,9 @@ SPEECHBRAIN_GUMBEL = Layout(
     "wav2vec 2.0 in SpeechBrain",
     r"((?:.*\.)?)(?:vars|max_ent)",
     _describe("vars"),
-    _rules(Rule(("vars", "max_ent"), ("vars",), lambda table, _: (table,), _with_entropy)),
+    _rules(
+        Rule(("vars", "max_ent"), ("vars",), lambda table, _: (table,), _with_entropy)
+    ),
     ("n_codebooks",),
 )
 TRANSFORMERS_WAV2VEC2 = Layout(

@@ -76,9 +76,15 @@ def _part(
     books = books or [f"{mine}_codebook"]
     rules = [
         Rule(
-            (f"{part}.{theirs}.weight",), (f"{ours}.{number}.weight",), column, convolution
+            (f"{part}.{theirs}.weight",),
+            (f"{ours}.{number}.weight",),
+            column,
+            convolution,
         )
-        for theirs, ours in (("input_proj", "project_in"), ("output_proj", "project_out"))
+        for theirs, ours in (
+            ("input_proj", "project_in"),
+            ("output_proj", "project_out"),
+        )
     ]
     for level, ours in enumerate(books):
         theirs = f"{part}.{book.format(level)}"

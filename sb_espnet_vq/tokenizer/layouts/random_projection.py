@@ -36,7 +36,9 @@ def _rules_speechbrain(own: Mapping[str, Tensor]) -> list[Rule]:
     return [Rule(("P",), ("P",)), Rule(("CB",), ("CB",), _unit)]
 
 
-def _describe_nemo(state: State, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _describe_nemo(
+    state: State, given: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
     books, size, width = state.sizes("codebooks", 3)
     _, dim = state.sizes("proj.weight", 2)
     sizes = {"dim": dim, "codebook_size": size, "code_dim": width}
