@@ -109,7 +109,10 @@ def load_quantizer(folder: str | Path) -> Quantizer:
     ConfigError
         If its quantizer is not a registered one.
     """
-    return _quantizer(Path(folder), _config(Path(folder)))
+    config = _config(Path(folder))
+    if "origin" in config:
+        return load_imported(folder).quantizer
+    return _quantizer(Path(folder), config)
 
 
 def load_imported(folder: str | Path) -> Imported:
