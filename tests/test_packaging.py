@@ -113,6 +113,7 @@ def test_setup_cfg_lists_every_package():
         ("all", "espnet"),
         ("all", "recipes"),
         ("all", "tokenizer"),
+        ("all", "formats"),
         ("all", "onnx"),
         ("test", "all"),
         ("test", "docs"),

@@ -1,7 +1,7 @@
 """``sbvq decode MODEL TOKENS... --out DIR``: decode files of tokens to audio."""
 
 import argparse
-from collections.abc import Iterable, Iterator
+import io
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "tokens",
         nargs="+",
-        help="files of `sbvq tokens` (.npz, .sbvq, .scp), or folders that are searched",
+        help="files of `sbvq tokens` (.npz, .sbvq, .scp, .jsonl.gz, .parquet), or "
+        "folders that are searched",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of WAV files")
     parser.add_argument("--device", default="cpu", help="for example cuda:0")
@@ -25,54 +26,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Decode the files of this process."""
-    import soundfile
     from tqdm import tqdm
 
+    from sb_espnet_vq.tokenizer.encoding import Folder, writing
     from sb_espnet_vq.tokenizer.models import load_tokenizer
     from sb_espnet_vq.tokenizer.output_folder import open_folder
-    from sb_espnet_vq.tokenizer.utterances import find_files, shard
+    from sb_espnet_vq.tokenizer.token_formats import SUFFIXES, read
+    from sb_espnet_vq.tokenizer.utterances import find_files, processes, shard
 
-    files, _ = shard(find_files(args.tokens, (".npz", ".sbvq", ".scp")))
+    files, rank = shard(find_files(args.tokens, SUFFIXES))
     tokenizer = load_tokenizer(args.model).to(args.device)
     source = tokenizer.source()
     # Before anything is written: the model has a decoder.
     tokenizer.decode(_one_frame(source))
-    count = 0
-    for key, tokens in tqdm(_utterances(files), unit="utterance", disable=None):
+    folder, count = Folder(args.out, rank, processes()), 0
+    utterances = (each for key, file in files.items() for each in read(file, key))
+    for key, tokens in tqdm(utterances, unit="utterance", disable=None):
         source.refuse_other(tokens.source, key)
-        open_folder(args.out, "wav", source)
-        path, count = args.out / f"{key}.wav", count + 1
-        if path.exists():
-            continue
-        audio = tokenizer.decode(tokens.codes[None])[0, : tokens.samples]
-        # The file has 16 bits per sample.
-        signal = audio.clamp(-1, 1).cpu().numpy()
-        with atomic_file(path) as partial:
-            soundfile.write(partial, signal, source.sample_rate)
+        if key != Path(key).name:
+            raise TokenFileError(f"the key {key!r} is not the name of a file")
+        path, new = args.out / f"{key}.wav", not count
+        count += 1
+        with writing(args.out):
+            if new:
+                open_folder(args.out, source, folder.parts, format="wav")
+                folder.clean()
+            if not path.exists():
+                data = _wav(tokenizer, tokens)
+                with atomic_file(path, folder.parts) as partial:
+                    partial.write_bytes(data)
+    folder.close()
     print(f"{count} utterances decoded to {args.out}")
     return 0
 
 
-def _utterances(files: dict[str, Path]) -> Iterator[tuple[str, Any]]:
-    """Yield the key and the tokens of every utterance."""
-    from sb_espnet_vq.tokenizer import npz_file, packed_file
+def _wav(tokenizer: Any, tokens: Any) -> bytes:
+    import soundfile
 
-    for key, file in files.items():
-        if file.suffix == ".scp":
-            yield from _of_index(file)
-        elif file.suffix in (npz_file.SUFFIX, packed_file.SUFFIX):
-            form: Any = npz_file if file.suffix == npz_file.SUFFIX else packed_file
-            yield key, form.read(file)
-        else:
-            raise TokenFileError(f"{file}: not a file of tokens (.npz, .sbvq, .scp)")
-
-
-def _of_index(scp: Path) -> Iterable[tuple[str, Any]]:
-    from sb_espnet_vq.tokenizer import kaldi_files
-    from sb_espnet_vq.tokenizer.output_folder import read_record
-    from sb_espnet_vq.tokenizer.tokens import TokenSource
-
-    return kaldi_files.read(scp, TokenSource.of(read_record(scp.parent), scp))
+    audio = tokenizer.decode(tokens.codes[None])[0, : tokens.samples]
+    file = io.BytesIO()
+    # The file has 16 bits per sample.
+    signal = audio.clamp(-1, 1).cpu().numpy()
+    soundfile.write(file, signal, tokenizer.sample_rate, format="WAV")
+    return file.getvalue()
 
 
 def _one_frame(source: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sb_espnet_vq.tokenizer import (
     export_espnet,
     export_finetuning,
+    export_layouts,
     export_onnx,
     export_speechbrain,
 )
@@ -40,4 +41,5 @@ FORMATS: dict[str, Callable[[str, Path], None]] = {
     "speechbrain-finetune": _of_tokenizer(export_finetuning.export),
     "espnet": _of_tokenizer(export_espnet.export),
     "onnx": _of_tokenizer(export_onnx.export),
+    **export_layouts.FORMATS,
 }

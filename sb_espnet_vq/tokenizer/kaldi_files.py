@@ -8,16 +8,24 @@ the archive leaves out a last frame that the audio does not fill.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError, TokenFileError
-from sb_espnet_vq.tokenizer.tokens import Tokens, TokenSource
+from sb_espnet_vq.tokenizer.output_folder import read_record
+from sb_espnet_vq.tokenizer.tokens import (
+    Tokens,
+    TokenSource,
+    Utterance,
+    check_codes,
+)
 from sb_espnet_vq.utils.files import atomic_file, write_text
 
+SUFFIX = ".scp"
+BY_PROCESS = True
 _INT32 = b"\0B\4"
 # Each number is preceded by its size in bytes.
 _ITEM = [("size", "i1"), ("number", "<i4")]
@@ -57,47 +65,68 @@ def flatten(tokens: Tokens) -> Tensor:
     return (whole + offsets).flatten().int()
 
 
-def write(ark: Path, utterances: Iterable[tuple[str, Tokens]]) -> None:
-    """Write an archive and, after it is complete, its index.
+def check(source: TokenSource) -> None:
+    """Raise ConfigError if the format cannot hold the codes of a model."""
+    _size(source)
+
+
+def plan(folder: Path, rank: int, keys: Sequence[str]) -> dict[Path, list[str]]:
+    """Return the archive of process `rank`."""
+    return {folder / f"codec.{rank + 1}.ark": list(keys)}
+
+
+def complete(ark: Path, keys: Sequence[str]) -> bool:
+    """Return whether the index of an archive lists these keys."""
+    scp = ark.with_suffix(SUFFIX)
+    if not scp.is_file():
+        return False
+    lines = scp.read_text(encoding="utf-8").splitlines()
+    return {line.split()[0] for line in lines} == set(keys)
+
+
+def write(
+    ark: Path, source: TokenSource, utterances: Iterable[Utterance], aside: Path
+) -> None:
+    """Write the names of the tokens, an archive and, last, its index.
 
     Arguments
     ---------
     ark : Path
         The archive; the index has the suffix .scp.
-    utterances : iterable of (str, Tokens)
+    source : TokenSource
+        The model.
+    utterances : iterable of Utterance
         Keys without whitespace, and their tokens.
+    aside : Path
+        Folder of the temporary files.
     """
     import numpy
 
+    words = "".join(f"{word}\n" for word in vocabulary(source))
+    write_text(ark.parent / TOKEN_LIST, words, aside)
     lines = []
-    with atomic_file(ark) as partial, partial.open("wb") as file:
-        for key, tokens in utterances:
+    with atomic_file(ark, aside) as partial, partial.open("wb") as file:
+        for key, _, tokens in utterances:
             file.write(f"{key} ".encode())
             lines.append(f"{key} {ark}:{file.tell()}\n")
             numbers = flatten(tokens).numpy()
             items = numpy.empty(len(numbers), _ITEM)
             items["size"], items["number"] = 4, numbers
             file.write(_INT32 + struct.pack("<i", len(numbers)) + items.tobytes())
-    write_text(ark.with_suffix(".scp"), "".join(lines))
+    write_text(ark.with_suffix(SUFFIX), "".join(lines), aside)
 
 
-def keys(scp: Path) -> list[str]:
-    """Return the keys of an index; none if there is no such file."""
-    if not scp.is_file():
-        return []
-    return [line.split()[0] for line in scp.read_text(encoding="utf-8").splitlines()]
-
-
-def read(scp: Path, source: TokenSource) -> Iterable[tuple[str, Tokens]]:
-    """Yield the keys and tokens of an index.
+def read(scp: Path, key: str) -> Iterable[tuple[str, Tokens]]:
+    """Yield the keys and tokens of an index, beside which is the record of its model.
 
     Raises
     ------
     TokenFileError
         If a line or an archive is broken.
     """
+    source = TokenSource.of(read_record(scp.parent), scp)
     for line in scp.read_text(encoding="utf-8").splitlines():
-        key, _, place = line.partition(" ")
+        name, _, place = line.partition(" ")
         ark, _, offset = place.rpartition(":")
         try:
             with open(ark, "rb") as file:
@@ -107,9 +136,10 @@ def read(scp: Path, source: TokenSource) -> Iterable[tuple[str, Tokens]]:
             codes -= _size(source) * torch.arange(codes.shape[1])
         except (OSError, ValueError, RuntimeError, struct.error) as error:
             raise TokenFileError(
-                f"{scp}: the vector of {key!r} cannot be read from {place!r} ({error})"
+                f"{scp}: the vector of {name!r} cannot be read from {place!r} ({error})"
             ) from error
-        yield key, Tokens(codes, len(codes) * source.hop, source)
+        tokens = Tokens(codes, len(codes) * source.hop, source)
+        yield name, check_codes(tokens, f"{scp}: {name}")
 
 
 def _read_vector(file) -> Tensor:

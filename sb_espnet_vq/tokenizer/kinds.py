@@ -8,7 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from sb_espnet_vq.errors import CheckpointError
-from sb_espnet_vq.tokenizer import best_rq, codec, espnet_codec, wav2vec2
+from sb_espnet_vq.tokenizer import (
+    best_rq,
+    codec,
+    espnet_codec,
+    transformers_codec,
+    wav2vec2,
+)
 from sb_espnet_vq.tokenizer.base import TokenModel
 from sb_espnet_vq.tokenizer.recipe_run import YAML_NAME, RecipeRun
 
@@ -16,6 +22,7 @@ MODELS: dict[str, type[TokenModel]] = {
     "best_rq": best_rq.BestRQTokens,
     "codec": codec.CodecTokens,
     "espnet_codec": espnet_codec.ESPnetTokens,
+    transformers_codec.KIND: transformers_codec.TransformersTokens,
     "wav2vec2": wav2vec2.Wav2Vec2Tokens,
 }
 # A key of the YAML file that only this recipe has.

@@ -9,14 +9,16 @@ from pathlib import Path
 import torch
 
 from sb_espnet_vq.errors import TokenFileError
-from sb_espnet_vq.tokenizer.tokens import Tokens, TokenSource, check
+from sb_espnet_vq.tokenizer.tokens import Tokens, TokenSource, check_codes
 from sb_espnet_vq.utils.files import atomic_file
 
 SUFFIX = ".npz"
 
 
-def write(path: Path, tokens: Tokens) -> None:
+def write(path: Path, tokens: Tokens, aside: Path | None = None) -> None:
     """Write ``codes`` (T, K) int64, ``samples`` and ``source`` (JSON), atomically.
+
+    The temporary file is in the folder ``aside``, by default beside it.
 
     Raises
     ------
@@ -25,9 +27,9 @@ def write(path: Path, tokens: Tokens) -> None:
     """
     import numpy
 
-    check(tokens, path)
+    check_codes(tokens, path)
     source = json.dumps(tokens.source._asdict())
-    with atomic_file(path) as partial, partial.open("wb") as file:
+    with atomic_file(path, aside) as partial, partial.open("wb") as file:
         numpy.savez(
             file, codes=tokens.codes.numpy(), samples=tokens.samples, source=source
         )
@@ -54,4 +56,4 @@ def read(path: Path) -> Tokens:
     if codes.dtype.kind not in "iu":
         raise TokenFileError(f"{path}: codes must be integers, got {codes.dtype}")
     source = TokenSource.of(record, path)
-    return check(Tokens(torch.from_numpy(codes).long(), samples, source), path)
+    return check_codes(Tokens(torch.from_numpy(codes).long(), samples, source), path)

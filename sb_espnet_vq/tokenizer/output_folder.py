@@ -13,17 +13,19 @@ from sb_espnet_vq.utils.files import write_text
 RECORD = "tokens.json"
 
 
-def open_folder(folder: Path, form: str, source: TokenSource) -> None:
+def open_folder(folder: Path, source: TokenSource, aside: Path, **more: object) -> None:
     """Create a folder, or continue in one of the same model and format.
 
     Arguments
     ---------
     folder : Path
         Gets the record tokens.json.
-    form : str
-        Format of its files.
     source : TokenSource
         The model.
+    aside : Path
+        Folder of the temporary file.
+    **more
+        What else all results must have in common: their format, ...
 
     Raises
     ------
@@ -32,7 +34,7 @@ def open_folder(folder: Path, form: str, source: TokenSource) -> None:
     """
     file = folder / RECORD
     # As read back from JSON: tuples are lists.
-    record = json.loads(json.dumps({"format": form} | source._asdict()))
+    record = json.loads(json.dumps(more | source._asdict()))
     if file.is_file():
         before = read_record(folder)
         other = [key for key in record if before.get(key) != record[key]]
@@ -43,7 +45,7 @@ def open_folder(folder: Path, form: str, source: TokenSource) -> None:
                 f"{record[key]!r}: give another folder to --out"
             )
         return
-    write_text(file, json.dumps(record, indent=1) + "\n")
+    write_text(file, json.dumps(record, indent=1) + "\n", aside)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from sb_espnet_vq.errors import TokenFileError
@@ -64,7 +66,15 @@ class Tokens(NamedTuple):
     source: TokenSource
 
 
-def check(tokens: Tokens, place: object) -> Tokens:
+class Utterance(NamedTuple):
+    """The tokens of an audio file, and its key."""
+
+    key: str
+    audio: Path
+    tokens: Tokens
+
+
+def check_codes(tokens: Tokens, place: object) -> Tokens:
     """Return tokens whose codes fit their codebooks.
 
     Arguments
@@ -94,3 +104,22 @@ def check(tokens: Tokens, place: object) -> Tokens:
             f"{int(codes.min())} to {int(codes.max())}"
         )
     return tokens
+
+
+def integers(tokens: Tokens) -> Any:
+    """Return the codes as an array of the smallest signed type that torch also has.
+
+    Example
+    -------
+    >>> source = TokenSource("codec", "", 8000, 80, (1024,))
+    >>> integers(Tokens(torch.zeros(2, 1).long(), 160, source)).dtype
+    dtype('int16')
+    """
+    return tokens.codes.to(smallest_type(tokens.source)).numpy()
+
+
+def smallest_type(source: TokenSource) -> torch.dtype:
+    """Return int16, int32 or int64: the smallest that holds the codes of a model."""
+    most = max(source.codebook_sizes) - 1
+    types = (torch.int16, torch.int32, torch.int64)
+    return next(each for each in types if most <= torch.iinfo(each).max)

@@ -21,7 +21,7 @@ def find_files(
     paths : sequence of str or Path
         Files, and folders that are searched.
     extensions : tuple of str
-        Of the files to take from folders.
+        Ends of the names of the files to take from folders.
 
     Returns
     -------
@@ -77,8 +77,19 @@ def shard(
     >>> list(shard(files, {"RANK": "0", "WORLD_SIZE": "2"})[0])
     ['a', 'c']
     """
-    rank, ranks = int(environ.get("RANK", 0)), int(environ.get("WORLD_SIZE", 1))
-    return dict(list(files.items())[rank::ranks]), rank
+    rank = int(environ.get("RANK", 0))
+    return dict(list(files.items())[rank :: processes(environ)]), rank
+
+
+def processes(environ: Mapping[str, str] = os.environ) -> int:
+    """Return the number of processes under torchrun; 1 without it.
+
+    Example
+    -------
+    >>> processes({"WORLD_SIZE": "2"})
+    2
+    """
+    return int(environ.get("WORLD_SIZE", 1))
 
 
 def _files_of(top: Path, extensions: tuple[str, ...]) -> list[Path]:
@@ -89,7 +100,7 @@ def _files_of(top: Path, extensions: tuple[str, ...]) -> list[Path]:
     return [
         file
         for file in sorted(top.rglob("*"))
-        if file.suffix.lower() in extensions
+        if file.name.lower().endswith(extensions)
         and file.is_file()
         # Hidden files are those of unfinished writing.
         and not any(part[0] == "." for part in file.relative_to(top).parts)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to `path` on success.
+def atomic_file(path: str | Path, aside: str | Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path, renamed to `path` on success.
 
     If the block fails (a full disk, a kill), the old file remains; readers never see an
     incomplete file.
@@ -20,6 +20,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     ---------
     path : str | Path
         The file to write. Missing parent folders are created.
+    aside : str | Path, optional
+        Folder of the temporary file, on the same file system; created if missing. A
+        process that is killed leaves the temporary file. Default: that of `path`.
 
     Yields
     ------
@@ -36,9 +39,11 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     ('all of it', 1)
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent if aside is None else Path(aside)
+    for each in (path.parent, folder):
+        each.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        prefix=f".{path.stem}-", suffix=path.suffix, dir=folder
     )
     os.close(handle)
     partial = Path(name)
@@ -51,7 +56,40 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder, renamed to `path` on success.
+
+    Arguments
+    ---------
+    path : str | Path
+        Must not exist, or be an empty folder. Missing parent folders are created.
+
+    Yields
+    ------
+    Path
+
+    Example
+    -------
+    >>> import tempfile
+    >>> top = Path(tempfile.mkdtemp())
+    >>> with new_folder(top / "a") as partial:
+    ...     _ = (partial / "b.txt").write_text("all of it")
+    ...     list(top.glob("a"))
+    []
+    >>> (top / "a" / "b.txt").read_text(), len(list(top.iterdir()))
+    ('all of it', 1)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
+        partial = Path(aside, "folder")
+        partial.mkdir()
+        yield partial
+        os.replace(partial, path)
+
+
+def write_text(path: str | Path, text: str, aside: str | Path | None = None) -> None:
     """Write `text` (UTF-8) to `path` atomically.
 
     Arguments
@@ -60,8 +98,10 @@ def write_text(path: str | Path, text: str) -> None:
         The file to write. Missing parent folders are created.
     text : str
         Its content.
+    aside : str | Path, optional
+        As in `atomic_file`.
     """
-    with atomic_file(path) as partial:
+    with atomic_file(path, aside) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

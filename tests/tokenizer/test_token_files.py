@@ -8,7 +8,8 @@ import torch
 
 from sb_espnet_vq.errors import ConfigError, TokenFileError
 from sb_espnet_vq.tokenizer import kaldi_files, npz_file, packed_file
-from sb_espnet_vq.tokenizer.tokens import Tokens, TokenSource
+from sb_espnet_vq.tokenizer.output_folder import open_folder
+from sb_espnet_vq.tokenizer.tokens import Tokens, TokenSource, Utterance
 
 SOURCE = TokenSource("codec", "ab" * 32, 8000, 80, (1024, 5, 1, 2**40))
 
@@ -16,6 +17,13 @@ SOURCE = TokenSource("codec", "ab" * 32, 8000, 80, (1024, 5, 1, 2**40))
 def draw(source, frames=33):
     columns = [torch.randint(size, (frames,)) for size in source.codebook_sizes]
     return Tokens(torch.stack(columns, 1), max(0, frames * source.hop - 7), source)
+
+
+def write_kaldi(ark, source, utterances):
+    aside = ark.parent / "aside"
+    open_folder(ark.parent, source, aside, format="kaldi")
+    rows = [Utterance(key, ark, tokens) for key, tokens in utterances.items()]
+    kaldi_files.write(ark, source, rows, aside)
 
 
 @pytest.mark.parametrize("form", [npz_file, packed_file])
@@ -72,9 +80,9 @@ def test_foreign_and_newer_files_are_named(tmp_path):
         packed_file.read(file)
     packed_file.write(file, draw(SOURCE))
     data = bytearray(file.read_bytes()[:-4])
-    data[4:6] = struct.pack("<H", 2)
+    data[4:6] = struct.pack("<H", 3)
     file.write_bytes(data + struct.pack("<I", zlib.crc32(data)))
-    with pytest.raises(TokenFileError, match="version 2 .*install a newer"):
+    with pytest.raises(TokenFileError, match="version 3 .*install a newer"):
         packed_file.read(file)
     with pytest.raises(TokenFileError, match="no tokens"):
         npz_file.read(file)
@@ -95,7 +103,7 @@ def test_kaldi_archives_are_those_of_kaldiio(tmp_path):
     source = SOURCE._replace(codebook_sizes=(16, 16, 16))
     utterances = {"a": draw(source, 5), "b-b": draw(source, 0), "c": draw(source, 9)}
     ark = tmp_path / "ours.ark"
-    kaldi_files.write(ark, utterances.items())
+    write_kaldi(ark, source, utterances)
     theirs = f"ark,scp:{tmp_path}/theirs.ark,{tmp_path}/theirs.scp"
     with kaldiio.WriteHelper(theirs) as writer:
         for key, tokens in utterances.items():
@@ -105,7 +113,7 @@ def test_kaldi_archives_are_those_of_kaldiio(tmp_path):
     assert ark.read_bytes() == (tmp_path / "theirs.ark").read_bytes()
     scp = ark.with_suffix(".scp").read_text()
     assert scp == (tmp_path / "theirs.scp").read_text().replace("theirs", "ours")
-    read = dict(kaldi_files.read(ark.with_suffix(".scp"), source))
+    read = dict(kaldi_files.read(ark.with_suffix(".scp"), ""))
     assert list(read) == list(utterances)
     # The last frame is not full.
     assert torch.equal(read["c"].codes, utterances["c"].codes[:8])
@@ -118,7 +126,19 @@ def test_kaldi_refuses_what_it_cannot_hold(tmp_path):
         kaldi_files.vocabulary(SOURCE._replace(codebook_sizes=(2**31, 2**31)))
     source = SOURCE._replace(codebook_sizes=(4,))
     ark = tmp_path / "a.ark"
-    kaldi_files.write(ark, [("a", draw(source))])
+    write_kaldi(ark, source, {"a": draw(source)})
     ark.write_bytes(ark.read_bytes()[:-1])
     with pytest.raises(TokenFileError, match="truncated"):
-        dict(kaldi_files.read(ark.with_suffix(".scp"), source))
+        dict(kaldi_files.read(ark.with_suffix(".scp"), ""))
+
+
+def test_the_bytes_of_version_1_do_not_change(tmp_path):
+    source = SOURCE._replace(codebook_sizes=(1024, 5))
+    packed_file.write(tmp_path / "a", Tokens(torch.tensor([[1, 4]]), 79, source))
+    header = (
+        b'{"kind": "codec", "model": "' + b"ab" * 32 + b'", "sample_rate": 8000, '
+        b'"hop": 80, "codebook_sizes": [1024, 5], "frames": 1, "samples": 79}'
+    )
+    data = b"SBVQ\1\0" + struct.pack("<I", len(header)) + header + b"\0\x60"
+    expected = data + struct.pack("<I", zlib.crc32(data))
+    assert (tmp_path / "a").read_bytes() == expected

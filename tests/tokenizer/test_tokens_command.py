@@ -89,11 +89,11 @@ def test_a_stopped_command_continues(codec, audio, tmp_path, monkeypatch, form):
     encoded = []
     encode = AudioTokenizer.tokens_of_file
 
-    def stop_at_the_third(self, path, n_codebooks=None):
+    def stop_at_the_third(self, path, n_codebooks=None, beam=None):
         if len(encoded) == 2:
             raise KeyboardInterrupt
         encoded.append(path.name)
-        return encode(self, path, n_codebooks)
+        return encode(self, path, n_codebooks, beam)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(AudioTokenizer, "tokens_of_file", stop_at_the_third)
@@ -106,7 +106,9 @@ def test_a_stopped_command_continues(codec, audio, tmp_path, monkeypatch, form):
         patch.setattr(
             AudioTokenizer,
             "tokens_of_file",
-            lambda self, path, n: encoded.append(path.name) or encode(self, path, n),
+            lambda self, path, *more: (
+                encoded.append(path.name) or encode(self, path, *more)
+            ),
         )
         assert run(*command, stopped) == run(*command, stopped) == 0
     assert len(encoded) == 3
