@@ -9,7 +9,7 @@ from sb_espnet_vq.cli.main import main
 from sb_espnet_vq.errors import CheckpointError, ConfigError
 from sb_espnet_vq.tokenizer.import_source import import_source
 
-pytest.importorskip("safetensors")
+safetensors_torch = pytest.importorskip("safetensors.torch")
 pytest.importorskip("huggingface_hub")
 soundfile = pytest.importorskip("soundfile")
 transformers = pytest.importorskip("transformers")
@@ -128,6 +128,12 @@ def test_other_folders_are_refused(codec, tmp_path):
     file.write_text(json.dumps(good))
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
+    tensors = safetensors_torch.load_file(weights)
+    dropped = next(key for key in tensors if key.startswith("encoder."))
+    others = {key: value for key, value in tensors.items() if key != dropped}
+    safetensors_torch.save_file(others, weights, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="missing tensor encoder"):
+        import_source(tmp_path, tmp_path / "out")
     weights.write_bytes(whole[:-100])
     with pytest.raises(CheckpointError, match="cannot be read"):
         import_source(tmp_path, tmp_path / "out")

@@ -120,7 +120,10 @@ def test_changed_codebooks_are_written():
         assert not torch.equal(q.decode(theirs.codes), theirs.values)
         # Every vector, also of codes that are not used.
         codes = torch.arange(SIZE)[None, :, None].expand(1, SIZE, q.n_codebooks)
-        torch.testing.assert_close(back.decode(codes), q.decode(codes))
+        values = q.decode(codes)
+        # Mimi's unused code has a large one.
+        error = (back.decode(codes) - values).abs().max()
+        assert error < 1e-6 * values.abs().max()
 
 
 def test_beam_and_refit_of_an_imported_quantizer():
