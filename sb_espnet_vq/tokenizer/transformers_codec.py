@@ -99,6 +99,7 @@ class TransformersTokens(TokenModel):
     """
 
     name = "this codec of transformers"
+    has_decoder = True
 
     def __init__(
         self,
@@ -121,16 +122,16 @@ class TransformersTokens(TokenModel):
         """The codec's quantizer."""
         return self.vq
 
-    def codes(self, signals: Tensor, n_codebooks: int) -> Tensor:
-        """Return the codes (B, T, n_codebooks) of signals (B, L)."""
-        return self.vq.encode(self.features(signals), n_codebooks=n_codebooks)
-
-    def features(self, signals: Tensor) -> Tensor:
-        """Return the frames (B, T, D) before quantization."""
+    def frames(self, signals: Tensor) -> Tensor:
+        """Return the output (B, T, D) of the encoder."""
         if self.architecture.whole_frames:
             # As the model's feature extractor does.
             signals = F.pad(signals, (0, -signals.shape[1] % self.hop))
         return self.architecture.encode(self.codec, signals[:, None]).transpose(1, 2)
+
+    def features(self, signals: Tensor) -> Tensor:
+        """Return the frames (B, T, D) before quantization."""
+        return self.frames(signals)
 
     def audio(self, codes: Tensor) -> Tensor:
         """Return the audio (B, T * hop) of codes (B, T, K)."""
