@@ -1,6 +1,7 @@
 """Manifests: CSV files with one utterance per row, in SpeechBrain's format.
 
-The columns are `wav` and, optionally, `ID`, `duration`, `spk_id`, `label` and `fold`.
+The columns are `wav` and, optionally, `ID`, `duration`, `spk_id`, `label`, `transcript`
+and `fold`.
 Paths in `wav` are absolute, relative to the folder of the manifest, or start with
 `$data_root`.
 """
@@ -25,13 +26,15 @@ from sb_espnet_vq.utils.files import atomic_file
 
 DATA_ROOT = "$data_root"
 SPEAKER_COLUMNS = ("spk_id", "speaker")
+# Files of transcripts in LibriSpeech.
+TRANSCRIPTS = ".trans.txt"
 
 
 class Utterance(NamedTuple):
     """One recording.
 
-    `speaker`, `label` and `fold` (of a corpus with predefined folds) are None if
-    unknown; `info` holds duration (s), sample rate (Hz) and channels.
+    `speaker`, `label`, `fold` (of a corpus with predefined folds) and `transcript` are
+    None if unknown; `info` holds duration (s), sample rate (Hz) and channels.
     """
 
     id: str
@@ -40,6 +43,7 @@ class Utterance(NamedTuple):
     speaker: str | None = None
     label: str | None = None
     fold: str | None = None
+    transcript: str | None = None
 
 
 def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
@@ -48,7 +52,9 @@ def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
     Arguments
     ---------
     folder : str | Path
-        Searched recursively for the usual audio extensions.
+        Searched recursively for the usual audio extensions, and for the transcripts of
+        LibriSpeech: each line of a file `*.trans.txt` has the name of an audio file in
+        the same folder, without its extension, and the transcript.
 
     Returns
     -------
@@ -89,6 +95,7 @@ def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
             + (f". {problems[0]}" if problems else "")
         )
     utterances: list[Utterance] = []
+    transcripts = _transcripts(files)
     for path in paths:
         try:
             info = inspect_audio(path)
@@ -96,7 +103,8 @@ def scan_folder(folder: str | Path) -> tuple[list[Utterance], list[str]]:
             problems.append(str(error))
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
-        utterances.append(Utterance(name, path, info))
+        text = transcripts.get(path.with_suffix(""))
+        utterances.append(Utterance(name, path, info, transcript=text))
     if not utterances:
         raise CorpusError(
             f"{folder}: none of its {len(paths)} audio files can be read; "
@@ -114,7 +122,7 @@ def read_manifest(
     ---------
     path : str | Path
         A CSV file with a column `wav` and, optionally, `ID`, `spk_id` (or `speaker`),
-        `label` and `fold`; other columns are ignored.
+        `label`, `transcript` and `fold`; other columns are ignored.
     data_root : str | Path, optional
         Value of `$data_root` and base of relative paths. By default the folder of the
         manifest.
@@ -150,8 +158,8 @@ def read_manifest(
             raise CorpusError(f"{where}: {error}") from error
         speakers = (row[column] for column in SPEAKER_COLUMNS if row.get(column))
         speaker, label = next(speakers, None), row.get("label") or None
-        fold = row.get("fold") or None
-        utterances.append(Utterance(name, wav, info, speaker, label, fold))
+        fold, text = row.get("fold") or None, row.get("transcript") or None
+        utterances.append(Utterance(name, wav, info, speaker, label, fold, text))
     return utterances
 
 
@@ -212,7 +220,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     if "wav" not in columns:
         raise CorpusError(
             f"{path}: a manifest needs a column wav (and may have ID, duration, "
-            f"spk_id, label); this one has {', '.join(columns) or 'none'}"
+            f"spk_id, label, transcript); this one has {', '.join(columns) or 'none'}"
         )
     if not rows:
         raise CorpusError(f"{path}: this manifest has no rows")
@@ -229,7 +237,8 @@ def write_manifest(
     path : str | Path
         The CSV file, written atomically.
     utterances : Iterable[Utterance]
-        Its rows. `spk_id` and `label` are empty if unknown; folds are not written.
+        Its rows. `spk_id`, `label` and `transcript` are empty if unknown; folds are not
+        written.
     data_root : str | Path
         Files in this folder are written as `$data_root/...`, others with their absolute
         path.
@@ -241,7 +250,7 @@ def write_manifest(
     ):
         # Quotes preserve leading spaces of names.
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-        writer.writerow(["ID", "duration", "wav", "spk_id", "label"])
+        writer.writerow(["ID", "duration", "wav", "spk_id", "label", "transcript"])
         for item in utterances:
             wav = item.wav.absolute()
             shown = (
@@ -249,10 +258,27 @@ def write_manifest(
                 if wav.is_relative_to(root)
                 else str(wav)
             )
-            duration = f"{item.info.duration:.4f}"
+            known = (item.speaker, item.label, item.transcript)
             writer.writerow(
-                [item.id, duration, shown, item.speaker or "", item.label or ""]
+                [item.id, f"{item.info.duration:.4f}", shown]
+                + [value or "" for value in known]
             )
+
+
+def _transcripts(files: Iterable[Path]) -> dict[Path, str]:
+    """Read the transcripts of LibriSpeech by the path of the audio, without suffix."""
+    texts: dict[Path, str] = {}
+    for path in files:
+        if not path.name.endswith(TRANSCRIPTS):
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorpusError(f"{path}: not readable as text ({error})") from error
+        for line in lines:
+            name, _, text = line.partition(" ")
+            texts[path.parent / name] = text.strip()
+    return texts
 
 
 def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:

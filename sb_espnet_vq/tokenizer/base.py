@@ -69,6 +69,20 @@ class TokenModel(nn.Module):
         """Return the output (B, T, D) of the encoder for signals (B, L)."""
         raise ConfigError(f"{self.name} has no encoder of features")
 
+    def layer_outputs(
+        self, signals: Tensor, samples: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the outputs (B, T, D) of the encoder's layers, and their frames (B,).
+
+        The signals (B, L) are padded at the end; ``samples`` (B,) is the valid number of
+        each row. The last output is that of the whole encoder. Gradients reach its
+        parameters, and frames in the padding are undefined.
+        """
+        raise ConfigError(
+            f"{self.name} has no pretrained encoder, only runs of BEST-RQ and wav2vec 2.0 "
+            "have"
+        )
+
     def causal_layers(self) -> tuple[list[Layer], list[Layer]]:
         """Return the layers of encoder and decoder for one stream of a causal codec."""
         raise ConfigError(

@@ -90,12 +90,40 @@ class BestRQTokens(TokenModel):
         last = output[0] if isinstance(output, tuple) else output
         return last[:, :steps]
 
+    def layer_outputs(
+        self, signals: Tensor, samples: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the outputs of the encoder's layers for padded signals."""
+        counts = samples // self.frame_hop + 1
+        frames = self.compute_features(signals)
+        total = frames.shape[1]
+        frames = self._normalized(frames, counts / total)
+        valid = torch.arange(total, device=frames.device) < counts[:, None]
+        padding = (0, 0, 0, -total % self.stack)
+        source = self.front_end(F.pad(frames * valid[..., None], padding))
+        # Attention over no step would be NaN.
+        steps = (counts // self.stack).clamp(min=1)
+        output = self.encoder(
+            source, steps / source.shape[1], dynchunktrain_config=None
+        )
+        if isinstance(output, tuple):
+            return [*output[1], output[0]], steps
+        return [output], steps
+
+    def train(self, mode: bool = True) -> BestRQTokens:
+        """Set the mode; the feature statistics stay those of the pretraining."""
+        super().train(mode)
+        self.normalize.eval()
+        return self
+
+    def _normalized(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        self.normalize.glob_mean, self.normalize.glob_std = self.mean, self.std
+        return self.normalize(frames, lengths)
+
     def _log_mels(self, signals: Tensor) -> tuple[Tensor, int]:
         """Return frames, padded to whole stacks, and the stacks without padding."""
         valid = signals.shape[1] // self.frame_hop + 1
-        frames = self.compute_features(signals)
-        self.normalize.glob_mean, self.normalize.glob_std = self.mean, self.std
-        frames = self.normalize(frames)[:, :valid]
+        frames = self._normalized(self.compute_features(signals))[:, :valid]
         padded = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.stack))
         return padded, valid // self.stack
 

@@ -60,6 +60,28 @@ class Wav2Vec2Tokens(TokenModel):
         padding = torch.zeros(frames.shape[:2], dtype=torch.bool, device=frames.device)
         return self.latent_encoder(frames, padding_mask=padding)["embeddings"]
 
+    def layer_outputs(
+        self, signals: Tensor, samples: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the outputs of the encoder's layers for padded signals."""
+        frames = self.front_end(signals, samples)
+        # Attention over no frame would be NaN.
+        steps = self.front_end.lengths(samples).clamp(min=1)
+        padding = torch.arange(frames.shape[1], device=frames.device) >= steps[:, None]
+        outputs: list[Tensor] = []
+        # SpeechBrain's wrapper returns the last output only.
+        layers: Any = self.latent_encoder.latent_encoder
+        hooks = [
+            layer.register_forward_hook(lambda *call: outputs.append(call[2][0]))
+            for layer in layers.layers
+        ]
+        try:
+            last = self.latent_encoder(frames, padding_mask=padding)["embeddings"]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [*outputs, last], steps
+
     def frames(self, signals: Tensor) -> Tensor:
         """Return the latent frames (B, T, D)."""
         samples = torch.full((len(signals),), signals.shape[1], device=signals.device)

@@ -58,6 +58,8 @@ DECLARED: dict[str, Kind] = {
     "avoid_if_shorter_than": Number(least=0),
     "join_seconds": Number(least=0),
     "segment_seconds": _POSITIVE,
+    "train_minutes": OrNull(_POSITIVE),
+    "units": OneOf(("characters", "words")),
     # Training
     "number_of_epochs": _SIZE,
     "classifier_epochs": _SIZE,
@@ -112,7 +114,15 @@ DECLARED: dict[str, Kind] = {
     "temperature": Several(_POSITIVE, 3),
     "latent_dim": _SIZE,
     "final_dim": _SIZE,
+    # Input of a recognizer
+    "pretrained": _PATH,
+    "untrained": FLAG,
+    "encoder_use": OneOf(("frozen", "fine_tuned", "weighted_sum")),
+    "tokens": _PATH,
+    "token_codebooks": OrNull(_SIZE),
     # Networks
+    "hidden_size": _SIZE,
+    "num_layers": _SIZE,
     "dim": _SIZE,
     "channels": _SIZE,
     "ratios": _SIZES,
@@ -173,4 +183,5 @@ DECLARED: dict[str, Kind] = {
     "probe_draws": _SIZE,
     "reconstructions": _SIZE,
     "beam": _SIZE,
+    "compare_with": _NAMES,
 }

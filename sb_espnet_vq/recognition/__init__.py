@@ -1,0 +1,1 @@
+"""Speech recognition by CTC: its input, its network, and the units of its output."""
