@@ -56,7 +56,8 @@ class JoinTranscribed:
             seconds[-1] += item["duration"]
         signals = [torch.cat([item["sig"] for item in row]) for row in rows]
         texts = [" ".join(item["transcript"] for item in row) for row in rows]
-        units = [torch.tensor(self.vocabulary.encode(t), dtype=torch.long) for t in texts]
+        encoded = [self.vocabulary.encode(text) for text in texts]
+        units = [torch.tensor(row, dtype=torch.int64) for row in encoded]
         return TranscribedBatch(
             [row[0]["id"] for row in rows],
             pad_sequence(signals, True),
@@ -137,7 +138,7 @@ def count_seen(run: str | None, test: Any) -> int:
         logger.warning(
             "%d of %d test utterances were training speech of %s: give both runs the "
             "same seed, data and held_out",
-            *(len(seen), len(test), run),
+            *(len(seen), len(test.data_ids), run),
         )
     return len(seen)
 

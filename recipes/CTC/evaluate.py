@@ -21,6 +21,7 @@ from sb_espnet_vq.training.results import (
 from sb_espnet_vq.utils.files import atomic_file
 
 ALIGNMENTS = "alignments.txt"
+EDITS = ("insertions", "deletions", "substitutions")
 
 # ---- metrics
 
@@ -42,7 +43,7 @@ def evaluate(brain: Any, datasets: dict[str, Any]) -> Results:
             "sentence_error": test["SER"] / 100,
             "words": test["num_scored_tokens"],
             "sentences": test["num_scored_sents"],
-            **{name: test[name] for name in ("insertions", "deletions", "substitutions")},
+            **{name: test[name] for name in EDITS},
         },
         "baselines": {
             "the most frequent word": commonest.summarize("WER") / 100,
@@ -134,8 +135,9 @@ def error_table(results: Results) -> str:
     note = (
         f"{test['words']} words in {test['sentences']} sentences: "
         f"{test['substitutions']} substituted, {test['deletions']} deleted, "
-        f"{test['insertions']} inserted;\ncharacter error {test['character_error']:.3f}, "
-        f"sentences with an error {test['sentence_error']:.3f}."
+        f"{test['insertions']} inserted;\n"
+        f"character error {test['character_error']:.3f}, sentences with an error "
+        f"{test['sentence_error']:.3f}."
     )
     header = ("test speech", "minutes of labels", "word error")
     return f"{text_table(rows, header)}\n{note}"

@@ -2,8 +2,8 @@
 """Recognize speech by CTC, from an encoder, log-mel features or tokens.
 
 Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf. A small network
-reads the output of a pretrained encoder, log-mel features, or the tokens of a quantizer;
-its word error says what they are worth.
+reads the output of a pretrained encoder, log-mel features, or the tokens of a
+quantizer; its word error says what they are worth.
 
 > python recipes/CTC/train.py hparams/CTC/fsdd.yaml
 > python recipes/CTC/train.py hparams/CTC/fsdd.yaml --train_minutes 1 \
@@ -145,7 +145,8 @@ def check_settings(hparams: dict[str, Any]) -> None:
             f"{hparams['tokens'] or ''}, not {hparams['sample_rate']}"
         )
     for run in hparams["compare_with"] or ():
-        if not Path(run, "results.json").is_file() or not Path(run, "test.csv").is_file():
+        needed = (Path(run, "results.json"), Path(run, "test.csv"))
+        if not all(file.is_file() for file in needed):
             raise ConfigError(
                 f"compare_with: {run} is no finished run of this recipe; it has "
                 "results.json and test.csv"

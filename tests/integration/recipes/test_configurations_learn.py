@@ -26,6 +26,7 @@ WAV2VEC2 |= {"num_vars": 8, "final_dim": 8, "probe_layer": 1}
 CODEC = {"dim": 8, "channels": 2, "codebook_size": 16, "residual_units": 1}
 CODEC |= {"discriminator": {"channels": 2}, "segment_seconds": 0.5}
 PIQ = {"dim": 8, "codebook_size": 16, "n_classes": 2}
+CTC = {"hidden_size": 8, "dim": 8, "n_mels": 10, "n_fft": 400}
 ONE_SPLIT = {"train_splits": None, "num_workers": 0, "precision": "fp32"}
 ONE_SPLIT |= {"avoid_if_shorter_than": 0.1}
 FULL = ONE_SPLIT | {"train_num_buckets": 2, "grad_accumulation_factor": 1}
@@ -48,6 +49,13 @@ CASES = [
     ),
     ("codec/fsdd", "train:CodecBrain", None, CODEC),
     ("codec/libritts", "train:CodecBrain", None, CODEC | ONE_SPLIT),
+    ("CTC/fsdd", "train:CTCBrain", None, CTC),
+    (
+        "CTC/librispeech",
+        "train:CTCBrain",
+        None,
+        CTC | ONE_SPLIT | {"train_num_buckets": 2},
+    ),
     ("PIQ/fsdd", "train_classifier:ClassifierBrain", "classifier", PIQ),
     ("PIQ/fsdd", "train:PIQBrain", "piq", PIQ),
     ("PIQ/esc10", "train_classifier:ClassifierBrain", "classifier", PIQ | NO_FOLDS),
@@ -82,7 +90,8 @@ def build(load_recipe, corpus, output, case, **more):
         )
         prepare(hparams)
         if section is None:
-            datasets = read_datasets(hparams)
+            # Of CTC, the output layer depends on the transcripts.
+            datasets = getattr(found, "read_transcribed", read_datasets)(hparams)
         else:
             with load_recipe(ROOT / "recipes" / "PIQ", "data") as clips:
                 datasets = clips.read_clips(hparams)

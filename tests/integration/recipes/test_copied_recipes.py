@@ -38,6 +38,7 @@ def run(folder, *command, **environment):
         ("best_rq", [sys.executable, "train.py", "hparams/fsdd.yaml"], SPEECH, "*"),
         ("wav2vec2", [sys.executable, "train.py", "hparams/fsdd.yaml"], SPEECH, "*"),
         ("codec", [sys.executable, "train.py", "hparams/fsdd.yaml"], SPEECH, "*"),
+        ("ctc", [sys.executable, "train.py", "hparams/fsdd.yaml"], SPEECH, "*"),
         ("piq", ["bash", "run.sh"], CLIPS, "*/piq"),
     ],
 )

@@ -9,7 +9,7 @@ from hyperpyyaml import resolve_references
 from sb_espnet_vq.training.checkpoints import WholeCheckpointer
 from sb_espnet_vq.training.start import load_hparams
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SPEECH = {"n_mels": 10, "n_fft": 400, "nhead": 2, "num_encoder_layers": 1, "d_ffn": 16}
 TINY = {
     "BEST-RQ/fsdd": SPEECH
