@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from speechbrain.dataio.dataset import FilteredSortedDynamicItemDataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -62,7 +63,8 @@ class JoinTranscribed:
             [row[0]["id"] for row in rows],
             pad_sequence(signals, True),
             torch.tensor([len(signal) for signal in signals]),
-            pad_sequence(units, True),
+            # At least one column, also if all words are unknown.
+            F.pad(pad_sequence(units, True), (0, 1)),
             torch.tensor([len(row) for row in units]),
             texts,
             seconds,

@@ -59,12 +59,11 @@ class CTCBrain(ResumableBrain):
 
         It is 0 for a transcript that is longer than its audio has frames.
         """
-        longest = max(1, batch.units.shape[1])
         loss = ctc_loss(
             predictions.log_probs,
             batch.units.to(self.device),
             predictions.lengths,
-            batch.counts.to(self.device) / longest,
+            batch.counts.to(self.device) / batch.units.shape[1],
             BLANK,
             reduction="sum",
         )

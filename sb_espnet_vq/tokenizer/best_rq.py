@@ -99,10 +99,11 @@ class BestRQTokens(TokenModel):
         total = frames.shape[1]
         frames = self._normalized(frames, counts / total)
         valid = torch.arange(total, device=frames.device) < counts[:, None]
-        padding = (0, 0, 0, -total % self.stack)
-        source = self.front_end(F.pad(frames * valid[..., None], padding))
         # Attention over no step would be NaN.
         steps = (counts // self.stack).clamp(min=1)
+        longest = int(steps.max()) * self.stack
+        frames = F.pad(frames * valid[..., None], (0, 0, 0, self.stack))[:, :longest]
+        source = self.front_end(frames)
         output = self.encoder(
             source, steps / source.shape[1], dynchunktrain_config=None
         )

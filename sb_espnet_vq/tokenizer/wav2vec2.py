@@ -64,9 +64,9 @@ class Wav2Vec2Tokens(TokenModel):
         self, signals: Tensor, samples: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         """Return the outputs of the encoder's layers for padded signals."""
-        frames = self.front_end(signals, samples)
         # Attention over no frame would be NaN.
         steps = self.front_end.lengths(samples).clamp(min=1)
+        frames = self.front_end(signals, samples)[:, : int(steps.max())]
         padding = torch.arange(frames.shape[1], device=frames.device) >= steps[:, None]
         outputs: list[Tensor] = []
         # SpeechBrain's wrapper returns the last output only.

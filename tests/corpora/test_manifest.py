@@ -39,6 +39,18 @@ def test_broken_files_in_a_folder_are_skipped_and_reported(tmp_path):
     assert len(problems) == 1 and "bad.wav" in problems[0]
 
 
+def test_transcripts_of_librispeech_belong_to_the_audio_beside_them(tmp_path):
+    for name in ("1/a-0.flac", "1/a-1.flac", "2/a-0.flac"):
+        write_wav(tmp_path / name)
+    (tmp_path / "1" / "a.trans.txt").write_text("a-0 ONE TWO\na-9 OF NOTHING\n")
+    utterances, _ = scan_folder(tmp_path)
+    texts = {item.id: item.transcript for item in utterances}
+    assert texts == {"1/a-0": "ONE TWO", "1/a-1": None, "2/a-0": None}
+    (tmp_path / "2" / "a.trans.txt").write_bytes(b"a-0 \xff\xfe")
+    with pytest.raises(CorpusError, match=r"a\.trans\.txt: not readable as text"):
+        scan_folder(tmp_path)
+
+
 def test_a_folder_without_usable_audio_is_an_error(tmp_path):
     with pytest.raises(CorpusError, match="no such folder"):
         scan_folder(tmp_path / "missing")
@@ -53,7 +65,8 @@ def test_a_manifest_round_trips(tmp_path):
     write_wav(tmp_path / "data/a.wav")
     write_wav(tmp_path / "elsewhere/b, with comma.wav", 800)
     utterances, _ = scan_folder(tmp_path)
-    utterances[0] = utterances[0]._replace(speaker="s1", label="seven")
+    known = {"speaker": "s1", "label": "seven", "transcript": "seven, 7"}
+    utterances[0] = utterances[0]._replace(**known)
     write_manifest(tmp_path / "m.csv", utterances, tmp_path / "data")
     text = (tmp_path / "m.csv").read_text()
     assert "$data_root/a.wav" in text
