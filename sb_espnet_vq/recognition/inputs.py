@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from sb_espnet_vq.corpora.audio import read_audio
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.tokenizer import AudioTokenizer
 from sb_espnet_vq.tokenizer.models import load_tokenizer
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
+
+if TYPE_CHECKING:
+    from sb_espnet_vq.tokenizer.audio_tokenizer import AudioTokenizer
 
 
 class Input(nn.Module):
@@ -264,7 +266,7 @@ def with_new_weights(tokenizer: AudioTokenizer) -> AudioTokenizer:
     AudioTokenizer
         Its buffers, such as feature statistics, are those of the given one.
     """
-    fresh = AudioTokenizer(tokenizer.config)
+    fresh = type(tokenizer)(tokenizer.config)
     state = fresh.state_dict()
     kept = {k: v for k, v in tokenizer.named_buffers() if k in state}
     fresh.load_state_dict(state | kept)
