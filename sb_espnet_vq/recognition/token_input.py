@@ -1,0 +1,67 @@
+"""Tokens as the input of a recognizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sb_espnet_vq.corpora.audio import read_audio
+from sb_espnet_vq.recognition.base import Input
+
+if TYPE_CHECKING:
+    from sb_espnet_vq.tokenizer.audio_tokenizer import AudioTokenizer
+
+
+class TokenInput(Input):
+    """The sum of an embedding for each codebook, as in DASB.
+
+    Mousavi et al. 2024, https://arxiv.org/abs/2406.14294. Every utterance is encoded
+    once.
+
+    Arguments
+    ---------
+    tokenizer : AudioTokenizer
+        Makes the tokens.
+    width : int
+        Size of the embeddings.
+    n_codebooks : int, optional
+        Use only the first codebooks. Default: all.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer codebooks.
+    """
+
+    in_memory = True
+    first: Tensor
+
+    def __init__(
+        self,
+        tokenizer: AudioTokenizer,
+        width: int = 128,
+        n_codebooks: int | None = None,
+    ):
+        super().__init__()
+        self.tokenizer, self.n_codebooks = tokenizer, n_codebooks
+        self.sample_rate, self.width = tokenizer.sample_rate, width
+        sizes = tokenizer.model.sizes(n_codebooks)
+        self.name = f"tokens of {len(sizes)} codebooks"
+        # Each codebook has a row more, for a frame without a code (-1).
+        rows = torch.tensor([size + 1 for size in sizes])
+        self.embedding = nn.Embedding(int(rows.sum()), width)
+        self.register_buffer("first", rows.cumsum(0) - rows, persistent=False)
+
+    def read(self, path: str | Path, sample_rate: int) -> Tensor:
+        """Return the tokens (T, K) of an audio file; at least one frame."""
+        signal = read_audio(path, sample_rate)[None].to(self.embedding.weight.device)
+        codes, _ = self.tokenizer.encode(signal, n_codebooks=self.n_codebooks)
+        return F.pad(codes[0], (0, 0, 0, int(codes.shape[1] == 0)), value=-1).cpu()
+
+    def forward(self, signals: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of tokens (B, T, K)."""
+        return self.embedding(signals + 1 + self.first).sum(2), samples
