@@ -1,5 +1,6 @@
 """Utterances with transcripts, joined to longer ones, and how many of them are used."""
 
+import itertools
 import logging
 import random
 from collections.abc import Sequence
@@ -83,7 +84,7 @@ def read_transcribed(hparams: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         train, valid and test; `rounds` is train, repeated until it is as long as all
-        training speech, so that every number of labels takes the same number of steps.
+        training speech, so that every number of labels takes about as many steps.
     """
     datasets = {
         part: _transcribed(data, part) for part, data in read_datasets(hparams).items()
@@ -92,16 +93,14 @@ def read_transcribed(hparams: dict[str, Any]) -> dict[str, Any]:
     texts = [everything.data[name]["transcript"] for name in everything.data_ids]
     vocabulary = Vocabulary.of(texts, hparams["units"])
     datasets["train"] = limit(everything, hparams["train_minutes"], hparams["seed"])
-    repeats = round(minutes(everything) / minutes(datasets["train"]))
     _read_with(hparams["source"], datasets, hparams["sample_rate"])
-    rounds = datasets["train"].data_ids * max(1, repeats)
     hparams["vocabulary"] = vocabulary
     hparams["collate"] = JoinTranscribed(vocabulary, hparams["join_seconds"])
     width, source = len(vocabulary), hparams["source"]
     recognizer = hparams["recognizer"](source.width, width)
     hparams["modules"]["recognizer"] = recognizer
     hparams["checkpointer"].add_recoverable("recognizer", recognizer)
-    return datasets | {"rounds": _only(datasets["train"], rounds)}
+    return datasets | {"rounds": _repeated(datasets["train"], minutes(everything))}
 
 
 def limit(dataset: Any, longest: float | None, seed: int) -> Any:
@@ -177,6 +176,17 @@ def _read_with(source: Any, datasets: dict[str, Any], sample_rate: int) -> None:
         # Not a bound method, which would be copied with the dataset.
         data.add_dynamic_item(lambda name: held[name], takes="id", provides="frames")
         data.set_output_keys({key: key for key in KEYS} | {"sig": "frames"})
+
+
+def _repeated(dataset: Any, longest: float) -> Any:
+    """Return a dataset repeated to so many minutes, which it does not exceed."""
+    names, seconds = [], 0.0
+    for name in itertools.cycle(dataset.data_ids):
+        seconds += dataset.data[name]["duration"]
+        # Rounding: the whole training set is as long as itself.
+        if seconds > 60 * longest + 1e-6:
+            return _only(dataset, names)
+        names.append(name)
 
 
 def _only(dataset: Any, names: list[str]) -> Any:

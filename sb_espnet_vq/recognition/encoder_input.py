@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.recognition.base import Input
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class EncoderInput(Input):
     Raises
     ------
     ConfigError
-        If the model has no such encoder.
+        If the model has no such encoder, or a weighted sum would have one term.
     """
 
     def __init__(self, tokenizer: AudioTokenizer, use: str = "frozen"):
@@ -43,6 +44,12 @@ class EncoderInput(Input):
         self.width = outputs[-1].shape[2]
         self.weights: nn.Parameter | None = None
         if use == "weighted_sum":
+            if len(outputs) < 2:
+                raise ConfigError(
+                    "a weighted sum needs the outputs of several layers, but this "
+                    "encoder has one output; use it frozen, or train with "
+                    "output_hidden_states"
+                )
             self.weights = nn.Parameter(torch.zeros(len(outputs)))
 
     def train(self, mode: bool = True) -> EncoderInput:

@@ -75,8 +75,8 @@ class TokenModel(nn.Module):
         """Return the outputs (B, T, D) of the encoder's layers, and their frames (B,).
 
         The signals (B, L) are padded at the end; ``samples`` (B,) are the valid ones of
-        each row. The last output is that of the whole encoder. Gradients reach its
-        parameters, and frames in the padding are undefined.
+        each row. The last output is that of the whole encoder, normalized. Gradients
+        reach its parameters, and frames in the padding are undefined.
         """
         raise ConfigError(
             f"{self.name} has no pretrained encoder; those of BEST-RQ and wav2vec 2.0 "

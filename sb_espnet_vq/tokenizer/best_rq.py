@@ -108,7 +108,7 @@ class BestRQTokens(TokenModel):
             source, steps / source.shape[1], dynchunktrain_config=None
         )
         if isinstance(output, tuple):
-            return [*output[1], output[0]], steps
+            return [*output[1][:-1], output[0]], steps
         return [output], steps
 
     def train(self, mode: bool = True) -> BestRQTokens:

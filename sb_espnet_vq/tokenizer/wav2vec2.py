@@ -80,7 +80,7 @@ class Wav2Vec2Tokens(TokenModel):
         finally:
             for hook in hooks:
                 hook.remove()
-        return [*outputs, last], steps
+        return [*outputs[:-1], last], steps
 
     def frames(self, signals: Tensor) -> Tensor:
         """Return the latent frames (B, T, D)."""

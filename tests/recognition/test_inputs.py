@@ -23,6 +23,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for name in ("BEST-RQ/fsdd", "wav2vec2/fsdd", "wav2vec2/fsdd_waveform"):
         save_run(folder / name, name)
+    save_run(folder / "wav2vec2/layers", "wav2vec2/fsdd", num_encoder_layers=3)
     save_run(folder / "codec/fsdd", "codec/fsdd", n_codebooks=3)
     return folder
 
@@ -65,15 +66,22 @@ def test_fine_tuning_trains_what_the_output_depends_on(runs, name):
     assert not any("quanti" in name or "mask_emb" in name for name in trained)
 
 
-@pytest.mark.parametrize("name", ENCODERS[:2])
-def test_a_weighted_sum_trains_a_weight_for_each_layer(runs, name):
+@pytest.mark.parametrize(
+    ("name", "layers"), [("BEST-RQ/fsdd", 2), ("wav2vec2/layers", 3)]
+)
+def test_a_weighted_sum_trains_a_weight_for_each_layer(runs, name, layers):
     source = input_of(runs / name, encoder_use="weighted_sum").train()
     frames, _ = source(signals(), torch.tensor([LONG, SHORT]))
     frames[..., 0].sum().backward()
     trained = [p for p in source.parameters() if p.requires_grad]
     assert [p.shape for p in trained] == [source.weights.shape]
     assert source.weights.grad.abs().min() > 0
-    assert len(source.weights) == (3 if name.startswith("BEST") else 2)
+    assert len(source.weights) == layers
+
+
+def test_a_sum_of_one_layer_is_refused(runs):
+    with pytest.raises(ConfigError, match="needs the outputs of several layers"):
+        input_of(runs / "wav2vec2/fsdd", encoder_use="weighted_sum")
 
 
 def test_untrained_weights_are_new_and_statistics_are_not(runs):

