@@ -39,24 +39,29 @@ def main(args: argparse.Namespace) -> int:
     source = tokenizer.source()
     # Before anything is written: the model has a decoder.
     tokenizer.decode(_one_frame(source))
-    folder, count = Folder(args.out, rank, processes()), 0
+    folder = Folder(args.out, rank, processes())
+    done: set[str] = set()
     utterances = (each for key, file in files.items() for each in read(file, key))
     for key, tokens in tqdm(utterances, unit="utterance", disable=None):
         source.refuse_other(tokens.source, key)
         if key != Path(key).name:
             raise TokenFileError(f"the key {key!r} is not the name of a file")
-        path, new = args.out / f"{key}.wav", not count
-        count += 1
+        if key in done:
+            raise TokenFileError(
+                f"the key {key!r} occurs twice: decode the files into two folders"
+            )
+        path, new = args.out / f"{key}.wav", not done
+        done.add(key)
         with writing(args.out):
             if new:
-                open_folder(args.out, source, folder.parts, format="wav")
+                open_folder(args.out, tokens.source, folder.parts, format="wav")
                 folder.clean()
             if not path.exists():
                 data = _wav(tokenizer, tokens)
                 with atomic_file(path, folder.parts) as partial:
                     partial.write_bytes(data)
     folder.close()
-    print(f"{count} utterances decoded to {args.out}")
+    print(f"{len(done)} utterances decoded to {args.out}")
     return 0
 
 

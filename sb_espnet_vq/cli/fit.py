@@ -43,6 +43,7 @@ def main(args: argparse.Namespace) -> int:
     from sb_espnet_vq.tokenizer import kmeans_fit, kmeans_folder
     from sb_espnet_vq.tokenizer.feature_files import (
         find_features,
+        refuse_widths,
         shuffled_pools,
         split,
     )
@@ -50,8 +51,10 @@ def main(args: argparse.Namespace) -> int:
     kmeans_folder.refuse_full(args.out)
     readers = find_features(args.data, _encode(args))
     fitted, held_out = split(readers, args.seed)
-    # The width of the frames sets how many fit into memory.
     some = fitted[0]()
+    # Refused before anything is fitted.
+    refuse_widths(held_out, some.shape[1])
+    # The width of the frames sets how many fit into memory.
     size = kmeans_fit.pool_size(args.codebook_size, some.shape[1])
     pools = functools.partial(shuffled_pools, fitted, size)
     frames = next(pools(args.seed), some[:0])

@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
         same["processes"] = folder.processes
     with writing(args.out):
         open_folder(args.out, source, folder.parts, **same)
-        folder.clean()
+        folder.clean(files)
         bad = _encode(args, form, folder, files, tokenizer)
     for error in bad.values():
         print(f"sbvq: {error}", file=sys.stderr)

@@ -372,7 +372,7 @@ class AudioTokenizer(HubModel):
                 got = f"{tuple(signals.shape)} {signals.dtype}"
             raise ShapeError(f"signals must be (B, L) float with B above 0, got {got}")
         counts = row_lengths(lengths, len(signals), signals.shape[1], "samples")
-        return by_length(signals.to(self._device()), counts, call)
+        return by_length(signals.to(self._device(), torch.float32), counts, call)
 
     def _search(self, n_codebooks: int | None, beam: int | None) -> dict[str, int]:
         """Return the options of the quantizer's ``encode``."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from sb_espnet_vq.errors import CorpusError, TokenFileError
 from sb_espnet_vq.tokenizer import packed_file
 from sb_espnet_vq.tokenizer.token_formats import TokenFormat
-from sb_espnet_vq.tokenizer.tokens import Tokens, TokenSource, Utterance
+from sb_espnet_vq.tokenizer.tokens import (
+    Tokens,
+    TokenSource,
+    Utterance,
+    check_codes,
+)
 
 
 class Folder(NamedTuple):
@@ -29,14 +34,16 @@ class Folder(NamedTuple):
         """Utterances that wait for a file of several, and files being written."""
         return self.path / f".parts.{self.rank + 1}"
 
-    def clean(self) -> None:
-        """Remove what processes left behind that were killed in an earlier run."""
+    def clean(self, keys: Collection[str] = ()) -> None:
+        """Remove what killed processes left behind, except the parts of some keys."""
         for old in self.path.glob(".parts.*"):
             if self.rank == 0 and int(old.suffix[1:]) > self.processes:
                 shutil.rmtree(old)
-        # Files being written, by this process alone.
-        for temporary in self.parts.glob(".*"):
-            temporary.unlink()
+        wanted = {f"{key}{packed_file.SUFFIX}" for key in keys}
+        # Also files that were being written.
+        for file in self.parts.glob("*"):
+            if file.name not in wanted:
+                file.unlink()
 
     def close(self) -> None:
         """Remove the parts if none is left: some may wait for one that is bad."""
@@ -111,6 +118,7 @@ def encode_files(
     bad: dict[Path, Exception] = {}
     if not files:
         # There are more processes than files.
+        folder.close()
         return bad
     for path, keys in form.plan(folder.path, folder.rank, list(files)).items():
         parts = _Parts(folder.parts, {key: files[key] for key in keys})
@@ -118,7 +126,8 @@ def encode_files(
         for key, audio in parts.files.items():
             try:
                 if not complete and not parts.path(key).exists():
-                    packed_file.write(parts.path(key), encode(audio))
+                    tokens = check_codes(encode(audio), audio)
+                    packed_file.write(parts.path(key), tokens)
             except (CorpusError, TokenFileError) as error:
                 bad[audio] = error
             progress()

@@ -24,8 +24,11 @@ def plan(folder: Path, rank: int, keys: Sequence[str]) -> dict[Path, list[str]]:
 
 
 def complete(path: Path, keys: Sequence[str]) -> bool:
-    """Return whether each key has a file in a folder."""
-    return all(_file(path, key).exists() for key in keys)
+    """Return whether each key has a file, all coded with one distribution."""
+    files = [_file(path, key) for key in keys]
+    if not all(file.exists() for file in files):
+        return False
+    return len({packed_file.coded_size(file)[2] for file in files}) == 1
 
 
 def write(

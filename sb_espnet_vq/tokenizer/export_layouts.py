@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from sb_espnet_vq.errors import ConfigError
@@ -14,7 +15,11 @@ from sb_espnet_vq.tokenizer.imports import original_state, state_in_layout
 from sb_espnet_vq.tokenizer.layouts import LAYOUTS
 from sb_espnet_vq.tokenizer.layouts.tables import CENTRES
 from sb_espnet_vq.tokenizer.models import load_tokenizer
-from sb_espnet_vq.tokenizer.quantizer_folder import holds_quantizer, load_imported
+from sb_espnet_vq.tokenizer.quantizer_folder import (
+    holds_quantizer,
+    load_imported,
+    load_quantizer,
+)
 
 
 def export_original(model: str, folder: str | Path) -> None:
@@ -25,8 +30,8 @@ def export_original(model: str, folder: str | Path) -> None:
     model : str
         A folder of ``sbvq import``.
     folder : str or Path
-        Gets model.safetensors, for centres of k-means centres.npy; for a codec of
-        transformers also config.json.
+        Gets model.safetensors, for centres of k-means centres.npy (unless they are
+        bfloat16); for a codec of transformers also config.json.
 
     Raises
     ------
@@ -62,7 +67,7 @@ def to_layout(layout: str) -> Callable[[str, Path], None]:
 
     def export(model: str, folder: Path) -> None:
         if holds_quantizer(model):
-            quantizer = load_imported(model).quantizer
+            quantizer = load_quantizer(model)
         else:
             quantizer = load_tokenizer(model).model.quantizer
         _write(state_in_layout(quantizer, layout), folder)
@@ -78,7 +83,8 @@ FORMATS = {
 
 def _write(state: Mapping[str, Tensor], folder: str | Path) -> None:
     with hub_folder.staged(folder) as aside:
-        if list(state) == [CENTRES]:
+        # numpy has no bfloat16.
+        if list(state) == [CENTRES] and state[CENTRES].dtype != torch.bfloat16:
             import numpy
 
             numpy.save(aside / f"{CENTRES}.npy", state[CENTRES].numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from sb_espnet_vq.tokenizer.utterances import find_files
 
 SAMPLE_RATE, N_MELS = 16_000, 80
 _WINDOW, _HOP, _FLOOR = 400, 160, 1e-5
+# What kaldiio raises for a broken matrix.
+_BROKEN = (AssertionError, EOFError, OSError, TypeError, ValueError, struct.error)
 # Reads the frames (T, D) of an utterance.
 Reader = Callable[[], Tensor]
 
@@ -67,7 +70,11 @@ def encoder_features(tokenizer: AudioTokenizer, file: Path) -> Tensor:
 
 def log_mel(file: Path) -> Tensor:
     """Return log-mel frames (T, 80) of audio at 16 kHz, one in 10 ms."""
-    return _mel()(read_audio(file, SAMPLE_RATE)).clamp(min=_FLOOR).log().T
+    signal = read_audio(file, SAMPLE_RATE)
+    # The spectrogram reflects half a window at each end, so shorter audio has no frame.
+    if len(signal) <= _WINDOW // 2:
+        return torch.zeros(0, N_MELS)
+    return _mel()(signal).clamp(min=_FLOOR).log().T
 
 
 def split(
@@ -82,6 +89,12 @@ def split(
     held_out = order[: -(-len(every) // 20)]
     rest = order[len(held_out) :] or held_out
     return [every[n] for n in rest], [every[n] for n in held_out]
+
+
+def refuse_widths(readers: Sequence[Reader], width: int) -> None:
+    """Raise CorpusError unless all frames can be read and have this width."""
+    for read in readers:
+        _refuse_width(read(), width)
 
 
 def shuffled_pools(readers: Sequence[Reader], size: int, seed: int) -> Iterator[Tensor]:
@@ -109,11 +122,8 @@ def shuffled_pools(readers: Sequence[Reader], size: int, seed: int) -> Iterator[
     count = 0
     for n in torch.randperm(len(readers), generator=draw).tolist():
         frames = readers[n]()
-        if pool and frames.shape[1] != pool[0].shape[1]:
-            raise CorpusError(
-                f"features of widths {pool[0].shape[1]} and {frames.shape[1]}: all "
-                "must be of one encoder"
-            )
+        if pool:
+            _refuse_width(frames, pool[0].shape[1])
         pool.append(frames)
         count += len(frames)
         if count >= size:
@@ -125,6 +135,14 @@ def shuffled_pools(readers: Sequence[Reader], size: int, seed: int) -> Iterator[
     if count:
         frames = torch.cat(pool)
         yield frames[torch.randperm(count, generator=draw)]
+
+
+def _refuse_width(frames: Tensor, width: int) -> None:
+    if frames.shape[1] != width:
+        raise CorpusError(
+            f"features of widths {width} and {frames.shape[1]}: all must be of one "
+            "encoder"
+        )
 
 
 def _checked(read: Reader, key: str) -> Tensor:
@@ -152,25 +170,36 @@ def _of_index(scp: Path) -> dict[str, Reader]:
     found: dict[str, Reader] = {}
     for line in scp.read_text(encoding="utf-8").splitlines():
         key, _, place = line.partition(" ")
-        # A place may also be a command, which would be run.
-        if not place or place.strip()[-1:] in "|-" or place.strip()[:1] == "|":
-            raise ConfigError(f"{scp}: {line!r} does not name a place in an archive")
-        found[key] = functools.partial(_read_archive, place.strip())
+        archive, _, offset = place.strip().rpartition(":")
+        # Kaldi also allows commands, which are not run here.
+        if not archive or "|" in archive or not offset.isdecimal():
+            raise ConfigError(
+                f"{scp}: {line!r} does not name a place in an archive (KEY FILE:OFFSET)"
+            )
+        found[key] = functools.partial(_read_archive, archive, int(offset))
     return found
 
 
-def _read_archive(place: str) -> Tensor:
+def _read_archive(archive: str, offset: int) -> Tensor:
     try:
-        import kaldiio
+        from kaldiio.matio import read_kaldi
     except ModuleNotFoundError as error:
         raise ConfigError(
             "Kaldi archives need kaldiio, which is not installed: "
             "pip install 'sb_espnet_vq[formats]'"
         ) from error
     try:
-        return torch.tensor(kaldiio.load_mat(place))
-    except (EOFError, OSError, TypeError, ValueError) as error:
-        raise CorpusError(f"{place}: no matrix that can be read ({error})") from error
+        with open(archive, "rb") as file:
+            file.seek(offset)
+            # kaldiio unpickles other entries.
+            if file.read(2) != b"\0B":
+                raise ValueError("not a binary matrix")
+            file.seek(offset)
+            return torch.tensor(read_kaldi(file))
+    except _BROKEN as error:
+        raise CorpusError(
+            f"{archive}:{offset}: no matrix that can be read ({error})"
+        ) from error
 
 
 @functools.cache

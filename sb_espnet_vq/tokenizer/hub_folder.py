@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sb_espnet_vq.errors import CheckpointError
+from sb_espnet_vq.tokenizer import tensor_file
 
 WEIGHTS = "model.safetensors"
 
@@ -33,11 +34,19 @@ def staged(folder: str | Path) -> Iterator[Path]:
     Path
     """
     folder = Path(folder)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
-        yield Path(aside)
-        for file in sorted(Path(aside).iterdir()):
-            os.replace(file, folder / file.name)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
+            yield Path(aside)
+            for file in sorted(Path(aside).iterdir()):
+                os.replace(file, folder / file.name)
+    except BaseException:
+        if is_new:
+            # It stays if it has files by now.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def write_weights(module: nn.Module, folder: Path) -> None:
@@ -49,12 +58,9 @@ def write_weights(module: nn.Module, folder: Path) -> None:
     folder : Path
         Gets the file model.safetensors.
     """
-    from safetensors.torch import save_file
-
     # Copies, since the format refuses tensors that share memory.
     state = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
-    tensors = {key: value.contiguous() for key, value in state.items()}
-    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    tensor_file.save(state, folder / WEIGHTS)
 
 
 def read_weights(model_id: str, options: dict[str, Any]) -> dict[str, Tensor]:

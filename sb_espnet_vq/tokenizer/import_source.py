@@ -83,5 +83,12 @@ def _shown(folder: Path) -> dict[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: cannot be read ({error})") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file}: not a configuration")
+    if "format" in config:
+        raise ConfigError(
+            f"{folder}: a folder of this package, which needs no import; load it with "
+            "load_quantizer or AudioTokenizer.from_pretrained, or export it"
+        )
     groups = config.get("num_codevector_groups")
     return {} if groups is None else {"n_codebooks": groups}

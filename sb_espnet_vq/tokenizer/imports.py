@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from sb_espnet_vq.tokenizer.layouts.base import Layout, Rule, State
 
 # Frames with which an export to another layout is tried.
 _FRAMES = 256
+# The share of them that may have another code.
+_TIES = 0.01
 
 
 class Origin(NamedTuple):
@@ -185,6 +188,8 @@ def state_in_layout(quantizer: Quantizer, layout: str) -> dict[str, Tensor]:
     sb_espnet_vq.errors.ConfigError: VQ cannot be written in the layout dac: ...
     """
     refused = f"{type(quantizer).__name__} cannot be written in the layout {layout}"
+    # As what is read again will be.
+    quantizer = copy.deepcopy(quantizer).cpu().float().eval()
     given = {
         name: getattr(quantizer, name)
         for name in LAYOUTS[layout].given
@@ -217,24 +222,22 @@ def _place(
     """Return the layout and the prefix that the names show, and their state dict."""
     if not states:
         raise CheckpointError("not a state dict (tensors by name), nor a dict with one")
-    found = {
+    there = {
         (name, match[1], number)
         for name in ([layout] if layout else LAYOUTS)
         for number, state in enumerate(states)
         for key in state
         if (match := re.fullmatch(LAYOUTS[name].key, key))
-        and prefix in (None, match[1])
     }
+    found = {each for each in there if prefix in (None, each[1])}
     if len(found) == 1:
         name, place, number = next(iter(found))
         return name, place, states[number]
     largest = max(states, key=len)
-    if found:
-        several = ", ".join(f"{name} at {place!r}" for name, place, _ in sorted(found))
-        raise CheckpointError(
-            f"several quantizers: {several}; choose one by layout and prefix, or pass "
-            "its state dict"
-        )
+    if there:
+        places = sorted({(name, place) for name, place, _ in found or there})
+        several = ", ".join(f"{name} at {place!r}" for name, place in places)
+        raise CheckpointError(_undecided(several, len(places), len(found), prefix))
     if layout is not None:
         # To tell what is missing.
         return layout, prefix or "", largest
@@ -242,6 +245,21 @@ def _place(
     raise CheckpointError(
         f"no layout fits the names {', '.join(list(largest)[:3])}, ... Known layouts: "
         f"{known}"
+    )
+
+
+def _undecided(several: str, places: int, found: int, prefix: str | None) -> str:
+    """Return why none of some quantizers is chosen."""
+    if not found:
+        return f"no quantizer at the prefix {prefix!r}, but {several}"
+    if places == 1:
+        return (
+            f"several state dicts have {several}: pass the one to import, or save it "
+            "to a file of its own"
+        )
+    return (
+        f"several quantizers: {several}; choose one by layout and prefix, or pass its "
+        "state dict"
     )
 
 
@@ -257,7 +275,7 @@ def _imported(
     for rule in rules:
         before = [theirs[key].detach().cpu() for key in rule.theirs]
         # No quantizer is read in part: an error here leaves nothing behind.
-        for key, value in zip(rule.ours, rule.read(*before), strict=True):
+        for key, value in zip(rule.ours, _read(rule, before), strict=True):
             own[key].copy_(value)
         after = rule.write(*(own[key] for key in rule.ours))
         if not all(_equal(*pair) for pair in zip(before, after, strict=True)):
@@ -297,11 +315,22 @@ def _refuse_other(theirs: State, rules: list[Rule], own: Mapping[str, Tensor]) -
                 f"the tensor {key!r} must be {tuple(shape)}, got "
                 f"{tuple(theirs[key].shape)}"
             )
+        if len(shape) > 1 and not theirs[key].is_floating_point():
+            raise CheckpointError(
+                f"the tensor {key!r} must have floats, got {theirs[key].dtype}"
+            )
+        if not bool(theirs[key].isfinite().all()):
+            raise CheckpointError(f"the tensor {key!r} has NaN or infinite values")
+
+
+def _read(rule: Rule, theirs: list[Tensor]) -> tuple[Tensor, ...]:
+    """Return our tensors, computed in float32 whatever the precision of theirs."""
+    return rule.read(*(tensor.float() for tensor in theirs))
 
 
 def _holds(rule: Rule, own: Mapping[str, Tensor], theirs: list[Tensor]) -> bool:
     """Return whether our tensors are what their tensors give."""
-    pairs = zip(rule.ours, rule.read(*theirs), strict=True)
+    pairs = zip(rule.ours, _read(rule, theirs), strict=True)
     return all(torch.equal(own[name], t.to(own[name])) for name, t in pairs)
 
 
@@ -319,8 +348,13 @@ def _same(one: Quantizer, other: Quantizer) -> bool:
     if one.codebook_sizes != other.codebook_sizes or one.dim != other.dim:
         return False
     values = one.decode(codes)
-    if not torch.allclose(values, other.decode(codes), rtol=1e-4, atol=1e-6):
+    again = other.decode(codes)
+    if values.shape != again.shape:
+        return False
+    if not torch.allclose(values, again, rtol=1e-4, atol=1e-6):
         return False
     x = torch.randn(1, _FRAMES, one.dim, generator=random)
     near = x * values.std() + (values if values.shape == x.shape else 0)
-    return all(torch.equal(one.encode(y), other.encode(y)) for y in (x, near))
+    # A few codes may differ, of which the scores are equal up to rounding.
+    differ = [(one.encode(y) != other.encode(y)).any(-1) for y in (x, near)]
+    return all(float(each.float().mean()) < _TIES for each in differ)

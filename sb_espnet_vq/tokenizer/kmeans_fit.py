@@ -81,8 +81,10 @@ def refine(pools: Iterable[Tensor], centres: Tensor, seed: int) -> list[Any]:
     models = [
         _model(len(each), seed + k, init=each.numpy()) for k, each in enumerate(centres)
     ]
+    # scikit-learn needs a frame for each centre in the first batch.
+    batch_size = max(BATCH, centres.shape[1])
     for pool in pools:
-        for batch in pool.split(BATCH):
+        for batch in pool.split(batch_size):
             for model in models:
                 model.partial_fit(batch.numpy())
                 batch = residual(batch, _centres(model))

@@ -16,9 +16,11 @@ CENTRES, REPORT = "centres.npy", "fit.json"
 
 
 def refuse_full(folder: Path) -> None:
-    """Raise ConfigError if a folder has files."""
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} has files: give another folder to --out")
+    """Raise ConfigError unless a folder is empty or does not exist."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(
+            f"{folder} is a file or has files: give another folder to --out"
+        )
 
 
 def model_names(stages: int) -> list[str]:

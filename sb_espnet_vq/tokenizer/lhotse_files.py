@@ -91,7 +91,10 @@ def read(path: Path, key: str) -> Iterable[tuple[str, Tokens]]:
 def _load(file: Path) -> torch.Tensor:
     import numpy
 
-    return torch.from_numpy(numpy.load(file, allow_pickle=False)).long()
+    array = numpy.load(file, allow_pickle=False)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"codes must be integers, got {array.dtype}")
+    return torch.from_numpy(array.astype("int64"))
 
 
 def _cut(utterance: Utterance, folder: Path, aside: Path) -> Any:
@@ -102,9 +105,7 @@ def _cut(utterance: Utterance, folder: Path, aside: Path) -> Any:
     values, source = integers(tokens), tokens.source
     with atomic_file(folder / f"{key}.npy", aside) as partial:
         numpy.save(partial, values)
-    array = lhotse.array.Array(
-        "numpy_files", str(folder), f"{key}.npy", [*values.shape]
-    )
+    array = lhotse.array.Array(_STORAGE, str(folder), f"{key}.npy", [*values.shape])
     shift = source.hop / source.sample_rate
     cut = lhotse.Recording.from_file(audio, recording_id=key).to_cut()
     cut.id = key

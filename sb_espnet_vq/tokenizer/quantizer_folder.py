@@ -54,9 +54,7 @@ def save_quantizer(imported: Imported, folder: str | Path) -> None:
     }
     with hub_folder.staged(folder) as aside:
         write_text(aside / CONFIG, json.dumps(config, indent=2) + "\n")
-        state = imported.quantizer.state_dict()
-        tensors = {key: value.detach().cpu().clone() for key, value in state.items()}
-        tensor_file.save(tensors, aside / hub_folder.WEIGHTS)
+        hub_folder.write_weights(imported.quantizer, aside)
         if origin.originals:
             tensor_file.save(origin.originals, aside / ORIGINALS)
 
@@ -133,6 +131,8 @@ def load_imported(folder: str | Path) -> Imported:
     """
     folder = Path(folder)
     config = _config(folder)
+    if "origin" not in config:
+        raise ConfigError(f"{folder}: it was not imported, but is a quantizer of ours")
     quantizer = _quantizer(folder, config)
     try:
         origin = dict(config["origin"])
@@ -152,7 +152,7 @@ def load_imported(folder: str | Path) -> Imported:
 
 
 def holds_quantizer(folder: str | Path) -> bool:
-    """Return whether a folder is one of `save_quantizer`.
+    """Return whether a folder is one of `save_quantizer` or `save_new`.
 
     Arguments
     ---------

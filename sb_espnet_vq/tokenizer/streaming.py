@@ -69,7 +69,7 @@ class StreamingEncoder:
                 got = f"{tuple(chunk.shape)} {chunk.dtype}"
             wanted = "B above 0" if rows is None else f"B = {rows} as before"
             raise ShapeError(f"chunk must be (B, L) float with {wanted}, got {got}")
-        chunk = chunk.to(_device(self._model))
+        chunk = chunk.to(_device(self._model), torch.float32)
         signals = chunk if self._rest is None else torch.cat([self._rest, chunk], 1)
         whole = signals.shape[1] // self._model.hop * self._model.hop
         self._rest = signals[:, whole:].clone()

@@ -30,6 +30,10 @@ _NOT_NETWORKS = (
 )
 
 
+# Options of older configurations, which transformers converts or does not need.
+_OLDER = {"frame_rate", "normalize", "rope_theta"}
+
+
 class _Architecture(NamedTuple):
     """Names of the classes; the layout; and the calls around the quantizer.
 
@@ -153,7 +157,7 @@ def holds_codec(folder: str | Path) -> bool:
     -------
     bool
     """
-    return _read_config(Path(folder)).get("model_type") in _ARCHITECTURES
+    return _read_config(Path(folder)).get("model_type") in [*_ARCHITECTURES]
 
 
 def read_folder(
@@ -316,7 +320,7 @@ def _refuse_unknown(kind: Any, config: Mapping[str, Any]) -> None:
     Among others are those by which transformers finds code to import.
     """
     known = set(kind().to_dict())
-    if unknown := sorted(set(config) - known - {"frame_rate"}):
+    if unknown := sorted(set(config) - known - _OLDER):
         raise ConfigError(
             f"the installed transformers has no option {unknown[0]!r} of "
             f"{kind.__name__}"

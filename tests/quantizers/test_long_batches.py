@@ -79,11 +79,12 @@ def test_training_with_many_codes_takes_little_memory(name):
 
 
 @pytest.mark.parametrize(("name", "labelled"), LONG)
-def test_an_hour_in_pieces_has_the_same_codes(name, labelled, hour):
+def test_a_long_batch_in_pieces_has_the_same_codes(name, labelled, hour):
     encode = encoder(name, labelled)
-    codes = encode(hour)
-    pieces = [encode(each) for each in hour[:, :4500].split(75, 1)]
+    frames = hour[:, : HOUR // 4]
+    codes = encode(frames)
+    pieces = [encode(each) for each in frames[:, :4500].split(75, 1)]
     assert torch.equal(torch.cat(pieces, 1), codes[:, :4500]), "second by second"
     # Rounding may tip a near-tie where another kernel serves another size.
-    pieces = [encode(each) for each in hour.split(7500, 1)]
+    pieces = [encode(each) for each in frames.split(7500, 1)]
     assert (torch.cat(pieces, 1) != codes).sum() < 5, "in pieces of 100 s"

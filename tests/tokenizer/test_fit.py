@@ -1,6 +1,7 @@
 """``sbvq fit``: k-means over streams of features, saved for this package and others."""
 
 import json
+import pickle
 import shutil
 import sys
 
@@ -195,6 +196,25 @@ def _command(folder):
     (folder / "b.scp").write_text("b touch ran |\n")
 
 
+def _command_with_a_place(folder):
+    (folder / "b.scp").write_text("b touch ran |:0\n")
+
+
+def _pickle(folder):
+    class Code:
+        def __reduce__(self):
+            return open, ("ran", "w")
+
+    data = b"PKL" + pickle.dumps(Code())
+    (folder / "b.ark").write_bytes(data)
+    (folder / "b.scp").write_text(f"b {folder / 'b.ark'}:0\n")
+
+
+def _cut_archive(folder):
+    (folder / "b.ark").write_bytes(b"\0BFM \4\1")
+    (folder / "b.scp").write_text(f"b {folder / 'b.ark'}:0\n")
+
+
 def _flat(folder):
     numpy.save(folder / "b.npy", numpy.zeros(9, "float32"))
 
@@ -206,6 +226,9 @@ def _flat(folder):
         (_nan, "b: it has features that are NaN"),
         (_other_width, "features of widths"),
         (_command, "does not name a place in an archive"),
+        (_command_with_a_place, "does not name a place in an archive"),
+        (_pickle, "b.ark:0: no matrix that can be read"),
+        (_cut_archive, "b.ark:0: no matrix that can be read"),
         (_flat, "b: features must be (T, D) floats, got (9,)"),
     ],
 )
@@ -216,6 +239,28 @@ def test_bad_features_are_refused(data, tmp_path, capsys, spoil, message, monkey
     assert fit(tmp_path / "data", "--out", tmp_path / "out", "--codebook_size", 5) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists() and not (tmp_path / "ran").exists()
+
+
+def test_held_out_features_are_checked_before_the_fit(tmp_path, monkeypatch, capsys):
+    # One of these is held out.
+    for n in range(2):
+        numpy.save(tmp_path / f"{n}.npy", numpy.zeros((9, 5 + n), "float32"))
+    monkeypatch.setattr(kmeans_fit, "start", None)
+    files = sorted(tmp_path.glob("*.npy"))
+    assert fit(*files, "--out", tmp_path / "out", "--codebook_size", 2) == 2
+    assert "features of widths" in capsys.readouterr().err
+
+
+def test_more_centres_than_frames_in_a_minibatch():
+    size = kmeans_fit.BATCH + 10
+    centres = torch.arange(2.0 * size).view(1, size, 2)
+    (model,) = kmeans_fit.refine([centres[0].clone()], centres, 0)
+    assert kmeans_fit.stack_centres([model]).shape == centres.shape
+
+
+def test_audio_shorter_than_a_window_has_no_frames(tmp_path):
+    soundfile.write(tmp_path / "a.wav", numpy.zeros(200), 16000)
+    assert feature_files.log_mel(tmp_path / "a.wav").shape == (0, 80)
 
 
 def test_missing_scikit_learn_is_named_with_its_extra(
@@ -247,4 +292,7 @@ def test_too_few_frames_and_full_folders_are_refused(data, fitted, tmp_path, cap
     assert fit(tmp_path / "none.npy", "--out", tmp_path / "out") == 2
     assert "0 frames are too few for 512 centres" in capsys.readouterr().err
     assert fit(data, "--out", fitted / "1", "--codebook_size", 5) == 2
+    assert "give another folder to --out" in capsys.readouterr().err
+    numpy.save(tmp_path / "none.npy", numpy.zeros((9, 5), "float32"))
+    assert fit(tmp_path / "none.npy", "--out", tmp_path / "none.npy") == 2
     assert "give another folder to --out" in capsys.readouterr().err

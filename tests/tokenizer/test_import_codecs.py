@@ -140,6 +140,21 @@ def test_other_folders_are_refused(codec, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("codec", [_mimi], indirect=True)
+def test_options_of_older_configurations(codec, tmp_path):
+    model, _, tokenizer = codec
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    theta = config.pop("rope_parameters")["rope_theta"]
+    old = {"rope_theta": theta, "normalize": False, "frame_rate": 12.5}
+    file.write_text(json.dumps(config | old))
+    import_source(tmp_path, tmp_path / "out")
+    again = AudioTokenizer.from_pretrained(tmp_path / "out")
+    signal = 0.1 * torch.randn(1, 900)
+    assert torch.equal(again.encode(signal)[0], tokenizer.encode(signal)[0])
+
+
 def test_a_saved_configuration_imports_nothing_else(codec):
     _, _, tokenizer = codec
     options = tokenizer.config["options"]

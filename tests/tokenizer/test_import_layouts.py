@@ -15,7 +15,11 @@ from sb_espnet_vq.tokenizer.imports import (
     state_in_layout,
 )
 from sb_espnet_vq.tokenizer.layouts import LAYOUTS
-from sb_espnet_vq.tokenizer.quantizer_folder import load_imported, load_quantizer
+from sb_espnet_vq.tokenizer.quantizer_folder import (
+    load_imported,
+    load_quantizer,
+    save_new,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm")
 load_file = pytest.importorskip("safetensors.torch").load_file
@@ -293,3 +297,66 @@ def test_modules_are_copied():
     with torch.no_grad():
         module.centres.zero_()
     assert torch.equal(q.codebook_vectors(), before)
+
+
+@pytest.mark.parametrize("name", ["dac", "transformers_mimi", "encodec"])
+def test_half_precision_is_computed_in_float32(name):
+    theirs = FOREIGN[name]()
+    state = {k: v.bfloat16() for k, v in theirs.module.state_dict().items()}
+    imported = import_quantizer(state, **theirs.given)
+    # The original class in float32, with the same rounded tensors.
+    theirs.module.load_state_dict(state)
+    expected = import_quantizer(theirs.module, **theirs.given).quantizer
+    assert torch.equal(imported.quantizer.encode(theirs.x), expected.encode(theirs.x))
+    _assert_equal(original_state(imported.quantizer, imported.origin), state)
+
+
+def test_values_that_are_no_vectors_are_refused():
+    centres = torch.randn(4, 2)
+    for bad, reason in (
+        (torch.where(centres > centres.median(), torch.nan, centres), "NaN"),
+        (torch.zeros(4, 2, dtype=torch.int8), "must have floats, got torch.int8"),
+    ):
+        with pytest.raises(CheckpointError, match=reason):
+            import_quantizer({"centres": bad})
+
+
+def test_undecided_sources_say_what_there_is():
+    state = {f"q.{k}": v for k, v in FOREIGN["encodec"]().module.state_dict().items()}
+    with pytest.raises(CheckpointError, match="at the prefix 'q', but encodec at 'q.'"):
+        import_quantizer(state, prefix="q")
+    with pytest.raises(CheckpointError, match="several state dicts have encodec"):
+        import_quantizer({"model": state, "ema": state})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gumbel", {"dim": 8, "n_codebooks": 3, "codebook_size": 4}),
+        ("random_projection", {"dim": 8, "codebook_size": 16}),
+        ("fsq", {"dim": 4, "levels": [3, 3, 3, 3]}),
+    ],
+)
+def test_every_layout_holds_a_quantizer_or_refuses(name, options, layout):
+    q = build(name, **options).double().eval()
+    try:
+        state = state_in_layout(q, layout)
+    except ConfigError as error:
+        assert f"cannot be written in the layout {layout}" in str(error)
+    else:
+        assert name in ("random_projection", "gumbel") and state
+
+
+def test_quantizers_that_were_not_imported(tmp_path, capsys):
+    q = build("vq", dim=2, codebook_size=4, codebook="frozen").eval()
+    options = {"dim": 2, "codebook_size": 4, "codebook": "frozen"}
+    save_new(tmp_path / "q", "vq", options, q)
+    out = str(tmp_path / "out")
+    assert main(["export", str(tmp_path / "q"), out, "--to", "original"]) == 2
+    assert "was not imported" in capsys.readouterr().err
+    assert main(["import", str(tmp_path / "q"), out]) == 2
+    assert "needs no import" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["export", str(tmp_path / "q"), out, "--to", "kmeans"]) == 0
+    assert (tmp_path / "out" / "centres.npy").is_file()

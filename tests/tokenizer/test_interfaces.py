@@ -267,6 +267,23 @@ def test_lengths_that_are_not_relative_are_refused(tokenizer, lengths, message):
         interfaces.DASBTokenizer(tokenizer).sig_to_tokens(SIGNALS, lengths)
 
 
+def test_the_last_frame_of_a_relative_length_is_decoded(tokenizer):
+    # 2580 of 4000 samples are 32.25 frames of 80.
+    lengths = torch.tensor([1.0, 0.645])
+    lobe = interfaces.DiscreteLobe(tokenizer)
+    tokens, _ = lobe.encode(SIGNALS, lengths)
+    audio = lobe.decode(tokens, lengths)[1, 0]
+    assert audio[32 * 80 : 33 * 80].abs().max() > 0
+    assert audio[33 * 80 :].abs().max() == 0
+
+
+def test_audio_of_several_channels_is_refused(tokenizer):
+    lobe = interfaces.DiscreteLobe(tokenizer)
+    for shape in ((2, 2, 4000), (2, 4000, 2)):
+        with pytest.raises(ShapeError, match=r"inputs must be \(B, 1, L\) or \(B, L\)"):
+            lobe.encode(torch.zeros(shape), RELATIVE)
+
+
 def test_frames_without_codes_and_models_that_do_not_fit_are_refused(
     tokenizer, tmp_path
 ):
@@ -278,6 +295,12 @@ def test_frames_without_codes_and_models_that_do_not_fit_are_refused(
     save_run(tmp_path, "codec/fsdd", quantizer="split", quantizer_conf=conf)
     other = AudioTokenizer.from_run(tmp_path)
     assert other.codebook_sizes == (8, 16, 16, 16)
+    # DASB's tokens may be of any codebooks, also in a dtype without -1.
+    dasb = interfaces.DASBTokenizer(other)
+    tokens = dasb.sig_to_tokens(SIGNALS, num_codebooks=[1, 2])
+    assert tokens.max() >= 8
+    audio = dasb.tokens_to_sig(tokens.byte(), num_codebooks=[1, 2])
+    assert torch.equal(audio, dasb.tokens_to_sig(tokens, num_codebooks=[1, 2]))
     for name in ("DiscreteLobe", "ESPnetCodecTokenizer", "TransformersAudioTokenizer"):
         with pytest.raises(ConfigError, match=r"this model has \(8, 16, 16, 16\)"):
             getattr(interfaces, name)(other)

@@ -195,6 +195,63 @@ def test_processes_share_the_files(form, tokens, tmp_path, monkeypatch, capsys):
     )
 
 
+def test_nothing_of_another_division_is_left(tokens, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with monkeypatch.context() as patch:
+        # At the second file, which is another process's next time.
+        fail_at(patch, 4, Killed())
+        with pytest.raises(Killed):
+            tokens("npz", "killed")
+    assert list(Path("killed").glob(".parts.1/*.sbvq"))
+    monkeypatch.setenv("WORLD_SIZE", "9")
+    # In the other folder, a process without a file starts.
+    for out, ranks in (("killed", range(9)), ("new", range(8, -1, -1))):
+        for rank in ranks:
+            monkeypatch.setenv("RANK", str(rank))
+            assert tokens("npz", out) == 0
+        assert not list(Path(out).glob(".parts*"))
+
+
+def test_a_rewrite_that_is_killed_is_not_complete(tokens, audio, tmp_path, monkeypatch):
+    form = "packed, entropy coded"
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(audio, "audio")
+    assert tokens(form, audio="audio") == 0
+    shutil.copy("audio/a.wav", "audio/0.wav")
+    # Past the utterances, the distribution and the first file.
+    with monkeypatch.context() as patch:
+        fail_at(patch, 8, Killed())
+        with pytest.raises(Killed):
+            tokens(form, audio="audio")
+    assert Path("tokens/0.sbvq").exists()
+    assert tokens(form, audio="audio") == 0
+    names = {packed_file.coded_size(f)[2] for f in Path("tokens").glob("*.sbvq")}
+    assert len(names) == 1
+
+
+def test_a_key_in_two_files_is_not_decoded_twice(
+    tokens, models, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "dev"):
+        assert tokens("kaldi", f"all/{part}") == 0
+    command = ["decode", str(models / "codec"), "all", "--out", "wavs"]
+    assert main(command) == 2
+    assert "the key 'a' occurs twice" in capsys.readouterr().err
+
+
+def test_arrays_of_floats_are_refused(tokens, tmp_path, monkeypatch):
+    import numpy
+
+    monkeypatch.chdir(tmp_path)
+    tokens("lhotse")
+    numpy.save("tokens/codes/a.npy", numpy.zeros((3, 3)))
+    with pytest.raises(TokenFileError, match="codes must be integers, got float64"):
+        read("tokens")
+
+
 @every_format
 def test_audio_that_is_added_gets_tokens(form, tokens, audio, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

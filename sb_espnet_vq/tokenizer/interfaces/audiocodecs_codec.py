@@ -69,5 +69,5 @@ class AudioCodecsCodec(Codec):
         return conversion.decode(self.tokenizer, toks, length)
 
     def _toks_to_qfeats(self, toks: Tensor, length: Tensor) -> Tensor:
-        conversion.refuse_codes(self.tokenizer, toks)
+        conversion.refuse_codes(toks, self.tokenizer.codebook_sizes)
         return self.tokenizer.model.quantizer.decode(toks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +23,9 @@ def of_source(source: AudioTokenizer | str | Path) -> AudioTokenizer:
     return source
 
 
-def absolute(lengths: Tensor | None, rows: int, longest: int) -> Tensor | None:
+def absolute(
+    lengths: Tensor | None, rows: int, longest: int, up: bool = False
+) -> Tensor | None:
     """Return relative lengths as numbers of steps.
 
     Arguments
@@ -31,6 +34,8 @@ def absolute(lengths: Tensor | None, rows: int, longest: int) -> Tensor | None:
         (rows,) float in [0, 1], shares of the longest row.
     rows, longest : int
         Size of the batch.
+    up : bool
+        Whether a step that is filled in part counts, as the last frame of audio does.
 
     Returns
     -------
@@ -58,7 +63,10 @@ def absolute(lengths: Tensor | None, rows: int, longest: int) -> Tensor | None:
     # Rounding may exceed 1 by a little.
     if not bool(((lengths >= 0) & (lengths < 1.001)).all()):
         raise ShapeError(f"lengths must be relative, in [0, 1]; got {lengths.tolist()}")
-    return (lengths * longest).round().long().clamp(max=longest)
+    steps = lengths.double() * longest
+    # Relative lengths in float32 are exact to less than a hundredth of a frame.
+    steps = (steps - 0.01).ceil() if up else steps.round()
+    return steps.long().clamp(0, longest)
 
 
 def encode(
@@ -127,21 +135,32 @@ def decode(tokenizer: AudioTokenizer, tokens: Tensor, lengths: Tensor | None) ->
     ValueError
         If a code is negative or too large.
     """
-    refuse_codes(tokenizer, tokens)
-    frames = absolute(lengths, len(tokens), tokens.shape[1])
+    refuse_codes(tokens, tokenizer.codebook_sizes)
+    frames = absolute(lengths, len(tokens), tokens.shape[1], up=True)
     if frames is None:
         frames = tokens.new_full((len(tokens),), tokens.shape[1], dtype=torch.int64)
     return tokenizer.decode(tokens, frames)
 
 
-def refuse_codes(
-    tokenizer: AudioTokenizer, tokens: Tensor, most: int | None = None
-) -> None:
+def mono(values: Tensor, name: str) -> Tensor:
+    """Return (B, L) of (B, 1, L) or (B, L)."""
+    if isinstance(values, Tensor) and values.dim() == 3 and values.shape[1] == 1:
+        return values[:, 0]
+    if not isinstance(values, Tensor) or values.dim() != 2:
+        got = getattr(values, "shape", type(values))
+        raise ShapeError(f"{name} must be (B, 1, L) or (B, L), got {got}")
+    return values
+
+
+def refuse_codes(tokens: Tensor, sizes: Sequence[int]) -> None:
     """Raise an error unless tokens are (B, T, K) codes of the first K codebooks.
 
-    K is at most ``most``, by default the number of codebooks.
+    Arguments
+    ---------
+    tokens : torch.Tensor
+    sizes : sequence of int
+        Codes of each codebook that tokens may be of.
     """
-    sizes = tokenizer.codebook_sizes[:most]
     good = isinstance(tokens, Tensor) and tokens.dim() == 3 and len(tokens)
     if not good or not 1 <= tokens.shape[2] <= len(sizes) or not _integer(tokens):
         got = type(tokens).__name__

@@ -97,7 +97,10 @@ class DASBTokenizer(nn.Module):
         ShapeError, ValueError
             If tokens have a wrong shape, or one is out of range.
         """
-        conversion.refuse_codes(self.tokenizer, tokens)
+        sizes = self.tokenizer.codebook_sizes
+        if num_codebooks is not None:
+            sizes = tuple(sizes[k] for k in self._used(num_codebooks))
+        conversion.refuse_codes(tokens, sizes)
         used = self._used(tokens.shape[2] if num_codebooks is None else num_codebooks)
         if len(used) != tokens.shape[2]:
             raise ConfigError(
@@ -107,9 +110,10 @@ class DASBTokenizer(nn.Module):
         if used == list(range(len(used))):
             return conversion.decode(self.tokenizer, tokens, lengths)
         # The other codebooks contribute 0.
-        codes = tokens.new_full((*tokens.shape[:2], max(used) + 1), -1)
-        codes[..., used] = tokens
-        frames = conversion.absolute(lengths, len(tokens), tokens.shape[1])
+        shape = (*tokens.shape[:2], max(used) + 1)
+        codes = tokens.new_full(shape, -1, dtype=torch.int64)
+        codes[..., used] = tokens.long()
+        frames = conversion.absolute(lengths, len(tokens), tokens.shape[1], up=True)
         return self.tokenizer.decode(codes, frames)
 
     def get_pretrained_embeddings(

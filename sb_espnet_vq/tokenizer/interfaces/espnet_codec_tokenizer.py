@@ -13,7 +13,7 @@ from sb_espnet_vq.tokenizer.interfaces import conversion
 
 
 class ESPnetCodecTokenizer(nn.Module):
-    """Has the methods of ``espnet2.speechlm.tokenizer.codec_tokenizer.CodecTokenizer``.
+    """Has the methods for tokens of the ``CodecTokenizer`` in ``espnet2.speechlm``.
 
     For models that ESPnet does not have; ``sbvq export --to espnet`` gives what its own
     class loads. It has no lengths: rows of a batch have no padding.
@@ -134,7 +134,7 @@ class ESPnetCodecTokenizer(nn.Module):
                 f"{tuple(codes.shape)}"
             )
         rows = codes[None] if codes.dim() == 1 else codes
-        frames = rows.unflatten(1, (-1, used)).long()
+        frames = rows.unflatten(1, (-1, used))
         audio = self.decode(frames - self._offsets(frames))
         return audio[0] if codes.dim() == 1 else audio
 

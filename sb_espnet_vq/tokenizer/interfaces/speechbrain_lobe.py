@@ -79,7 +79,7 @@ class DiscreteLobe(nn.Module):
         ShapeError
             If a shape or dtype is wrong.
         """
-        signals = inputs[:, 0] if len(inputs.shape) == 3 else inputs
+        signals = conversion.mono(inputs, "inputs")
         samples = conversion.absolute(length, len(signals), signals.shape[-1])
         tokens = conversion.encode(self.tokenizer, signals, samples, self.num_heads)
         return tokens, self.embeddings(tokens)
@@ -92,7 +92,8 @@ class DiscreteLobe(nn.Module):
         ShapeError, ValueError
             If tokens have a wrong shape, or one is out of range.
         """
-        conversion.refuse_codes(self.tokenizer, tokens, self.num_heads)
+        sizes = self.tokenizer.codebook_sizes[: self.num_heads]
+        conversion.refuse_codes(tokens, sizes)
         device = self.vocabulary.device
         levels = torch.arange(tokens.shape[2], device=device)
         return self.vocabulary[levels, tokens.to(device, torch.int64)]

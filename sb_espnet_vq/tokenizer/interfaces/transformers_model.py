@@ -92,10 +92,10 @@ class TransformersAudioTokenizer(PreTrainedAudioTokenizerBase):
         ShapeError
             If a shape or dtype is wrong, or the mask has valid samples after padding.
         """
-        signals = _mono(input_values, "input_values")
+        signals = conversion.mono(input_values, "input_values")
         samples = None
         if padding_mask is not None:
-            mask = _mono(padding_mask, "padding_mask").bool()
+            mask = conversion.mono(padding_mask, "padding_mask").bool()
             samples = mask.sum(1)
             steps = torch.arange(mask.shape[1], device=mask.device)
             if not torch.equal(mask, steps < samples[:, None]):
@@ -135,13 +135,3 @@ class TransformersAudioTokenizer(PreTrainedAudioTokenizerBase):
     def from_pretrained(cls, *args: Any, **options: Any) -> Any:
         """Load a tokenizer, as ``AudioTokenizer.from_pretrained``."""
         return cls(AudioTokenizer.from_pretrained(*args, **options))
-
-
-def _mono(values: Tensor, name: str) -> Tensor:
-    """Return (B, L) of (B, 1, L) or (B, L)."""
-    if isinstance(values, Tensor) and values.dim() == 3 and values.shape[1] == 1:
-        return values[:, 0]
-    if not isinstance(values, Tensor) or values.dim() != 2:
-        got = getattr(values, "shape", type(values))
-        raise ShapeError(f"{name} must be (B, 1, L) or (B, L), got {got}")
-    return values

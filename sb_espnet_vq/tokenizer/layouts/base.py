@@ -79,15 +79,15 @@ def count(names: Mapping[str, Any], pattern: str) -> int:
     Returns
     -------
     int
-        The largest number plus one; 0 if there is none.
+        Of different numbers: a file cannot ask for more levels than it has names.
 
     Example
     -------
     >>> count({"layers.0.a": 0, "layers.10.a": 0, "b": 0}, r"layers\\.(\\d+)\\.")
-    11
+    2
     """
     found = [match for name in names if (match := re.match(pattern, name))]
-    return max((int(match[1]) + 1 for match in found), default=0)
+    return len({int(match[1]) for match in found})
 
 
 def need(given: Mapping[str, Any], name: str) -> int:

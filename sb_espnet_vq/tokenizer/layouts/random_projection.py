@@ -47,7 +47,9 @@ def _describe_nemo(
 
 def _rules_nemo(own: Mapping[str, Tensor]) -> list[Rule]:
     # Both matrices have all codebooks, one after the other.
-    books = own["P"].shape[1] // own["CB"].shape[1]
+    # Another quantizer has neither: the caller reports the missing name.
+    both = "P" in own and "CB" in own
+    books = own["P"].shape[1] // own["CB"].shape[1] if both else 1
     return [
         Rule(("proj.weight",), ("P",), _transposed, _transposed),
         Rule(
