@@ -99,6 +99,7 @@ def read_transcribed(hparams: dict[str, Any]) -> dict[str, Any]:
     width, source = len(vocabulary), hparams["source"]
     recognizer = hparams["recognizer"](source.width, width)
     hparams["modules"]["recognizer"] = recognizer
+    hparams["checkpointer"].add_recoverable("recognizer", recognizer)
     return datasets | {"rounds": _repeated(datasets["train"], minutes(everything))}
 
 
