@@ -35,7 +35,10 @@ class Step(NamedTuple):
         words = [str(find_recipe(self.recipe).folder / "train.py"), str(self.hparams)]
         options = self.options | {"output_folder": str(self.folder)}
         for key, value in options.items():
-            words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+            words += [
+                f"--{key}",
+                value if isinstance(value, str) else json.dumps(value),
+            ]
         return [*words, f"--device={device}", "--noprogressbar"]
 
 
@@ -189,5 +192,7 @@ def _environment(threads: int) -> dict[str, str]:
     root = checkout_root()
     if root is not None:
         path = variables.get("PYTHONPATH")
-        variables["PYTHONPATH"] = os.pathsep.join([str(root), *([path] if path else [])])
+        variables["PYTHONPATH"] = os.pathsep.join(
+            [str(root), *([path] if path else [])]
+        )
     return variables

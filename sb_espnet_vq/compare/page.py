@@ -54,9 +54,7 @@ def write_page(
     counts = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
     place = about["machine"]["gpu"] or about["machine"]["processor"]
     draw_quality(folder / QUALITY, rows, f"Quantizers, {counts}", _spread(grid))
-    draw_cost(
-        folder / COST, rows, f"Errors and cost, {counts}, {place}", _spread(grid)
-    )
+    draw_cost(folder / COST, rows, f"Errors and cost, {counts}, {place}", _spread(grid))
     write_text(folder / _PAGE, _page(grid, rows, about, failures, folder))
     return rows
 
@@ -130,9 +128,7 @@ def _troubles(rows: Sequence[Row], failures: dict[str, str]) -> list[str]:
     left = [row.cell for row in rows if row.status != "finished"]
     if not left:
         return []
-    lines = [
-        f"- {cell.title}: {failures.get(cell.id, 'not run yet')}" for cell in left
-    ]
+    lines = [f"- {cell.title}: {failures.get(cell.id, 'not run yet')}" for cell in left]
     return ["**Unfinished cells**", "\n".join(lines)]
 
 
