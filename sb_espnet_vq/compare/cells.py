@@ -35,10 +35,8 @@ class Step(NamedTuple):
         words = [str(find_recipe(self.recipe).folder / "train.py"), str(self.hparams)]
         options = self.options | {"output_folder": str(self.folder)}
         for key, value in options.items():
-            words += [
-                f"--{key}",
-                value if isinstance(value, str) else json.dumps(value),
-            ]
+            text = value if isinstance(value, str) else json.dumps(value)
+            words += [f"--{key}", text]
         return [*words, f"--device={device}", "--noprogressbar"]
 
 
@@ -191,8 +189,6 @@ def _environment(threads: int) -> dict[str, str]:
     variables["PYTHONUNBUFFERED"] = "1"
     root = checkout_root()
     if root is not None:
-        path = variables.get("PYTHONPATH")
-        variables["PYTHONPATH"] = os.pathsep.join(
-            [str(root), *([path] if path else [])]
-        )
+        paths = filter(None, [str(root), variables.get("PYTHONPATH")])
+        variables["PYTHONPATH"] = os.pathsep.join(paths)
     return variables

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sb_espnet_vq.compare.table import TOKEN_ERROR, Mean, Row, average, groups
-from sb_espnet_vq.compare.words import COSTS, METRICS, word
+from sb_espnet_vq.compare.words import METRICS, word
 from sb_espnet_vq.evaluation.plots import REFERENCE, literal, new_figure, save_figure
 
 QUALITY, COST = "quality.png", "cost.png"

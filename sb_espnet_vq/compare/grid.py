@@ -172,7 +172,9 @@ def _bitrates(
             f"and ., got {name!r}"
         )
     common = _mapping(entry, where)
-    bitrates = _mapping(common.pop("bitrates", None), f"{where}: bitrates")
+    bitrates: dict[Any, Any] = _mapping(
+        common.pop("bitrates", None), f"{where}: bitrates"
+    )
     if not bitrates:
         raise ConfigError(
             f"{where}: bitrates must map each bitrate in kbit/s to its options, as in "
@@ -194,7 +196,7 @@ def _bitrates(
 
 
 def _seeds(given: Any, path: Path) -> list[int]:
-    seeds = list(given) if isinstance(given, Sequence) else []
+    seeds: list[Any] = list(given) if isinstance(given, Sequence) else []
     if not seeds or any(type(s) is not int or not 0 <= s < 2**32 for s in seeds):
         raise ConfigError(f"{path}: seeds must be a list of numbers, got {given!r}")
     if len(set(seeds)) < len(seeds):

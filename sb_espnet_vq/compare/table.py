@@ -15,7 +15,7 @@ from sb_espnet_vq.compare.grid import Cell, Grid
 from sb_espnet_vq.utils.files import write_text
 
 # What of a codec's results depends on the machine.
-_SPEEDS = ("real_time_factor",)
+_SPEEDS = ("encode_real_time_factor", "decode_real_time_factor", "real_time_factor")
 TOKEN_ERROR = "token_word_error"
 
 
@@ -67,7 +67,8 @@ def _read_row(cell: Cell, grid: Grid, setting: Setting) -> Row:
         found = codec["bandwidths"][0]
         measured = dict(found["trained"])
         speeds = {name: measured.pop(name, None) for name in _SPEEDS}
-        metrics = measured | metrics
+        share = measured["used_codes"] / codec["codebook_size"]
+        metrics = measured | {"used_share": share} | metrics
         intervals = found.get("intervals", {})
         missing = _reasons(codec.get("missing_metrics") or {})
         cost = {

@@ -28,6 +28,7 @@ METRICS = {
     "dwer": Word("dWER", "lower"),
     "token_word_error": Word("token WER", "lower"),
     "used_codes": Word("codes used", "", 0),
+    "used_share": Word("share of codes used", "", 3),
     "perplexity": Word("perplexity", "", 0),
 }
 COSTS = {
@@ -35,6 +36,8 @@ COSTS = {
     "codec_cpu_seconds": Word("codec training (CPU s)", "lower", 0),
     "codec_peak_mib": Word("codec peak memory (MiB)", "lower", 0),
     "parameters": Word("parameters", "", 0),
+    "encode_real_time_factor": Word("real-time factor of encoding", "lower"),
+    "decode_real_time_factor": Word("real-time factor of decoding", "lower"),
     "real_time_factor": Word("real-time factor", "lower"),
     "ctc_seconds": Word("recognizer training (s)", "lower", 0),
     "ctc_peak_mib": Word("recognizer peak memory (MiB)", "lower", 0),
