@@ -92,13 +92,15 @@ def main(args: argparse.Namespace) -> int:
         f"{len(grid.cells)} cells, {len(grid.cells) - len(left)} of them finished; "
         f"{pool.jobs} at a time, each with {threads} CPU thread(s)"
     )
-    # The default action for SIGTERM would leave children behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # As Ctrl-C: children are stopped, and the page shows what has finished.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    failures: dict[str, str] = {}
+    interrupted = False
     try:
         failures = run_cells(left, grid, setting, pool, _log)
     except KeyboardInterrupt:
+        interrupted = True
         _log("interrupted; repeat the command to resume")
-        return 130
     about = {
         "machine": machine.describe_machine(args.device.partition(":")[0]),
         "versions": machine.list_versions(),
@@ -110,6 +112,8 @@ def main(args: argparse.Namespace) -> int:
     for cell, reason in failures.items():
         _log(f"failed: {cell}: {reason}")
     print(f"page:   {folder / 'README.md'}\ntable:  {folder / 'table.csv'}")
+    if interrupted:
+        return 128 + signal.SIGINT
     return 1 if failures else 0
 
 

@@ -143,6 +143,8 @@ def run_cells(
     """
     progress = _Progress(len(grid.cells), len(cells), pool.jobs, log)
     failures: dict[str, str] = {}
+    # Seed by seed, so that an interrupted comparison has whole tables.
+    cells = sorted(cells, key=lambda cell: grid.seeds.index(cell.seed))
     first = [cell for cell in cells if cell.name is None]
     others = [cell for cell in cells if cell.name is not None]
     try:
