@@ -162,11 +162,13 @@ def _mean(group: Sequence[Row], name: str, part: str) -> str:
         return "-"
     digits = word(name).digits
     text = f"{found.value:,.{digits}f}"
-    if found.low is None or found.high is None:
-        return text
-    if len(group) > 1:
-        return f"{text} ± {found.high - found.value:,.{digits}f}"
-    return f"{text} [{found.low:,.{digits}f}, {found.high:,.{digits}f}]"
+    if found.low is not None and found.high is not None:
+        low, high = f"{found.low:,.{digits}f}", f"{found.high:,.{digits}f}"
+        spread = f"{found.high - found.value:,.{digits}f}"
+        text += f" ± {spread}" if found.seeds > 1 else f" [{low}, {high}]"
+    if found.seeds < len(group):
+        text += f" ({found.seeds} of {len(group)} seeds)"
+    return text
 
 
 def _reference_line(rows: Sequence[Row]) -> list[str]:

@@ -36,11 +36,15 @@ class Row(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """A value over seeds: mean, and lower and upper end of an interval if known."""
+    """A metric over the seeds for which it is known.
+
+    value : mean; low, high : ends of an interval, if known; seeds : their number.
+    """
 
     value: float
     low: float | None
     high: float | None
+    seeds: int
 
 
 def read_rows(grid: Grid, setting: Setting) -> list[Row]:
@@ -49,48 +53,35 @@ def read_rows(grid: Grid, setting: Setting) -> list[Row]:
 
 
 def _read_row(cell: Cell, grid: Grid, setting: Setting) -> Row:
-    if not is_finished(cell, grid, setting):
-        return Row(cell, "unfinished", {}, {}, {}, {})
+    """Read what there is: an unfinished cell may have a finished codec."""
+    status = "finished" if is_finished(cell, grid, setting) else "unfinished"
+    row = Row(cell, status, {}, {}, {}, {})
     home = setting.folder / cell.id
-    spent = read_cost(home)
-    ctc = _results(home / "ctc")
-    metrics: dict[str, float | None] = {TOKEN_ERROR: ctc["test"]["word_error"]}
-    intervals: dict[str, list[float]] = {}
-    cost: dict[str, float | None] = {
-        "ctc_seconds": ctc["seconds"]["wall"],
-        "ctc_peak_mib": spent["ctc"]["peak_bytes"] / 2**20,
-    }
-    missing: dict[str, str] = {}
-    if cell.name is not None:
-        codec = _results(home / "codec")
-        # One bandwidth is trained.
-        found = codec["bandwidths"][0]
-        measured = dict(found["trained"])
-        speeds = {name: measured.pop(name, None) for name in _SPEEDS}
-        share = measured["used_codes"] / codec["codebook_size"]
-        metrics = measured | {"used_share": share} | metrics
-        intervals = found.get("intervals", {})
-        missing = _reasons(codec.get("missing_metrics") or {})
-        cost = {
-            "codec_seconds": codec["seconds"]["wall"],
-            "codec_cpu_seconds": codec["seconds"]["cpu"],
-            "codec_peak_mib": spent["codec"]["peak_bytes"] / 2**20,
-            "parameters": codec["parameters"],
-            **speeds,
-            **cost,
-        }
-    return Row(cell, "finished", metrics, intervals, cost, missing)
+    for recipe, spent in read_cost(home).items():
+        file = home / recipe / "results.json"
+        results = json.loads(file.read_text(encoding="utf-8"))
+        row.cost[f"{recipe}_seconds"] = results["seconds"]["wall"]
+        row.cost[f"{recipe}_cpu_seconds"] = results["seconds"]["cpu"]
+        row.cost[f"{recipe}_peak_mib"] = spent["peak_bytes"] / 2**20
+        (_read_codec if recipe == "codec" else _read_recognizer)(row, results)
+    return row
 
 
-def _reasons(missing: Any) -> dict[str, str]:
-    """Return why metrics are missing, by name."""
-    if isinstance(missing, dict):
-        return {name: str(reason) for name, reason in missing.items()}
-    return dict.fromkeys(missing, "")
+def _read_codec(row: Row, results: dict[str, Any]) -> None:
+    # Of the one bandwidth of the cell.
+    found = results["bandwidths"][0]
+    for name, value in found["trained"].items():
+        (row.cost if name in _SPEEDS else row.metrics)[name] = value
+    share = found["trained"]["used_codes"] / results["codebook_size"]
+    row.metrics["used_share"] = share
+    row.intervals.update(found.get("intervals", {}))
+    row.cost["parameters"] = results["parameters"]
+    row.missing.update(results.get("missing_metrics", {}))
+    row.metrics.update(dict.fromkeys(row.missing))
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+def _read_recognizer(row: Row, results: dict[str, Any]) -> None:
+    row.metrics[TOKEN_ERROR] = results["test"]["word_error"]
 
 
 def columns(rows: Sequence[Row], part: str) -> list[str]:
@@ -113,9 +104,9 @@ def average(rows: Sequence[Row], name: str, part: str = "metrics") -> Mean | Non
     centre = mean(values)
     if len(values) > 1:
         spread = stdev(values)
-        return Mean(centre, centre - spread, centre + spread)
+        return Mean(centre, centre - spread, centre + spread, len(values))
     low, high = known[0][0].intervals.get(name) or (None, None)
-    return Mean(centre, low, high)
+    return Mean(centre, low, high, 1)
 
 
 def groups(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:

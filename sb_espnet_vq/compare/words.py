@@ -34,6 +34,7 @@ METRICS = {
 COSTS = {
     "codec_seconds": Word("codec training (s)", "lower", 0),
     "codec_cpu_seconds": Word("codec training (CPU s)", "lower", 0),
+    "ctc_cpu_seconds": Word("recognizer training (CPU s)", "lower", 0),
     "codec_peak_mib": Word("codec peak memory (MiB)", "lower", 0),
     "parameters": Word("parameters", "", 0),
     "encode_real_time_factor": Word("real-time factor of encoding", "lower"),
