@@ -11,6 +11,7 @@ from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
 from sb_espnet_vq.ops.usage import code_counts, usage_of_counts
 from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.training.label_codes import label_purity
 from sb_espnet_vq.training.label_probe import probe
 from sb_espnet_vq.training.results import (
     Results,
@@ -40,6 +41,9 @@ def evaluate(
         ),
         "test": masked_prediction(brain.test_sums, counts),
         "label_counts": counts.long().squeeze(0).tolist(),
+        "label_purity": label_purity(
+            datasets["test"], partial(targets_of, brain), hparams
+        ),
         "probe": probe(datasets, represent_batch, hparams),
     }
 
@@ -103,6 +107,14 @@ def count_labels(brain: Any, batches: Iterable[SpeechBatch]) -> Tensor:
 def count_codes(labels: Tensor, size: int) -> Tensor:
     """Count the labels (N, K) of each codebook of ``size`` codes: (K, size) int64."""
     return code_counts(labels, torch.ones_like(labels), size)
+
+
+def targets_of(brain: Any, batch: SpeechBatch) -> dict[str, list[Tensor]]:
+    """Return the labels that the encoder learns to predict, of each row (stacks, K)."""
+    brain.modules.eval()
+    features = brain.features(batch)
+    rows = zip(brain.label(features), features.stacks.tolist(), strict=True)
+    return {"targets of the prediction": [labels[:count] for labels, count in rows]}
 
 
 def represent(

@@ -12,6 +12,7 @@ from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
 from sb_espnet_vq.training.checkpoints import TrainingRecord
 from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.training.label_codes import label_purity
 from sb_espnet_vq.training.label_probe import probe
 from sb_espnet_vq.training.results import (
     Results,
@@ -52,6 +53,9 @@ def evaluate(brain: Any, datasets: dict[str, Any], models: dict[str, Any]) -> Re
         "entries": counts.numel(),
         "test": {name: contrastive_metrics(brain, sums[name]) for name in models},
         "code_counts": counts.long().tolist(),
+        "label_purity": label_purity(
+            datasets["test"], partial(codes_of, brain, models), hparams
+        ),
         "probe": probe(datasets, partial(represent, brain, models), hparams),
     }
 
@@ -83,6 +87,21 @@ def contrastive_metrics(brain: Any, sums: dict[str, Tensor]) -> dict[str, float]
         "accuracy_ratio": metrics["accuracy"] / max(metrics["chance"], 1e-9),
         "used_codes": int((sums["counts"] > 0).sum()),
     }
+
+
+def codes_of(
+    brain: Any, models: dict[str, Any], batch: SpeechBatch
+) -> dict[str, list[Tensor]]:
+    """Return the codes of the latent frames of each row, (frames, K)."""
+    codes = {}
+    for name, networks in models.items():
+        for module in networks:
+            module.eval()
+        latents = brain.latents(batch, networks)
+        quantizer = networks.target_quantiser.quantiser.quantizer
+        found = quantizer.encode(latents.frames[latents.valid])
+        codes[f"codes, {name}"] = list(found.split(latents.lengths.tolist()))
+    return codes
 
 
 def represent(

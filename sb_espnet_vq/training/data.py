@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sb_espnet_vq.corpora import (
 )
 from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.training.batches import JoinShort
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,32 @@ def make_loader(
         collate_fn=collate or hparams["collate"],
         **hparams["test_dataloader_options"],
     )
+
+
+def make_labelled_loader(
+    dataset: DynamicItemDataset, hparams: dict[str, Any]
+) -> tuple[list[str], Iterable[SpeechBatch]]:
+    """Return the labels of all labelled utterances, and batches of these.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        The train, valid or test set.
+    hparams : dict
+        From the YAML.
+
+    Returns
+    -------
+    labels : list[str]
+        In the order of the manifest.
+    batches : Iterable[SpeechBatch]
+        In the same order; each row is one utterance.
+    """
+    labelled = dataset.filtered_sorted(key_test={"label": bool})
+    labels = [labelled.data[name]["label"] for name in labelled.data_ids]
+    if not labels:
+        return labels, ()
+    return labels, make_loader(labelled, hparams, JoinShort(hparams["sample_rate"]))
 
 
 def _source(hparams: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,11 @@ def test_it_ends_with_results_and_a_plot(uninterrupted):
     assert test["masked_stacks"] > 10
     assert test["nats_below_unigram"] == test["unigram_loss"] - test["loss"]
     assert sum(results["label_counts"]) > 100
+    (row,) = results["label_purity"]["rows"].values()
+    assert results["label_purity"]["classes"] == ["high", "low"]
+    assert row["frames"] > 50 and row["most_frequent_label"] < 0.7
+    # Tones of other frequencies.
+    assert row["pnmi"] > row["shuffled"]["pnmi"] + 0.1
     (row,) = results["probe"]["rows"]
     assert set(row["accuracy"]) == {"trained", "untrained", "log_mel"}
     assert all(len(values) == 2 for values in row["accuracy"].values())
@@ -290,13 +295,17 @@ def test_settings_that_cannot_work_are_refused_at_once(
         recipe.main(arguments(corpus, tmp_path, **setting))
 
 
-def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
+def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path, capsys):
     output = tmp_path / "run"
     command = arguments(corpus, output, number_of_epochs=1)
     index = command.index("--manifest")
     command[index : index + 2] = ["--data_folder", str(corpus)]
     recipe.main(command)
-    assert read_results(output)["probe"] == {"classes": [], "rows": []}
+    results = read_results(output)
+    assert results["probe"]["rows"] == [] and results["label_purity"]["rows"] == {}
+    printed = capsys.readouterr().out
+    assert "left out: probe: 0 training utterances have a label" in printed
+    assert "left out: label purity: the test utterances have 0" in printed
     assert (output / "results.png").exists()
 
 

@@ -86,6 +86,13 @@ def test_it_ends_with_results_and_a_plot(uninterrupted):
     expected = [2 * 0.9**step for step in range(7, 14)]
     got = results["epochs"][1]["train_temperature"]
     assert min(expected) < got < max(expected)
+    for row in results["label_purity"]["rows"].values():
+        assert row["frames"] == frames[0] or row["frames"] > 100
+        assert row["pnmi"] > row["shuffled"]["pnmi"] + 0.1
+    assert list(results["label_purity"]["rows"]) == [
+        "codes, trained",
+        "codes, untrained",
+    ]
     (row,) = results["probe"]["rows"]
     assert set(row["accuracy"]) == {"trained", "untrained", "log_mel"}
     assert all(len(values) == 2 for values in row["accuracy"].values())
@@ -364,7 +371,8 @@ def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
     index = words.index("--manifest")
     words[index : index + 2] = ["--data_folder", str(corpus)]
     recipe.main(words)
-    assert read_results(output)["probe"] == {"classes": [], "rows": []}
+    results = read_results(output)
+    assert results["probe"]["rows"] == [] and results["label_purity"]["rows"] == {}
     assert (output / "results.png").exists()
 
 
