@@ -6,6 +6,7 @@ copied recipe may have its own.
 
 from __future__ import annotations
 
+from sb_espnet_vq.evaluation.metrics.table import METRICS
 from sb_espnet_vq.training.kinds import (
     FLAG,
     MAPPING,
@@ -66,6 +67,7 @@ DECLARED: dict[str, Kind] = {
     "piq_epochs": _SIZE,
     "optimizer_step_limit": OrNull(_SIZE),
     "lr": _POSITIVE,
+    "encoder_lr": _POSITIVE,
     "classifier_lr": _POSITIVE,
     "piq_lr": _POSITIVE,
     "warmup_steps": _COUNT,
@@ -183,5 +185,8 @@ DECLARED: dict[str, Kind] = {
     "probe_draws": _SIZE,
     "reconstructions": _SIZE,
     "beam": _SIZE,
+    "metrics": OrNull(Several(OneOf(tuple(METRICS)))),
+    "asr": _PATH,
+    "versa": FLAG,
     "compare_with": _NAMES,
 }
