@@ -1,16 +1,20 @@
 """Metrics of BEST-RQ on test speech; tables and plots."""
 
+import json
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
 from sb_espnet_vq.ops.usage import code_counts, usage_of_counts
 from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.training.evaluation import missing_training_speech
 from sb_espnet_vq.training.label_codes import label_purity
 from sb_espnet_vq.training.label_probe import probe
 from sb_espnet_vq.training.results import (
@@ -33,7 +37,7 @@ def evaluate(
     `untrained` contains the front end and the encoder with their initial weights.
     """
     hparams = vars(brain.hparams)
-    counts = count_labels(brain, make_loader(datasets["train"], hparams))
+    counts = training_counts(brain, datasets["train"])
     represent_batch = partial(represent, brain, untrained)
     return training_results(brain, datasets) | {
         "parameters": count_parameters(
@@ -89,6 +93,25 @@ def masked_prediction(sums: dict[str, Tensor], counts: Tensor) -> dict[str, floa
         "codebook_size": counts.shape[1],
         "n_codebooks": len(counts),
     }
+
+
+def training_counts(brain: Any, dataset: Any) -> Tensor:
+    """Count the labels of training speech: (K, cb_vocab) float64, on the CPU.
+
+    Those of an evaluated run without its training speech are in its results.
+    """
+    hparams = vars(brain.hparams)
+    missing = missing_training_speech(hparams)
+    if missing is None:
+        return count_labels(brain, make_loader(dataset, hparams))
+    finished = Path(hparams["evaluated"]["run"], "results.json")
+    if not finished.is_file():
+        raise CorpusError(
+            f"the frequencies of labels cannot be counted: {missing}, and there is no "
+            f"{finished}"
+        )
+    counts = json.loads(finished.read_text(encoding="utf-8"))["label_counts"]
+    return torch.tensor(counts, dtype=torch.float64).view(-1, hparams["cb_vocab"])
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ def prepare(hparams: dict[str, Any]) -> None:
         folds = {p: hparams[f"{p}_folds"] or () for p in ("train", "test")}
     prepare_corpus(
         hparams["output_folder"],
-        **_source(hparams),
+        **source_of(hparams),
         held_out=tuple(hparams["held_out"]),
         seed=hparams["seed"],
         subfolders=subfolders,
@@ -81,7 +81,7 @@ def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
     def audio(wav):
         return read_audio(wav, rate)
 
-    root, datasets = corpus_root(**_source(hparams)), {}
+    root, datasets = corpus_root(**source_of(hparams)), {}
     for part in PARTS:
         path = Path(hparams["output_folder"], f"{part}.csv")
         # Not `from_csv`, which treats every `$` in a name as a variable.
@@ -155,8 +155,18 @@ def make_labelled_loader(
     return labels, make_loader(labelled, hparams, JoinShort(hparams["sample_rate"]))
 
 
-def _source(hparams: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `prepare_corpus` and `corpus_root` for the source."""
+def source_of(hparams: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `prepare_corpus` and `corpus_root` for the source.
+
+    Arguments
+    ---------
+    hparams : dict
+        From the YAML.
+
+    Returns
+    -------
+    dict
+    """
     names = ("data_folder", "manifest", "cache_folder", "sample_rate")
     return {name: hparams[name] for name in names}
 

@@ -9,6 +9,7 @@ import torch
 
 from sb_espnet_vq.evaluation.probe import draw_labelled, probe_accuracy
 from sb_espnet_vq.training.data import make_labelled_loader
+from sb_espnet_vq.training.evaluation import missing_training_speech
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 # Fewest labelled utterances for which a probe is fitted.
@@ -50,8 +51,11 @@ def probe(
     dict
         `classes`; `test_utterances`, their number; `rows`, one per number of labelled
         utterances, with the accuracy of each draw for each representation. With too
-        few labels, `rows` is empty and `left_out` says why.
+        few labels, or without training speech, `rows` is empty and `left_out` says why.
     """
+    missing = missing_training_speech(hparams)
+    if missing is not None:
+        return {"classes": [], "rows": [], "left_out": missing}
     train, test = (
         _pool(datasets[part], represent, hparams) for part in ("train", "test")
     )

@@ -43,8 +43,13 @@ def training_results(
         # Loading a checkpoint resets the record to its epoch.
         "best_epoch": brain.hparams.record.epochs[-1]["epoch"],
         "epochs": brain.epochs,
-        "seconds": brain.seconds,
-    }
+    } | _how_made(brain)
+
+
+def _how_made(brain: Any) -> Results:
+    """Return the time of training, or which run was evaluated on what."""
+    evaluated = getattr(brain.hparams, "evaluated", None)
+    return {"evaluated": evaluated} if evaluated else {"seconds": brain.seconds}
 
 
 def minutes(dataset: Any) -> float:
@@ -103,6 +108,8 @@ def write_report(
     print()
     for name, reason in left_out(results).items():
         print(f"left out: {name.replace('_', ' ')}: {reason}")
+    if "evaluated" in results:
+        print(_evaluated(results))
     if "seconds" in results:
         wall, cpu = results["seconds"]["wall"], results["seconds"]["cpu"]
         print(f"training: {wall:.0f} s ({cpu:.0f} s of CPU), {results['steps']} steps")
@@ -115,6 +122,17 @@ def left_out(results: Results) -> dict[str, str]:
     """Return the reason for each result that could not be computed, by its key."""
     kept = {name: each for name, each in results.items() if isinstance(each, dict)}
     return {n: each["left_out"] for n, each in kept.items() if "left_out" in each}
+
+
+def _evaluated(results: Results) -> str:
+    evaluated = results["evaluated"]
+    text = (
+        f"evaluated: {evaluated['run']}, epoch {results['best_epoch']} of "
+        f"{len(results['epochs'])}, on {evaluated['speech']}"
+    )
+    if evaluated["seen"]:
+        text += f"; {evaluated['seen']} utterances of it are training speech of the run"
+    return text
 
 
 def _draw_probe(axes: Any, results: Results) -> None:
