@@ -40,8 +40,9 @@ LAYERS = {
     "run": {"launcher"},
     "bench": _BELOW_SIDES
     | {"nnet", "lobes", "gan_codec", "utils", "corpora", "evaluation"},
+    "compare": {"_resources", "errors", "evaluation", "training", "utils"},
     "cli": _BELOW_SIDES
-    | {"testing", "_resources", "bench", "evaluation", "training"}
+    | {"testing", "_resources", "bench", "compare", "evaluation", "training"}
     | {"tokenizer", "utils"},
 }
 CORE = [

@@ -44,6 +44,20 @@ class CTCBrain(ResumableBrain):
 
     min_key = "word_error"
 
+    def init_optimizers(self) -> None:
+        """Create the optimizer, with a lower rate for a pretrained encoder."""
+        encoder = self.hparams.source.encoder_parameters()
+        known = set(encoder)
+        others = [p for p in self.modules.parameters() if p not in known]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if encoder:
+            scale = self.hparams.encoder_lr / self.hparams.lr
+            groups.append({"params": encoder, "lr_scale": scale})
+        self.optimizer = self.opt_class(groups)
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
     def compute_forward(self, batch: TranscribedBatch, stage: sb.Stage) -> Prediction:
         """Return the log-probabilities of the units at each frame."""
         frames, lengths = self.modules.source(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sb_espnet_vq.cli import (
     bench,
     check,
+    compare,
     cp,
     decode,
     distortion,
@@ -42,6 +43,7 @@ examples:
   sbvq check rvq                         run the contract checks
   sbvq bench rvq bsq                     compare speed and memory
   sbvq distortion --data_folder DIR rvq  compare rate, distortion and code usage
+  sbvq compare --out DIR                 train codecs with many quantizers
   sbvq refit RUN                         refit the codebooks of a trained codec
 """
 
@@ -60,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, 1 if a check failed or results disagree, 2 if the request is
         invalid, or the status of the recipe.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, others = parser.parse_known_args(argv)
+    if others and not args.takes_others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    args.others = others
     try:
         status = args.function(args)
         sys.stdout.flush()
@@ -89,11 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     models = (tokens, decode, export, import_, fit, refit)
-    every = (ls, show, cp, run, *models, check, bench, distortion)
+    every = (ls, show, cp, run, *models, check, bench, distortion, compare)
     for module in every:
         # `import` is a word of Python.
         name = module.__name__.rpartition(".")[2].rstrip("_")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        command.set_defaults(function=module.main, takes_others=False)
         module.add_arguments(command)
-        command.set_defaults(function=module.main)
     return parser

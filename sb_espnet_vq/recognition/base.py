@@ -44,6 +44,10 @@ class Input(nn.Module):
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
         """Collect statistics of the training set, if any are needed."""
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the pretrained parameters that are trained further."""
+        return []
+
     @abstractmethod
     def forward(self, signals: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames (B, T, width) and their number (B,), at least 1.

@@ -52,6 +52,10 @@ class EncoderInput(Input):
                 )
             self.weights = nn.Parameter(torch.zeros(len(outputs)))
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the encoder that are trained."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
     def train(self, mode: bool = True) -> EncoderInput:
         """Set the mode; an encoder that is not trained stays in eval mode."""
         super().train(mode)

@@ -67,6 +67,7 @@ DECLARED: dict[str, Kind] = {
     "piq_epochs": _SIZE,
     "optimizer_step_limit": OrNull(_SIZE),
     "lr": _POSITIVE,
+    "encoder_lr": _POSITIVE,
     "classifier_lr": _POSITIVE,
     "piq_lr": _POSITIVE,
     "warmup_steps": _COUNT,

@@ -69,9 +69,10 @@ class WarmupDecay:
         Arguments
         ---------
         optimizer : torch.optim.Optimizer
-            All its groups get the same rate.
+            Its groups get the same rate, multiplied by the group's ``lr_scale`` if it
+            has one.
         step, total : int
             As in `rate`.
         """
         for group in optimizer.param_groups:
-            group["lr"] = self.rate(step, total)
+            group["lr"] = self.rate(step, total) * group.get("lr_scale", 1.0)

@@ -105,6 +105,10 @@ def test_every_input_is_learned_from(recipe, corpus, runs, tmp_path, name):
     recipe.main(arguments(corpus, tmp_path, **of_run(runs, INPUTS[name])))
     results = check_learned(tmp_path)
     assert name.partition(" ")[0] in results["input"]
+    (saved, *_) = tmp_path.glob("save/CKPT*/optimizer.ckpt")
+    groups = torch.load(saved, weights_only=True)["param_groups"]
+    scales = [group.get("lr_scale") for group in groups]
+    assert scales == [None] + [0.0003 / TINY["lr"]] * (name == "fine tuned")
 
 
 def test_fewer_labels_take_as_many_steps(recipe, corpus, tmp_path):

@@ -1,0 +1,1 @@
+"""Quantizers compared: a grid of codecs, trained and evaluated, in one table."""
