@@ -128,6 +128,8 @@ def _check_packages() -> None:
 def _check_device(device: str) -> None:
     import torch
 
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"--device must be cpu or cuda, not {device}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: torch finds no GPU; use --device cpu")
 

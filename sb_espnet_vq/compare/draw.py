@@ -17,6 +17,8 @@ _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 # What an error is drawn against.
 _DRAWN_COSTS = ("codec_seconds", "codec_peak_mib", "real_time_factor")
+# Their scale depends on the size of the codebooks, unlike that of others that say it.
+_NOT_DRAWN = ("bitrate", "used_codes", "perplexity")
 _ERRORS = ("mel_distance", "dwer", TOKEN_ERROR)
 
 
@@ -35,7 +37,7 @@ def draw_quality(path: Path, rows: Sequence[Row], title: str, spread: str) -> No
         What the intervals are.
     """
     grouped = groups(rows)
-    names = [n for n in METRICS if n != "bitrate" and _known(n, grouped)]
+    names = [n for n in METRICS if n not in _NOT_DRAWN and _known(n, grouped)]
     if not names:
         return
     figure, panels = new_figure(len(names), title)

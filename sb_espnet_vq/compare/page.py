@@ -21,7 +21,7 @@ from sb_espnet_vq.compare.table import (
     read_rows,
     write_csv,
 )
-from sb_espnet_vq.compare.words import COSTS, METRICS, word
+from sb_espnet_vq.compare.words import word
 from sb_espnet_vq.utils.files import write_text
 
 _PAGE = "README.md"
@@ -78,7 +78,7 @@ def _page(
         *_troubles(rows, failures),
         "## Quality",
         _explain(grid),
-        result_table(rows, METRICS, "metrics"),
+        result_table(rows, "metrics"),
         *_reference_line(rows),
         *_missing(rows),
         *_picture(folder, QUALITY, "Metrics against bitrate"),
@@ -86,7 +86,7 @@ def _page(
         "Means over the seeds. Time and memory are those of this machine, with "
         f"{about['jobs']} cells at a time, each with {about['threads']} CPU "
         "thread(s).",
-        result_table(rows, COSTS, "cost"),
+        result_table(rows, "cost"),
         *_picture(folder, COST, "Errors against cost"),
         "## Quantizers and options",
         option_table(grid),
@@ -143,11 +143,9 @@ def _explain(grid: Grid) -> str:
     )
 
 
-def result_table(rows: Sequence[Row], known: dict, part: str) -> str:
+def result_table(rows: Sequence[Row], part: str) -> str:
     """Return a Markdown table of means, a row for each quantizer and bitrate."""
     names = columns([row for row in rows if row.cell.name], part)
-    # Known ones in their order, then those of newer recipes.
-    names = [n for n in known if n in names] + [n for n in names if n not in known]
     header = ["quantizer", "requested", *(word(name).short for name in names)]
     body = [
         [f"`{name}`", f"{bitrate:g}", *(_mean(group, n, part) for n in names)]

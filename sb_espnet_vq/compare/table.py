@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sb_espnet_vq.compare.cells import Setting, is_finished, read_cost
 from sb_espnet_vq.compare.grid import Cell, Grid
+from sb_espnet_vq.compare.words import COSTS, METRICS
 from sb_espnet_vq.utils.files import write_text
 
 # What of a codec's results depends on the machine.
@@ -85,9 +86,10 @@ def _read_recognizer(row: Row, results: dict[str, Any]) -> None:
 
 
 def columns(rows: Sequence[Row], part: str) -> list[str]:
-    """Return the names of all metrics or costs of any row, in their first order."""
-    names = (name for row in rows for name in getattr(row, part))
-    return list(dict.fromkeys(names))
+    """Return the names of all metrics or costs of any row, known ones first."""
+    names = dict.fromkeys(name for row in rows for name in getattr(row, part))
+    known = METRICS if part == "metrics" else COSTS
+    return [n for n in known if n in names] + [n for n in names if n not in known]
 
 
 def average(rows: Sequence[Row], name: str, part: str = "metrics") -> Mean | None:
