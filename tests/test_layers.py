@@ -34,7 +34,7 @@ LAYERS = {
     "training": _BELOW_SIDES | {"utils", "corpora", "evaluation", "codec"},
     "gan_codec": _BELOW_SIDES | {"utils"},
     "tokenizer": _BELOW_SIDES | {"utils", "corpora", "training", "gan_codec"},
-    "recognition": _BELOW_SIDES | {"corpora", "tokenizer", "utils"},
+    "recognition": _BELOW_SIDES | {"corpora", "tokenizer", "training", "utils"},
     "_resources": {"errors"},
     "launcher": {"errors", "registry", "utils"},
     "run": {"launcher"},
@@ -60,7 +60,7 @@ OPTIONAL = {"testing": {"onnxruntime"}}
 # hyperpyyaml belongs to SpeechBrain's side: only its YAML needs it.
 # The benchmarks compare the toolkits' own classes with ours.
 SIDES = {
-    "speechbrain": {"nnet", "lobes", "ssl", "training", "bench"},
+    "speechbrain": {"nnet", "lobes", "ssl", "training", "recognition", "bench"},
     "hyperpyyaml": {"nnet", "lobes", "training"},
     "espnet2": {"gan_codec", "bench"},
     "espnet": {"gan_codec"},

@@ -6,6 +6,7 @@
 """
 
 import copy
+import logging
 import random
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import speechbrain as sb
 import torch
 import torch.nn.functional as F
 from evaluate import evaluate, report
+from measure import choose_measures
 from speechbrain.utils.distributed import if_main_process
 from torch import Tensor
 
@@ -27,6 +29,8 @@ from sb_espnet_vq.training.brain import ResumableBrain
 from sb_espnet_vq.training.data import read_datasets
 from sb_espnet_vq.training.start import begin, make_brain, run_recipe
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
+
+logger = logging.getLogger(__name__)
 
 
 class Reconstruction(NamedTuple):
@@ -194,6 +198,9 @@ def _split(output: Any, count: int) -> list[Any]:
 def main(arguments: list[str]) -> None:
     """Train, evaluate the best checkpoint on test speech, report."""
     hparams, run_opts = begin(arguments, check_settings)
+    measures = hparams["measures"]
+    for name, command in measures.missing.items():
+        logger.warning("%s is not measured, as a library is missing: %s", name, command)
     datasets = read_datasets(hparams)
     brain = make_brain(CodecBrain, hparams, run_opts)
     untrained = copy.deepcopy(hparams["codec"])
@@ -201,7 +208,8 @@ def main(arguments: list[str]) -> None:
     # Loads the best checkpoint.
     brain.on_evaluate_start()
     if if_main_process():
-        report(*evaluate(brain, datasets, untrained), hparams["output_folder"])
+        results = evaluate(brain, datasets, untrained, measures)
+        report(*results, hparams["output_folder"])
 
 
 def check_settings(hparams: dict[str, Any]) -> None:
@@ -213,6 +221,8 @@ def check_settings(hparams: dict[str, Any]) -> None:
             f"{codec.hop} samples (the product of ratios)"
         )
     beam_options(codec.quantizer, hparams.get("beam", 1))
+    # Also loads the recognizer.
+    hparams["measures"] = choose_measures(hparams)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """``sbvq check NAME``: run the contract checks on a quantizer."""
 
 import argparse
+import os
 import traceback
 from unittest import SkipTest
+
+from sb_espnet_vq.errors import ConfigError
 
 HELP = "run the contract checks on a quantizer"
 
@@ -10,6 +13,12 @@ HELP = "run the contract checks on a quantizer"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("name", help="a quantizer (rvq), of this package or another")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="where the checks run, such as cuda (default: cpu); those of a rule for "
+        "CPUs are skipped elsewhere",
+    )
     parser.add_argument(
         "--verbose",
         action="store_true",
@@ -22,10 +31,12 @@ def main(args: argparse.Namespace) -> int:
     from sb_espnet_vq import testing
     from sb_espnet_vq.registry import find_quantizer
 
+    device = _device(args.device)
     # Before the checks, so that an unknown name or a broken package is reported once.
     find_quantizer(args.name)
     checks = testing.list_checks()
-    results = [_run(check, args.name, args.verbose) for check in checks]
+    with device:
+        results = [_run(check, args.name, args.verbose) for check in checks]
     failed = results.count("FAIL")
     excepted = results.count("known exception")
     skipped = results.count("skipped")
@@ -36,6 +47,23 @@ def main(args: argparse.Namespace) -> int:
         * (skipped > 0)
     )
     return 1 if failed else 0
+
+
+def _device(name: str):
+    """Return a device that is there, for operations that give the same every time."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    if device.type != "cpu":
+        # Sums of several threads of a GPU differ from run to run by rounding, and many
+        # checks compare bit for bit.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    return device
 
 
 def _run(check, name: str, verbose: bool) -> str:

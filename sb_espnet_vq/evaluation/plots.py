@@ -140,6 +140,7 @@ def draw_rate_distortion(
     bitrates: Sequence[float],
     trained: Sequence[float],
     untrained: Sequence[float],
+    intervals: Sequence[Sequence[float]] | None = None,
 ) -> None:
     """Draw a metric of a codec against bitrate, trained and untrained.
 
@@ -153,7 +154,16 @@ def draw_rate_distortion(
         Bitrates in kbit/s.
     trained, untrained : Sequence[float]
         One value per bitrate.
+    intervals : Sequence[Sequence[float]], optional
+        The confidence interval of each value of the trained codec.
     """
+    if intervals is not None:
+        low, high = zip(*intervals, strict=True)
+        label = "95 % interval over utterances"
+        axes.fill_between(
+            bitrates, low, high, color=TRAIN, alpha=0.4, lw=0, label=label
+        )
+        axes.vlines(bitrates, low, high, color=HELD_OUT, lw=1)
     axes.plot(bitrates, trained, "o-", color=HELD_OUT, lw=2, label="trained")
     axes.plot(bitrates, untrained, "s--", color=REFERENCE, label="untrained")
     for rate, value in zip(bitrates, trained, strict=True):

@@ -98,6 +98,7 @@ class ClassPartitionedVQ(Quantizer):
         self.register_buffer("last_key", last, persistent=False)
         self._widest = int((last - first).max())
         self.register_buffer("held", None, persistent=False)
+        self.register_load_state_dict_post_hook(_after_loading)
         if true_or_false("frozen", frozen):
             self.requires_grad_(False)
 
@@ -208,6 +209,14 @@ def nearest_class_key(
         return codes.view(x.shape[:2])
     first, last = runs.first[labels], runs.last[labels]
     return nearest_allowed_code(x, table, first, last, runs.widest, shared)
+
+
+def _after_loading(module: nn.Module, keys: object) -> None:
+    # A module built on the meta device gets weights of any device by assignment.
+    device = module.embedding.weight.device
+    if device.type != "meta":
+        module.first_key = module.first_key.to(device)
+        module.last_key = module.last_key.to(device)
 
 
 def class_of_keys(codebook_size: int, num_classes: int, shared_keys: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.backends import cuda, mkldnn
+from torch.backends import cuda, cudnn, mkldnn
 
 from sb_espnet_vq.ops.scores import scores
 
@@ -52,10 +52,12 @@ class _ExactMatmul:
     """Disables a backend's reduced-precision products while any thread is inside.
 
     The setting is global, and DataParallel calls a module from several threads.
+    `products` holds the setting of matrix products, and `backend` the one that they
+    inherit if they have none.
     """
 
-    def __init__(self, backend: Any):
-        self._backend = backend
+    def __init__(self, products: Any, backend: Any):
+        self._products, self._backend = products, backend
         self._lock = threading.Lock()
         self._inside = 0
         self._before = "ieee"
@@ -63,9 +65,9 @@ class _ExactMatmul:
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._before = self._backend.matmul.fp32_precision
+                self._before = self._products.fp32_precision
                 if self._before not in _EXACT:
-                    self._backend.matmul.fp32_precision = "ieee"
+                    self._products.fp32_precision = "ieee"
             self._inside += 1
 
     def __exit__(self, *_: Any) -> None:
@@ -74,13 +76,15 @@ class _ExactMatmul:
             if self._inside == 0 and self._before not in _EXACT:
                 # An inherited value must follow the backend's own setting again.
                 inherited = self._backend.fp32_precision == self._before
-                self._backend.matmul.fp32_precision = (
-                    "none" if inherited else self._before
-                )
+                self._products.fp32_precision = "none" if inherited else self._before
 
 
 _EXACT = ("ieee", "none")
-_EXACT_MATMUL = {"cuda": _ExactMatmul(cuda), "cpu": _ExactMatmul(mkldnn)}
+# torch calls the setting of the whole CUDA backend that of cuDNN.
+_EXACT_MATMUL = {
+    "cuda": _ExactMatmul(cuda.matmul, cudnn),
+    "cpu": _ExactMatmul(mkldnn.matmul, mkldnn),
+}
 
 
 @contextmanager

@@ -34,8 +34,12 @@ class Input(nn.Module):
     sample_rate: int | None = None
 
     def read(self, path: str | Path, sample_rate: int) -> Tensor:
-        """Return what a batch holds of an audio file: (L, ...), here the signal."""
-        return read_audio(path, sample_rate)
+        """Return what a batch holds of an audio file, as ``prepare`` does."""
+        return self.prepare(read_audio(path, sample_rate))
+
+    def prepare(self, signal: Tensor) -> Tensor:
+        """Return what a batch holds of a signal (L,): (L, ...), here the signal."""
+        return signal
 
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
         """Collect statistics of the training set, if any are needed."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sb_espnet_vq.corpora.audio import read_audio
 from sb_espnet_vq.recognition.base import Input
 
 if TYPE_CHECKING:
@@ -56,9 +54,9 @@ class TokenInput(Input):
         self.embedding = nn.Embedding(int(rows.sum()), width)
         self.register_buffer("first", rows.cumsum(0) - rows, persistent=False)
 
-    def read(self, path: str | Path, sample_rate: int) -> Tensor:
-        """Return the tokens (T, K) of an audio file; at least one frame."""
-        signal = read_audio(path, sample_rate)[None].to(self.embedding.weight.device)
+    def prepare(self, signal: Tensor) -> Tensor:
+        """Return the tokens (T, K) of a signal (L,); at least one frame."""
+        signal = signal[None].to(self.embedding.weight.device)
         codes, _ = self.tokenizer.encode(signal, n_codebooks=self.n_codebooks)
         return F.pad(codes[0], (0, 0, 0, int(codes.shape[1] == 0)), value=-1).cpu()
 

@@ -82,7 +82,7 @@ def refuses_wrong_labels(name, options):
     _forward_and_encode_refuse(q, ("labels",), x[0, 0], labels=labels)
 
 
-@contract_check
+@contract_check(cpu_only=True)
 def refuses_labels_out_of_range(name, options):
     """A label out of range raises an error; quantizers without classes ignore it."""
     q = make(name, options)
@@ -96,7 +96,7 @@ def refuses_labels_out_of_range(name, options):
         _forward_and_encode_refuse(q, needs, x, ValueError, labels=labels)
 
 
-@contract_check
+@contract_check(cpu_only=True)
 def refuses_wrong_codes(name, options):
     """Codes of a wrong shape, dtype or range raise an error."""
     q = make_started(name, options).eval()
@@ -127,7 +127,7 @@ def refuses_wrong_codes(name, options):
 @contract_check
 def refuses_wrong_placement(name, options):
     """Sparse or nested tensors and tensors on another device raise a ShapeError."""
-    q = make(name, options)
+    q, here = make(name, options), torch.get_default_device().type
     x, labels = frames(q, 2, 5), labels_for(q, 2)
     mask = torch.ones(2, 5, dtype=torch.bool)
     codes = torch.zeros(2, 5, q.n_codebooks, dtype=torch.int64)
@@ -135,15 +135,15 @@ def refuses_wrong_placement(name, options):
     _forward_and_encode_refuse(q, ("x", "dense", "sparse"), x.to_sparse())
     _forward_and_encode_refuse(q, ("x", "dense", "nested"), nested)
     _forward_and_encode_refuse(q, ("mask", "dense"), x, mask=mask.to_sparse())
-    _forward_and_encode_refuse(q, ("mask", "meta", "cpu"), x, mask=mask.to("meta"))
+    _forward_and_encode_refuse(q, ("mask", "meta", here), x, mask=mask.to("meta"))
     if labels is not None:
         labels = labels.to("meta")
-        _forward_and_encode_refuse(q, ("labels", "meta", "cpu"), x, labels=labels)
+        _forward_and_encode_refuse(q, ("labels", "meta", here), x, labels=labels)
     shape_error = sb_espnet_vq.ShapeError
     sparse = codes.to_sparse()
     refused(lambda: q.decode(sparse), "codes", "dense", kind=shape_error)
     if any(True for _ in (*q.parameters(), *q.buffers())):
-        _forward_and_encode_refuse(q, ("x", "meta", "cpu"), x.to("meta"))
+        _forward_and_encode_refuse(q, ("x", "meta", here), x.to("meta"))
         away = codes.to("meta")
         refused(lambda: q.decode(away), "codes", "meta", kind=shape_error)
 

@@ -59,7 +59,7 @@ def jit_traces(name, options):
         close(decode(*_two_bad(q, codes)), _two_nan(q, codes), "codes out of range")
 
 
-@contract_check(slow=True, needs=("onnx", "onnxscript", "onnxruntime"))
+@contract_check(slow=True, needs=("onnx", "onnxscript", "onnxruntime"), cpu_only=True)
 def exports_to_onnx(name, options):
     """onnxruntime runs encode and decode, exported with any batch size and length."""
     q = make_started(name, options).eval()

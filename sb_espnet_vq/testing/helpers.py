@@ -42,8 +42,14 @@ def make_started(name: str, options: dict, seed: int = 0) -> Quantizer:
 
 def frames(q: Quantizer, *lead: int, seed: int = 1) -> Tensor:
     """Return normally distributed frames (*lead, dim)."""
+    return normal(*lead, q.dim, seed=seed)
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    """Return normally distributed values, the same on every device."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*lead, q.dim, generator=generator)
+    drawn = torch.randn(*shape, generator=generator, device="cpu")
+    return drawn.to(torch.get_default_device())
 
 
 def some_mask(batch: int, time: int) -> Tensor:
@@ -88,8 +94,7 @@ def compiled(call, backend="aot_eager"):
 
 def gradients(q: Quantizer, x: Tensor, out: QuantizerOutput) -> dict[str, Tensor]:
     """Return the gradients of a scalar that depends on quantized values and loss."""
-    generator = torch.Generator().manual_seed(3)
-    weight = torch.randn(out.quantized.shape, generator=generator)
+    weight = normal(*out.quantized.shape, seed=3)
     total = out.loss + (out.quantized.float() * weight).sum()
     inputs: dict[str, Tensor] = {
         n: p for n, p in q.named_parameters() if p.requires_grad

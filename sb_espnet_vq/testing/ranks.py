@@ -44,13 +44,13 @@ _TIMEOUT = 240.0
 Cases = list[tuple[str, dict]]
 
 
-@contract_check(slow=True)
+@contract_check(slow=True, cpu_only=True)
 def ranks_equal_one_process(name, options):
     """Two ranks with parts of a batch reach the same state as one with all of it."""
     compare_ranks([(name, options)])
 
 
-@contract_check(slow=True)
+@contract_check(slow=True, cpu_only=True)
 def compiled_ranks_equal_one_process(name, options):
     """Two ranks that compile the module reach the same state as one process."""
     compare_compiled_ranks([(name, options)])

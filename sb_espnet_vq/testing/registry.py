@@ -29,6 +29,8 @@ class Check:
         Whether it starts processes or compiles, and takes seconds.
     needs : tuple of str
         Required packages.
+    cpu_only : bool
+        Whether the rule or the check is about tensors on a CPU.
     """
 
     name: str
@@ -36,9 +38,10 @@ class Check:
     run: Callable
     slow: bool = False
     needs: tuple[str, ...] = ()
+    cpu_only: bool = False
 
     def __call__(self, name: str, **options) -> None:
-        """Run the check on a registered quantizer.
+        """Run the check on a registered quantizer, on torch's default device.
 
         Arguments
         ---------
@@ -52,11 +55,16 @@ class Check:
         AssertionError
             If the rule is violated; the message has the actual and the expected result.
         unittest.SkipTest
-            If a required package is not installed. pytest reports a skipped test.
+            If a required package is not installed, or the check needs a CPU. pytest
+            reports a skipped test.
         """
+        device = torch.get_default_device().type
+        if self.cpu_only and device != "cpu":
+            raise SkipTest(f"a check for CPUs, not for {device}")
         if missing := [package for package in self.needs if find_spec(package) is None]:
             raise SkipTest(f"{', '.join(missing)} not installed")
-        with torch.random.fork_rng(devices=[]), _one_thread():
+        devices = [torch.cuda.current_device()] if device == "cuda" else []
+        with torch.random.fork_rng(devices=devices), _one_thread():
             try:
                 self.run(name, options)
             except AssertionError as error:
@@ -87,12 +95,15 @@ def contract_check(
     *,
     slow: bool = False,
     needs: tuple[str, ...] = (),
+    cpu_only: bool = False,
 ):
     """Turn a documented function of (name, options) into a `Check`."""
     if function is None:
-        return lambda function: contract_check(function, slow=slow, needs=needs)
+        return lambda function: contract_check(
+            function, slow=slow, needs=needs, cpu_only=cpu_only
+        )
     doc = (function.__doc__ or "").strip().splitlines()[0]
-    return Check(function.__name__, doc, function, slow, needs)
+    return Check(function.__name__, doc, function, slow, needs, cpu_only)
 
 
 def all_checks(modules: tuple[ModuleType, ...]) -> list[Check]:

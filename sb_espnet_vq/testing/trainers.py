@@ -15,6 +15,7 @@ from sb_espnet_vq.testing.helpers import (
     labels_for,
     make,
     make_started,
+    normal,
     same,
     same_output,
     same_state,
@@ -205,8 +206,7 @@ def _step(q, reentrant=None):
 
 
 def _objective(out, seed):
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(out.quantized.shape, generator=generator)
+    weight = normal(*out.quantized.shape, seed=seed)
     return out.loss + (out.quantized * weight).sum()
 
 

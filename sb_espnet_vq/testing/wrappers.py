@@ -28,7 +28,7 @@ _BATCH, _TIME, _STEPS = 4, 30, 3
 _WRAPPERS = ("ddp", "ddp static_graph", "ddp no_sync", "ddp checkpointed", "fsdp")
 
 
-@contract_check(slow=True)
+@contract_check(slow=True, cpu_only=True)
 def trains_in_wrappers_on_ranks(name, options):
     """DDP without find_unused_parameters, and FSDP, train like one process.
 

@@ -6,6 +6,7 @@ copied recipe may have its own.
 
 from __future__ import annotations
 
+from sb_espnet_vq.evaluation.metrics.table import METRICS
 from sb_espnet_vq.training.kinds import (
     FLAG,
     MAPPING,
@@ -184,5 +185,8 @@ DECLARED: dict[str, Kind] = {
     "probe_draws": _SIZE,
     "reconstructions": _SIZE,
     "beam": _SIZE,
+    "metrics": OrNull(Several(OneOf(tuple(METRICS)))),
+    "asr": _PATH,
+    "versa": FLAG,
     "compare_with": _NAMES,
 }

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from sb_espnet_vq.codec.model import Codec
 from sb_espnet_vq.errors import ConfigError
-from sb_espnet_vq.evaluation.codecs import quality
+from sb_espnet_vq.evaluation.intervals import summarize
+from sb_espnet_vq.evaluation.metrics.audio import Audio
+from sb_espnet_vq.evaluation.metrics.table import compare
 from sb_espnet_vq.quantizers.refit import check_refit, refit
 from sb_espnet_vq.training.data import make_loader, read_datasets
 from sb_espnet_vq.training.trained import best_checkpoint, load_trained, read_run
@@ -23,6 +25,7 @@ from sb_espnet_vq.training.trained import best_checkpoint, load_trained, read_ru
 # The codec's recipe selects its best checkpoint by this metric.
 _MIN_KEY = "mel"
 _CODEC = "codec"
+_METRICS = ("si_sdr", "mel_distance")
 REPORT = "refit.json"
 
 Rows = list[dict[str, Any]]
@@ -127,7 +130,8 @@ def _measure(
     for signal in signals:
         codes = codec.encode(signal[None], bandwidth=kbps, beam=beam)
         audio = codec.decode(codes)[0, : len(signal)]
-        metrics.append(quality(audio, signal, codec.sample_rate))
+        pair = Audio(audio, codec.sample_rate), Audio(signal, codec.sample_rate)
+        metrics.append(compare(*pair, _METRICS))
         frames, _ = codec.frames(signal[None])
         frames = frames[0].double()
         error += float((frames - codec.quantizer.decode(codes)[0]).square().sum())
@@ -140,8 +144,7 @@ def _measure(
         "beam": beam,
         "kbps": kbps,
         "snr": 10 * float(torch.tensor(variance / error).log10()),
-        "si_sdr": sum(each.si_sdr for each in metrics) / len(metrics),
-        "mel_distance": sum(each.mel_distance for each in metrics) / len(metrics),
+        **summarize(metrics).means,
     }
 
 

@@ -2,13 +2,14 @@
 
 import threading
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
 from random_frames import normal
 
 from sb_espnet_vq import ShapeError, build
-from sb_espnet_vq.quantizers.precision import full_precision
+from sb_espnet_vq.quantizers.precision import _exact_products, full_precision
 
 # --- what all quantizers inherit from their base
 
@@ -79,6 +80,29 @@ def test_an_inherited_precision_stays_inherited():
     finally:
         backends.fp32_precision = "none"
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("of", ["products", "backend", "torch"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_precision_of_every_device_is_restored(device, of):
+    """The settings of a GPU are there without one."""
+    backends = torch.backends
+    products = {"cpu": backends.mkldnn, "cuda": backends.cuda}[device].matmul
+    backend = {"cpu": backends.mkldnn, "cuda": backends.cudnn}[device]
+    owners = {"products": products, "backend": backend, "torch": backends}
+    saved = [owner.fp32_precision for owner in owners.values()]
+    try:
+        for owner in owners.values():
+            owner.fp32_precision = "none"
+        owners[of].fp32_precision = "tf32"
+        with _exact_products(device, nullcontext()):
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision == "tf32"
+        owners[of].fp32_precision = "none"
+        assert products.fp32_precision == "none"
+    finally:
+        for owner, value in zip(owners.values(), saved, strict=True):
+            owner.fp32_precision = value
 
 
 def test_threads_hold_the_precision_for_each_other():

@@ -1,0 +1,1 @@
+"""Metrics that compare audio with its reconstruction, one utterance at a time."""
