@@ -29,8 +29,6 @@ options:
         held_out: [0.2, 0.3]
         warmup_steps: 1
         seconds_per_batch: 4.0
-        ckpt_interval_minutes: 0
-        ckpt_interval_steps: 2
     codec: {number_of_epochs: 8, dim: 8, channels: 2, codebook_size: 16}
     ctc: {number_of_epochs: 1, n_mels: 10, n_fft: 400, hidden_size: 8, num_layers: 1}
 quantizers:
