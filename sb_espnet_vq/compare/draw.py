@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sb_espnet_vq.compare.table import TOKEN_ERROR, Mean, Row, average, groups
-from sb_espnet_vq.compare.words import METRICS, word
+from sb_espnet_vq.compare.table import Mean, Row, average, groups
+from sb_espnet_vq.compare.words import METRICS, TOKEN_ERROR, word
 from sb_espnet_vq.evaluation.plots import REFERENCE, literal, new_figure, save_figure
 
 QUALITY, COST = "quality.png", "cost.png"
@@ -44,8 +44,7 @@ def draw_quality(path: Path, rows: Sequence[Row], title: str, spread: str) -> No
     styles = _styles(grouped)
     for axes, name in zip(panels, names, strict=True):
         _against_bitrate(axes, name, grouped, styles)
-        if name == TOKEN_ERROR:
-            _reference(axes, rows)
+        _draw_references(axes, name, rows)
     _legend(figure, panels, f"{spread}, quantizers side by side")
     save_figure(figure, path)
 
@@ -124,12 +123,15 @@ def _bars(points: Sequence[Mean]) -> list[list[float]]:
     return [down, up]
 
 
-def _reference(axes: Any, rows: Sequence[Row]) -> None:
-    """Draw the word error of the recognizer without a codec."""
-    found = average([row for row in rows if row.cell.name is None], TOKEN_ERROR)
-    if found is not None:
-        label = "log-mel features, no codec"
-        axes.axhline(found.value, color=REFERENCE, ls="--", label=label)
+def _draw_references(axes: Any, name: str, rows: Sequence[Row]) -> None:
+    """Draw a metric without a codec: of recordings, or of a recognizer of them."""
+    recognizers = [row for row in rows if row.cell.name is None]
+    for label, found in (
+        ("log-mel features, no codec", average(recognizers, name)),
+        ("recordings", average(rows, name, "recordings")),
+    ):
+        if found is not None:
+            axes.axhline(found.value, color=REFERENCE, ls="--", label=label)
 
 
 def _against_cost(

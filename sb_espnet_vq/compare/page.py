@@ -12,19 +12,33 @@ from sb_espnet_vq.compare.cells import Setting
 from sb_espnet_vq.compare.draw import COST, QUALITY, draw_cost, draw_quality
 from sb_espnet_vq.compare.grid import Grid
 from sb_espnet_vq.compare.table import (
-    TOKEN_ERROR,
     Row,
     as_json,
     average,
     columns,
     groups,
+    part_of,
     read_rows,
     write_csv,
 )
-from sb_espnet_vq.compare.words import word
+from sb_espnet_vq.compare.words import TOKEN_ERROR, word
 from sb_espnet_vq.utils.files import write_text
 
 _PAGE = "README.md"
+# The columns of the first table.
+_GLANCE = (
+    "si_sdr",
+    "mel_distance",
+    "stoi",
+    "pesq",
+    "dwer",
+    TOKEN_ERROR,
+    "used_share",
+    "real_time_factor",
+    "codec_seconds",
+    "codec_peak_mib",
+)
+_COLUMNS = 6
 
 
 def write_page(
@@ -72,21 +86,25 @@ def _page(
     failures: dict[str, str],
     folder: Path,
 ) -> str:
+    measured = columns([row for row in rows if row.cell.name], "metrics")
+    costs = columns([row for row in rows if row.cell.name], "cost")
     parts = [
         "# Quantizers compared",
         _summary(grid, rows, about),
         *_troubles(rows, failures),
-        "## Quality",
+        "## At a glance",
         _explain(grid),
-        result_table(rows, "metrics"),
+        result_table(rows, [n for n in _GLANCE if n in {*measured, *costs}]),
         *_reference_line(rows),
         *_missing(rows),
         *_picture(folder, QUALITY, "Metrics against bitrate"),
+        "## All metrics",
+        *(result_table(rows, names) for names in _in_parts(measured)),
         "## Cost",
         "Means over the seeds. Time and memory are those of this machine, with "
         f"{about['jobs']} cells at a time, each with {about['threads']} CPU "
-        "thread(s).",
-        result_table(rows, "cost"),
+        "thread(s); memory is the peak of the process.",
+        result_table(rows, costs),
         *_picture(folder, COST, "Errors against cost"),
         "## Quantizers and options",
         option_table(grid),
@@ -98,6 +116,12 @@ def _page(
         "everything.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _in_parts(names: Sequence[str]) -> list[Sequence[str]]:
+    """Split the columns of a table that would be too wide for a page."""
+    starts = range(0, len(names), _COLUMNS)
+    return [names[start : start + _COLUMNS] for start in starts]
 
 
 def _summary(grid: Grid, rows: Sequence[Row], about: dict[str, Any]) -> str:
@@ -139,23 +163,38 @@ def _explain(grid: Grid) -> str:
         "seed, everything else is the same. dWER is the word error between the "
         "transcripts of decoded and original speech, by a recognizer of log-mel "
         "features; token WER the word error of a recognizer that is trained on the "
-        "tokens. A dash is a missing metric."
+        "tokens. The best mean at each bitrate is bold; a dash is a missing metric."
     )
 
 
-def result_table(rows: Sequence[Row], part: str) -> str:
-    """Return a Markdown table of means, a row for each quantizer and bitrate."""
-    names = columns([row for row in rows if row.cell.name], part)
-    header = ["quantizer", "requested", *(word(name).short for name in names)]
-    body = [
-        [f"`{name}`", f"{bitrate:g}", *(_mean(group, n, part) for n in names)]
-        for (name, bitrate), group in groups(rows).items()
-    ]
+def result_table(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Return a Markdown table of means, a row for each bitrate and quantizer.
+
+    The best mean at each bitrate is bold.
+    """
+    header = ["requested kbit/s", "quantizer", *(word(name).short for name in names)]
+    grouped = sorted(groups(rows).items(), key=lambda item: item[0][1])
+    body = []
+    for (name, bitrate), group in grouped:
+        others = [each for (_, at), each in grouped if at == bitrate]
+        cells = [_cell(group, metric, others) for metric in names]
+        body.append([f"{bitrate:g}", f"`{name}`", *cells])
     return markdown_table(header, body)
 
 
-def _mean(group: Sequence[Row], name: str, part: str) -> str:
-    found = average(group, name, part)
+def _cell(group: Sequence[Row], name: str, others: Sequence[Sequence[Row]]) -> str:
+    found, better = average(group, name, part_of(name)), word(name).better
+    text = _mean(group, name)
+    if found is None or not better or len(others) < 2:
+        return text
+    known = [average(each, name, part_of(name)) for each in others]
+    values = [each.value for each in known if each is not None]
+    best = max(values) if better == "higher" else min(values)
+    return f"**{text}**" if found.value == best else text
+
+
+def _mean(group: Sequence[Row], name: str) -> str:
+    found = average(group, name, part_of(name))
     if found is None:
         return "-"
     digits = word(name).digits
@@ -175,7 +214,7 @@ def _reference_line(rows: Sequence[Row]) -> list[str]:
         return []
     return [
         "Without a codec, the recognizer of log-mel features has a word error of "
-        f"{_mean(recognizers, TOKEN_ERROR, 'metrics')}."
+        f"{_mean(recognizers, TOKEN_ERROR)}."
     ]
 
 

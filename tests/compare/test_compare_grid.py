@@ -100,7 +100,11 @@ def test_a_cell_trains_a_codec_and_a_recognizer_of_its_tokens(write, tmp_path):
         ("{n_codebooks: 2}", "2", "must map keys to values, got 2"),
         ("0.8:", "high:", "number above 0"),
         ("    rvq:", "    ../rvq:", "must consist of letters"),
-        ("        bitrates:\n            0.4: {codebook_size: 16}", "", "bitrates must"),
+        (
+            "        bitrates:\n            0.4: {codebook_size: 16}",
+            "",
+            "bitrates must",
+        ),
         ("quantizers:", "codec: none\nquantizers:", "no hparams 'none'"),
         ("quantizers:", "ctc: none.yaml\nquantizers:", "no such file"),
         ("seeds: [3, 1]", "seeds: [3, 1", "not YAML"),

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from sb_espnet_vq.compare.cells import Setting, steps_of  # noqa: E402
-from sb_espnet_vq.compare.grid import read_grid  # noqa: E402
-from sb_espnet_vq.compare.page import write_page  # noqa: E402
-from sb_espnet_vq.compare.table import average, groups, read_rows  # noqa: E402
+from sb_espnet_vq.compare.cells import Setting, steps_of
+from sb_espnet_vq.compare.grid import read_grid
+from sb_espnet_vq.compare.page import write_page
+from sb_espnet_vq.compare.table import average, groups, read_rows
 
 GRID = """
 seeds: [1, 2]
@@ -38,6 +38,7 @@ ABOUT = {
 def codec_results(seed, bitrate):
     measured = {
         "si_sdr": 10 * bitrate + seed,
+        "dnsmos": 2.0,
         "dwer": None if seed == 2 and bitrate == 0.8 else 0.25,
         "bitrate": bitrate,
         "used_codes": 8.0,
@@ -52,6 +53,7 @@ def codec_results(seed, bitrate):
                 "intervals": {"si_sdr": [10 * bitrate, 10 * bitrate + 3], "dwer": None},
             }
         ],
+        "recordings": {"dnsmos": 3.5},
         "missing_metrics": {"pesq": "pip install 'sb_espnet_vq[metrics]'"},
         "codebook_size": 16,
         "parameters": 1000,
@@ -60,7 +62,10 @@ def codec_results(seed, bitrate):
 
 
 def ctc_results(error):
-    return {"test": {"word_error": error}, "seconds": {"wall": 5.0, "cpu": 6.0}}
+    return {
+        "test": {"word_error": error, "word_error_interval": [0.1, 0.9]},
+        "seconds": {"wall": 5.0, "cpu": 6.0},
+    }
 
 
 @pytest.fixture
@@ -95,6 +100,7 @@ def test_rows_are_read_and_averaged_over_seeds(finished):
     assert average(both, "si_sdr") == pytest.approx((5.5, 5.5 - 0.5**0.5, 6.207107, 2))
     # The interval of one seed is that over utterances.
     assert average(both[:1], "si_sdr") == (5.0, 4.0, 7.0, 1)
+    assert average(both[:1], "token_word_error") == (0.5, 0.1, 0.9, 1)
     assert average(both[:1], "dwer") == (0.25, None, None, 1)
     assert average(both, "pesq") is None
     assert average(both, "used_share").value == 0.5
@@ -137,7 +143,7 @@ def test_the_page_says_what_was_run_where_and_what_is_missing(finished):
     assert "5.50 ± 0.71" in page
     assert "0.250 (1 of 2 seeds)" in page
     assert "word error of 0.125" in page
-    assert "- PESQ: pip install 'sb_espnet_vq[metrics]'" in page
+    assert "- PESQ (MOS): pip install 'sb_espnet_vq[metrics]'" in page
     assert "seeds 1 and 2" in page
     assert "a processor, 2 cores" in page
     assert "torch 2.0" in page and "espnet" not in page.partition("torch 2.0")[2]
@@ -157,14 +163,23 @@ def test_plots_draw_intervals_and_the_recognizer_without_a_codec(finished, monke
     draw.draw_cost(None, rows, "title", "spread")
     quality, cost = ([a for a in f.axes if a.axison] for f in figures)
     names = [axes.get_title().partition(" against")[0] for axes in quality]
-    assert names == ["SI-SDR (dB)", "dWER", "token WER", "share of codes used"]
+    assert names == [
+        "SI-SDR (dB)",
+        "DNSMOS (MOS)",
+        "dWER (errors per word)",
+        "token WER (errors per word)",
+        "share of codes used",
+    ]
     assert "novel" not in str(names)
     bars = quality[0].containers
     assert [bar.get_label() for bar in bars] == ["rvq", "lfq"]
     # Two bitrates of rvq, and their intervals.
     (segments,) = (lines.get_segments() for lines in bars[0].lines[2])
     assert [tuple(s[:, 1].round(2)) for s in segments] == [(4.79, 6.21), (8.79, 10.21)]
-    reference = [line.get_ydata()[0] for line in quality[2].lines if "log" in str(line)]
-    assert reference == [0.125]
+    assert [_dashed(axes) for axes in quality] == [[], [3.5], [], [0.125], []]
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in [*quality, *cost])
     assert len(cost) == 6
+
+
+def _dashed(axes):
+    return [x.get_ydata()[0] for x in axes.lines if x.get_linestyle() == "--"]

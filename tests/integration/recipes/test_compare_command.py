@@ -1,4 +1,4 @@
-"""`sbvq compare` from audio files to tables: tiny, killed in the middle, and resumed."""
+"""`sbvq compare` from audio files to tables: tiny, killed in the middle, resumed."""
 
 import json
 import os
@@ -16,8 +16,7 @@ from sb_espnet_vq.cli.main import main
 
 pytest.importorskip("speechbrain")
 pytest.importorskip("matplotlib")
-pytest.importorskip("pystoi")
-pytest.importorskip("torchmetrics")
+pytest.importorskip("huggingface_hub")
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,8 +28,20 @@ options:
         held_out: [0.2, 0.3]
         warmup_steps: 1
         seconds_per_batch: 4.0
-    codec: {number_of_epochs: 8, dim: 8, channels: 2, codebook_size: 16}
-    ctc: {number_of_epochs: 1, n_mels: 10, n_fft: 400, hidden_size: 8, num_layers: 1}
+    codec:
+        number_of_epochs: 1
+        metrics: [stft_distance]
+        reconstructions: 1
+        dim: 8
+        channels: 2
+        codebook_size: 16
+    ctc:
+        number_of_epochs: 8
+        n_mels: 10
+        n_fft: 400
+        dim: 8
+        hidden_size: 8
+        num_layers: 1
 quantizers:
     rvq:
         bitrates: {0.4: {n_codebooks: 1}}
@@ -54,36 +65,38 @@ def finished(words, tmp_path_factory):
     return folder
 
 
-def test_one_command_trains_evaluates_and_reports(finished, words, capsys):
+def test_one_command_trains_evaluates_and_reports(finished):
     page = (finished / "README.md").read_text()
     assert "2 of 2 cells finished" in page
+    for metric in ("STFT distance", "dWER", "token WER", "peak memory"):
+        assert metric in page
     cost = json.loads((finished / "cells/rvq/0.4/1/cost.json").read_text())
     assert set(cost) == {"codec", "ctc"}
     # Those of a process with torch.
     assert all(5e7 < each["peak_bytes"] < 5e9 for each in cost.values())
-    # Repeated, it has nothing to do, and what it writes is the same.
-    before = (finished / "table.csv").read_bytes()
-    assert main([*words, "--out", str(finished)]) == 0
-    assert "2 cells, 2 of them finished" in capsys.readouterr().err
-    assert (finished / "table.csv").read_bytes() == before
 
 
 def test_a_killed_comparison_resumes_to_the_same_table(finished, words, tmp_path):
     folder = tmp_path / "killed"
-    # With the recognizer, which need not be trained again.
-    shutil.copytree(finished / "recognizers", folder / "recognizers")
-    codec = folder / "cells/rvq/0.4/1/codec"
+    # With the recognizer and the codec, which need not be trained again.
+    shutil.copytree(finished, folder)
+    home = folder / "cells/rvq/0.4/1"
+    shutil.rmtree(home / "ctc")
+    cost = json.loads((home / "cost.json").read_text())
+    (home / "cost.json").write_text(json.dumps({"codec": cost["codec"]}))
+    (folder / "table.csv").unlink()
     command = [sys.executable, "-m", "sb_espnet_vq.cli", *words, "--out", str(folder)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT) as comparison:
         deadline = time.monotonic() + 120
-        while not list(codec.glob("save/CKPT*")) and time.monotonic() < deadline:
+        while not list(home.glob("ctc/save/CKPT*")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        child = _holder(codec)
+        child = _holder(home / "ctc")
         comparison.send_signal(signal.SIGKILL)
     while _is_running(child) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _is_running(child), "the recipe outlived the comparison"
-    assert list(codec.glob("save/CKPT*")) and not (codec / "results.json").exists()
+    assert list(home.glob("ctc/save/CKPT*"))
+    assert not (home / "ctc" / "results.json").exists()
     assert main([*words, "--out", str(folder)]) == 0
     assert (folder / "table.csv").read_bytes() == (finished / "table.csv").read_bytes()
 
@@ -101,20 +114,6 @@ def _is_running(process: int) -> bool:
     # Its parent is gone, so that nobody may have waited for it.
     state = Path(f"/proc/{process}/stat")
     return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def test_a_failed_cell_is_named_with_its_log(finished, words, tmp_path, capsys):
-    folder = tmp_path / "failed"
-    shutil.copytree(finished, folder)
-    home = folder / "cells/rvq/0.4/1"
-    (home / "cost.json").unlink()
-    shutil.rmtree(home / "codec")
-    (home / "codec").write_text("not a folder")
-    assert main([*words, "--out", str(folder)]) == 1
-    log = home / "codec.log"
-    assert f"codec ended with status 1; log: {log}" in capsys.readouterr().err
-    assert str(home / "codec") in log.read_text()
-    assert "1 of 2 cells finished" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
