@@ -68,9 +68,10 @@ def ctc_results(error):
     }
 
 
-@pytest.fixture
-def finished(tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     """A grid and its folder; the recognizer of lfq with seed 2 has not finished."""
+    tmp_path = tmp_path_factory.mktemp("compare")
     file = tmp_path / "grid.yaml"
     file.write_text(GRID)
     grid = read_grid(file)
@@ -92,6 +93,14 @@ def finished(tmp_path):
     return grid, setting
 
 
+@pytest.fixture(scope="module")
+def written(finished):
+    """The folder with tables, plots and page."""
+    grid, setting = finished
+    write_page(grid, setting, ABOUT, {"cells/lfq/0.4/2": "ctc ended with status 1"})
+    return setting.folder
+
+
 def test_rows_are_read_and_averaged_over_seeds(finished):
     rows = read_rows(*finished)
     assert [row.status for row in rows] == ["finished"] * 7 + ["unfinished"]
@@ -110,10 +119,8 @@ def test_rows_are_read_and_averaged_over_seeds(finished):
     assert average(grouped["lfq", 0.4], "token_word_error").seeds == 1
 
 
-def test_the_tables_have_a_row_for_each_cell(finished):
-    grid, setting = finished
-    write_page(grid, setting, ABOUT, {})
-    with (setting.folder / "table.csv").open(newline="") as file:
+def test_the_tables_have_a_row_for_each_cell(written):
+    with (written / "table.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert len(table) == 8
     third = table[2]
@@ -125,19 +132,17 @@ def test_the_tables_have_a_row_for_each_cell(finished):
     assert third["novel_metric"] == "1.0"
     # What depends on the machine is in a table of its own.
     assert not any("second" in key or "real_time" in key for key in third)
-    with (setting.folder / "cost.csv").open(newline="") as file:
+    with (written / "cost.csv").open(newline="") as file:
         cost = list(csv.DictReader(file))[2]
     assert (cost["codec_seconds"], cost["real_time_factor"]) == ("10.0", "0.01")
     assert cost["codec_peak_mib"] == "100.0"
-    everything = json.loads((setting.folder / "compare.json").read_text())
+    everything = json.loads((written / "compare.json").read_text())
     assert everything["seeds"] == [1, 2]
     assert everything["cells"][2]["metrics"]["si_sdr"] == 5
 
 
-def test_the_page_says_what_was_run_where_and_what_is_missing(finished):
-    grid, setting = finished
-    write_page(grid, setting, ABOUT, {"cells/lfq/0.4/2": "ctc ended with status 1"})
-    page = (setting.folder / "README.md").read_text()
+def test_the_page_says_what_was_run_where_and_what_is_missing(written):
+    page = (written / "README.md").read_text()
     assert "7 of 8 cells finished" in page
     assert "- lfq, 0.4 kbit/s, seed 2: ctc ended with status 1" in page
     assert "5.50 ± 0.71" in page
@@ -150,7 +155,7 @@ def test_the_page_says_what_was_run_where_and_what_is_missing(finished):
     assert "sbvq compare grid.yaml --out out" in page
     for picture in ("quality.png", "cost.png"):
         assert f"({picture})" in page
-        assert (setting.folder / picture).read_bytes().startswith(b"\x89PNG")
+        assert (written / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_plots_draw_intervals_and_the_recognizer_without_a_codec(finished, monkeypatch):
