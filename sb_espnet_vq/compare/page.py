@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sb_espnet_vq.compare.cells import Setting
-from sb_espnet_vq.compare.draw import COST, QUALITY, draw_cost, draw_quality
+from sb_espnet_vq.compare.draw import (
+    ALL,
+    COST,
+    QUALITY,
+    draw_cost,
+    draw_metrics,
+    draw_quality,
+)
 from sb_espnet_vq.compare.grid import Grid
 from sb_espnet_vq.compare.table import (
     Row,
@@ -24,7 +31,7 @@ from sb_espnet_vq.compare.table import (
 from sb_espnet_vq.compare.words import TOKEN_ERROR, word
 from sb_espnet_vq.utils.files import write_text
 
-_PAGE = "README.md"
+_PAGE, _JSON = "README.md", "compare.json"
 # The columns of the first table.
 _GLANCE = (
     "si_sdr",
@@ -63,14 +70,23 @@ def write_page(
     rows = read_rows(grid, setting)
     write_csv(folder / "table.csv", rows, "metrics")
     write_csv(folder / "cost.csv", rows, "cost")
+    about = {**about, "calls": _calls(folder, about["call"])}
     everything = {**about, "seeds": grid.seeds, "cells": as_json(rows)}
-    write_text(folder / "compare.json", json.dumps(everything, indent=1) + "\n")
+    write_text(folder / _JSON, json.dumps(everything, indent=1) + "\n")
     counts = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
     place = about["machine"]["gpu"] or about["machine"]["processor"]
     draw_quality(folder / QUALITY, rows, f"Quantizers, {counts}", _spread(grid))
+    draw_metrics(folder / ALL, rows, f"All metrics, {counts}", _spread(grid))
     draw_cost(folder / COST, rows, f"Errors and cost, {counts}, {place}", _spread(grid))
     write_text(folder / _PAGE, _page(grid, rows, about, failures, folder))
     return rows
+
+
+def _calls(folder: Path, call: dict[str, float]) -> list[dict[str, float]]:
+    """Return cells and seconds of all calls that finished a cell, this one included."""
+    file = folder / _JSON
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return before.get("calls", []) + ([call] if call["cells"] else [])
 
 
 def _spread(grid: Grid) -> str:
@@ -100,10 +116,11 @@ def _page(
         *_picture(folder, QUALITY, "Metrics against bitrate"),
         "## All metrics",
         *(result_table(rows, names) for names in _in_parts(measured)),
+        *_picture(folder, ALL, "All metrics of each quantizer"),
         "## Cost",
         "Means over the seeds. Time and memory are those of this machine, with "
         f"{about['jobs']} cells at a time, each with {about['threads']} CPU "
-        "thread(s); memory is the peak of the process.",
+        "thread(s). Memory is the peak of the process, without that of a GPU.",
         result_table(rows, costs),
         *_picture(folder, COST, "Errors against cost"),
         "## Quantizers and options",
@@ -129,16 +146,15 @@ def _summary(grid: Grid, rows: Sequence[Row], about: dict[str, Any]) -> str:
     quantizers = {name for name, _ in cells}
     bitrates = sorted({bitrate for _, bitrate in cells})
     done = sum(row.status == "finished" for row in rows)
-    seconds = sum(
-        row.cost.get(name) or 0
-        for row in rows
-        for name in ("codec_seconds", "ctc_seconds")
-    )
+    times = [
+        f"{call['cells']} cells in {call['seconds'] / 60:.1f} minutes"
+        for call in about["calls"]
+    ]
     return (
         f"{len(quantizers)} quantizers at {_and(f'{b:g}' for b in bitrates)} kbit/s "
         f"with seed{'s' if len(grid.seeds) > 1 else ''} {_and(map(str, grid.seeds))}: "
-        f"{done} of {len(rows)} cells finished. Training took {seconds / 3600:.2f} "
-        f"hours in all cells together. Written on {datetime.date.today()} by "
+        f"{done} of {len(rows)} cells finished. Wall time: {_and(times or ['none'])}, "
+        f"{about['jobs']} at a time. Written on {datetime.date.today()} by "
         f"sb_espnet_vq {about['versions']['sb_espnet_vq']}."
     )
 

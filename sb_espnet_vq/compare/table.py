@@ -111,7 +111,8 @@ def average(rows: Sequence[Row], name: str, part: str = "metrics") -> Mean | Non
     if len(values) > 1:
         spread = stdev(values)
         return Mean(centre, centre - spread, centre + spread, len(values))
-    low, high = known[0][0].intervals.get(name) or (None, None)
+    intervals = known[0][0].intervals if part == "metrics" else {}
+    low, high = intervals.get(name) or (None, None)
     return Mean(centre, low, high, 1)
 
 

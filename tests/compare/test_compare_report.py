@@ -31,6 +31,7 @@ ABOUT = {
     "versions": {"sb_espnet_vq": "0.0", "torch": "2.0", "espnet": None},
     "command": "sbvq compare grid.yaml --out out",
     "jobs": 2,
+    "call": {"cells": 7, "seconds": 90.0},
     "threads": 1,
 }
 
@@ -150,10 +151,11 @@ def test_the_page_says_what_was_run_where_and_what_is_missing(written):
     assert "word error of 0.125" in page
     assert "- PESQ (MOS): pip install 'sb_espnet_vq[metrics]'" in page
     assert "seeds 1 and 2" in page
+    assert "7 cells in 1.5 minutes, 2 at a time" in page
     assert "a processor, 2 cores" in page
     assert "torch 2.0" in page and "espnet" not in page.partition("torch 2.0")[2]
     assert "sbvq compare grid.yaml --out out" in page
-    for picture in ("quality.png", "cost.png"):
+    for picture in ("quality.png", "metrics.png", "cost.png"):
         assert f"({picture})" in page
         assert (written / picture).read_bytes().startswith(b"\x89PNG")
 
@@ -165,23 +167,31 @@ def test_plots_draw_intervals_and_the_recognizer_without_a_codec(finished, monke
     monkeypatch.setattr(draw, "save_figure", lambda figure, _: figures.append(figure))
     rows = read_rows(*finished)
     draw.draw_quality(None, rows, "title", "spread")
+    draw.draw_metrics(None, rows, "title", "spread")
     draw.draw_cost(None, rows, "title", "spread")
-    quality, cost = ([a for a in f.axes if a.axison] for f in figures)
+    quality, every, cost = ([a for a in f.axes if a.axison] for f in figures)
     names = [axes.get_title().partition(" against")[0] for axes in quality]
     assert names == [
         "SI-SDR (dB)",
-        "DNSMOS (MOS)",
         "dWER (errors per word)",
         "token WER (errors per word)",
         "share of codes used",
     ]
-    assert "novel" not in str(names)
     bars = quality[0].containers
     assert [bar.get_label() for bar in bars] == ["rvq", "lfq"]
     # Two bitrates of rvq, and their intervals.
     (segments,) = (lines.get_segments() for lines in bars[0].lines[2])
     assert [tuple(s[:, 1].round(2)) for s in segments] == [(4.79, 6.21), (8.79, 10.21)]
-    assert [_dashed(axes) for axes in quality] == [[], [3.5], [], [0.125], []]
+    assert [_dashed(axes) for axes in quality] == [[], [], [0.125], []]
+    assert [axes.get_title() for axes in every] == [
+        f"{name}, test speech" for name in (names[0], "DNSMOS (MOS)", *names[1:])
+    ]
+    assert [tick.get_text() for tick in every[0].get_yticklabels()] == ["rvq", "lfq"]
+    assert [bar.get_label() for bar in every[0].containers] == [
+        "0.4 kbit/s",
+        "0.8 kbit/s",
+    ]
+    assert every[1].lines[-1].get_xdata()[0] == 3.5
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in [*quality, *cost])
     assert len(cost) == 6
 
