@@ -123,10 +123,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_packages() -> None:
-    for package in ("speechbrain", "matplotlib"):
+    needed = {"speechbrain": "recipes", "matplotlib": "recipes"}
+    # Tokens of a codec are made by a tokenizer.
+    needed["huggingface_hub"] = "tokenizer"
+    for package, extra in needed.items():
         if find_spec(package) is None:
             raise ConfigError(
-                f"compare needs {package}: pip install 'sb_espnet_vq[recipes]'"
+                f"compare needs {package}: pip install 'sb_espnet_vq[{extra}]'"
             )
 
 
