@@ -109,12 +109,13 @@ def _page(
         _summary(grid, rows, about),
         *_troubles(rows, failures),
         "## At a glance",
-        _explain(grid),
-        result_table(rows, [n for n in _GLANCE if n in {*measured, *costs}]),
+        _explain(),
+        result_table(rows, [n for n in _GLANCE if n in {*measured, *costs}], False),
         *_reference_line(rows),
         *_missing(rows),
         *_picture(folder, QUALITY, "Metrics against bitrate"),
         "## All metrics",
+        f"On test speech; {_spread(grid)}.",
         *(result_table(rows, names) for names in _in_parts(measured)),
         *_picture(folder, ALL, "All metrics of each quantizer"),
         "## Cost",
@@ -172,35 +173,38 @@ def _troubles(rows: Sequence[Row], failures: dict[str, str]) -> list[str]:
     return ["**Unfinished cells**", "\n".join(lines)]
 
 
-def _explain(grid: Grid) -> str:
-    spread = _spread(grid)
+def _explain() -> str:
     return (
-        f"On test speech; {spread}. A codec is trained for each quantizer, bitrate and "
-        "seed, everything else is the same. dWER is the word error between the "
-        "transcripts of decoded and original speech, by a recognizer of log-mel "
-        "features; token WER the word error of a recognizer that is trained on the "
+        "Means on test speech; the intervals are below. A codec is trained for each "
+        "quantizer, bitrate and seed, everything else is the same. dWER is the word "
+        "error between the transcripts of decoded and original speech, by a recognizer "
+        "of log-mel features; token WER the word error of a recognizer that is trained on the "
         "tokens. The best mean at each bitrate is bold; a dash is a missing metric."
     )
 
 
-def result_table(rows: Sequence[Row], names: Sequence[str]) -> str:
+def result_table(
+    rows: Sequence[Row], names: Sequence[str], intervals: bool = True
+) -> str:
     """Return a Markdown table of means, a row for each bitrate and quantizer.
 
-    The best mean at each bitrate is bold.
+    The best mean at each bitrate is bold. Without intervals, more columns fit.
     """
     header = ["requested kbit/s", "quantizer", *(word(name).short for name in names)]
     grouped = sorted(groups(rows).items(), key=lambda item: item[0][1])
     body = []
     for (name, bitrate), group in grouped:
         others = [each for (_, at), each in grouped if at == bitrate]
-        cells = [_cell(group, metric, others) for metric in names]
+        cells = [_cell(group, metric, others, intervals) for metric in names]
         body.append([f"{bitrate:g}", f"`{name}`", *cells])
     return markdown_table(header, body)
 
 
-def _cell(group: Sequence[Row], name: str, others: Sequence[Sequence[Row]]) -> str:
+def _cell(
+    group: Sequence[Row], name: str, others: Sequence[Sequence[Row]], interval: bool
+) -> str:
     found, better = average(group, name, part_of(name)), word(name).better
-    text = _mean(group, name)
+    text = _mean(group, name, interval)
     if found is None or not better or len(others) < 2:
         return text
     known = [average(each, name, part_of(name)) for each in others]
@@ -209,13 +213,13 @@ def _cell(group: Sequence[Row], name: str, others: Sequence[Sequence[Row]]) -> s
     return f"**{text}**" if found.value == best else text
 
 
-def _mean(group: Sequence[Row], name: str) -> str:
+def _mean(group: Sequence[Row], name: str, interval: bool = True) -> str:
     found = average(group, name, part_of(name))
     if found is None:
         return "-"
     digits = word(name).digits
     text = f"{found.value:,.{digits}f}"
-    if found.low is not None and found.high is not None:
+    if interval and found.low is not None and found.high is not None:
         low, high = f"{found.low:,.{digits}f}", f"{found.high:,.{digits}f}"
         spread = f"{found.high - found.value:,.{digits}f}"
         text += f" ± {spread}" if found.seeds > 1 else f" [{low}, {high}]"
