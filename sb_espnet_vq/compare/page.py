@@ -179,7 +179,8 @@ def _explain() -> str:
         "quantizer, bitrate and seed, everything else is the same. dWER is the word "
         "error between the transcripts of decoded and original speech, by a recognizer "
         "of log-mel features; token WER the word error of a recognizer that is trained "
-        "on the tokens. The best mean at each bitrate is bold; a dash is a missing metric."
+        "on the tokens. The best mean at each bitrate is bold; a dash is a missing "
+        "metric."
     )
 
 
