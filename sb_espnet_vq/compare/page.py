@@ -122,7 +122,7 @@ def _page(
         "Means over the seeds. Time and memory are those of this machine, with "
         f"{about['jobs']} cells at a time, each with {about['threads']} CPU "
         "thread(s). Memory is the peak of the process, without that of a GPU.",
-        result_table(rows, costs),
+        *(result_table(rows, names) for names in _in_parts(costs)),
         *_picture(folder, COST, "Errors against cost"),
         "## Quantizers and options",
         option_table(grid),
@@ -191,7 +191,7 @@ def result_table(
 
     The best mean at each bitrate is bold. Without intervals, more columns fit.
     """
-    header = ["requested kbit/s", "quantizer", *(word(name).short for name in names)]
+    header = ["kbit/s", "quantizer", *(word(name).short for name in names)]
     grouped = sorted(groups(rows).items(), key=lambda item: item[0][1])
     body = []
     for (name, bitrate), group in grouped:
@@ -211,7 +211,8 @@ def _cell(
     known = [average(each, name, part_of(name)) for each in others]
     values = [each.value for each in known if each is not None]
     best = max(values) if better == "higher" else min(values)
-    return f"**{text}**" if found.value == best else text
+    is_best = found.value == best and min(values) < max(values)
+    return f"**{text}**" if is_best else text
 
 
 def _mean(group: Sequence[Row], name: str, interval: bool = True) -> str:

@@ -26,7 +26,7 @@ SPEEDS = {
 _DIGITS = {"si_sdr": 2, "mel_distance": 2, "pesq": 2, "dnsmos": 2, "f0_error": 0}
 
 METRICS = {
-    "bitrate": Word("kbit/s", "", 2),
+    "bitrate": Word("actual kbit/s", "", 2),
     **{
         name: Word(
             title.column,
@@ -45,12 +45,12 @@ METRICS = {
 COSTS = {
     "codec_seconds": Word("codec training (s)", "lower", 0),
     "codec_cpu_seconds": Word("codec training (CPU s)", "lower", 0),
-    "codec_peak_mib": Word("codec peak memory (MiB)", "lower", 0),
+    "codec_peak_mib": Word("codec memory (MiB)", "lower", 0),
     "parameters": Word("parameters", "", 0),
     **SPEEDS,
     "ctc_seconds": Word("recognizer training (s)", "lower", 0),
     "ctc_cpu_seconds": Word("recognizer training (CPU s)", "lower", 0),
-    "ctc_peak_mib": Word("recognizer peak memory (MiB)", "lower", 0),
+    "ctc_peak_mib": Word("recognizer memory (MiB)", "lower", 0),
 }
 
 

@@ -68,7 +68,7 @@ def finished(words, tmp_path_factory):
 def test_one_command_trains_evaluates_and_reports(finished):
     page = (finished / "README.md").read_text()
     assert "2 of 2 cells finished" in page
-    for metric in ("STFT distance", "dWER", "token WER", "peak memory"):
+    for metric in ("STFT distance", "dWER", "token WER", "codec memory"):
         assert metric in page
     cost = json.loads((finished / "cells/rvq/0.4/1/cost.json").read_text())
     assert set(cost) == {"codec", "ctc"}
