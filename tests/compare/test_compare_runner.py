@@ -142,7 +142,10 @@ def test_a_script_ends_with_its_parent(tmp_path):
         started = time.monotonic()
         # As the system does when the parent ends.
         child.stdin.close()
-        child.wait(20)
+        try:
+            child.wait(20)
+        finally:
+            child.kill()
     assert time.monotonic() - started < 15
 
 
