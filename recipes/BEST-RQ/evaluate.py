@@ -1,16 +1,21 @@
 """Metrics of BEST-RQ on test speech; tables and plots."""
 
+import json
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
 from sb_espnet_vq.ops.usage import code_counts, usage_of_counts
 from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.training.evaluation import missing_training_speech
+from sb_espnet_vq.training.label_codes import label_purity
 from sb_espnet_vq.training.label_probe import probe
 from sb_espnet_vq.training.results import (
     Results,
@@ -32,7 +37,7 @@ def evaluate(
     `untrained` contains the front end and the encoder with their initial weights.
     """
     hparams = vars(brain.hparams)
-    counts = count_labels(brain, make_loader(datasets["train"], hparams))
+    counts = training_counts(brain, datasets["train"])
     represent_batch = partial(represent, brain, untrained)
     return training_results(brain, datasets) | {
         "parameters": count_parameters(
@@ -40,6 +45,9 @@ def evaluate(
         ),
         "test": masked_prediction(brain.test_sums, counts),
         "label_counts": counts.long().squeeze(0).tolist(),
+        "label_purity": label_purity(
+            datasets["test"], partial(targets_of, brain), hparams
+        ),
         "probe": probe(datasets, represent_batch, hparams),
     }
 
@@ -87,6 +95,25 @@ def masked_prediction(sums: dict[str, Tensor], counts: Tensor) -> dict[str, floa
     }
 
 
+def training_counts(brain: Any, dataset: Any) -> Tensor:
+    """Count the labels of training speech: (K, cb_vocab) float64, on the CPU.
+
+    Those of an evaluated run without its training speech are in its results.
+    """
+    hparams = vars(brain.hparams)
+    missing = missing_training_speech(hparams)
+    if missing is None:
+        return count_labels(brain, make_loader(dataset, hparams))
+    finished = Path(hparams["evaluated"]["run"], "results.json")
+    if not finished.is_file():
+        raise CorpusError(
+            f"the frequencies of labels cannot be counted: {missing}, and there is no "
+            f"{finished}"
+        )
+    counts = json.loads(finished.read_text(encoding="utf-8"))["label_counts"]
+    return torch.tensor(counts, dtype=torch.float64).view(-1, hparams["cb_vocab"])
+
+
 @torch.no_grad()
 def count_labels(brain: Any, batches: Iterable[SpeechBatch]) -> Tensor:
     """Count the labels of unmasked speech: (K, cb_vocab) float64, on the CPU."""
@@ -103,6 +130,14 @@ def count_labels(brain: Any, batches: Iterable[SpeechBatch]) -> Tensor:
 def count_codes(labels: Tensor, size: int) -> Tensor:
     """Count the labels (N, K) of each codebook of ``size`` codes: (K, size) int64."""
     return code_counts(labels, torch.ones_like(labels), size)
+
+
+def targets_of(brain: Any, batch: SpeechBatch) -> dict[str, list[Tensor]]:
+    """Return the labels that the encoder learns to predict, of each row (stacks, K)."""
+    brain.modules.eval()
+    features = brain.features(batch)
+    rows = zip(brain.label(features), features.stacks.tolist(), strict=True)
+    return {"targets of the prediction": [labels[:count] for labels, count in rows]}
 
 
 def represent(

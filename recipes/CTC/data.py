@@ -93,7 +93,9 @@ def read_transcribed(hparams: dict[str, Any]) -> dict[str, Any]:
     texts = [everything.data[name]["transcript"] for name in everything.data_ids]
     vocabulary = Vocabulary.of(texts, hparams["units"])
     datasets["train"] = limit(everything, hparams["train_minutes"], hparams["seed"])
-    _read_with(hparams["source"], datasets, hparams["sample_rate"])
+    # An evaluation reads only test speech.
+    read = ["test"] if "evaluated" in hparams else list(datasets)
+    _read_with(hparams["source"], datasets, read, hparams["sample_rate"])
     hparams["vocabulary"] = vocabulary
     hparams["collate"] = JoinTranscribed(vocabulary, hparams["join_seconds"])
     width, source = len(vocabulary), hparams["source"]
@@ -164,12 +166,15 @@ def _transcribed(dataset: Any, part: str) -> Any:
     return chosen
 
 
-def _read_with(source: Any, datasets: dict[str, Any], sample_rate: int) -> None:
+def _read_with(
+    source: Any, datasets: dict[str, Any], parts: list[str], sample_rate: int
+) -> None:
     """Let a dataset read audio as an input does, once if it is kept in memory."""
     if not source.in_memory:
         return
     held = {}
-    for part, data in datasets.items():
+    for part in parts:
+        data = datasets[part]
         for name in tqdm(data.data_ids, desc=f"tokens of {part}", dynamic_ncols=True):
             held[name] = source.read(data.data[name]["wav"], sample_rate)
     for data in datasets.values():

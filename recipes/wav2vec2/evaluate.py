@@ -12,6 +12,8 @@ from sb_espnet_vq.evaluation import plots
 from sb_espnet_vq.evaluation.tables import text_table
 from sb_espnet_vq.training.checkpoints import TrainingRecord
 from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.training.evaluation import missing_training_speech
+from sb_espnet_vq.training.label_codes import label_purity
 from sb_espnet_vq.training.label_probe import probe
 from sb_espnet_vq.training.results import (
     Results,
@@ -38,20 +40,28 @@ def evaluate(brain: Any, datasets: dict[str, Any], models: dict[str, Any]) -> Re
 
     `models` are the trained and the untrained networks, without DDP wrappers.
     """
-    hparams, untrained = vars(brain.hparams), models["untrained"]
-    untrained.front_end.gather(make_loader(datasets["train"], hparams))
-    test = make_loader(datasets["test"], hparams)
-    sums = {
-        "trained": brain.test_sums,
-        "untrained": sums_of(brain, untrained, test),
-    }
+    hparams, sums = vars(brain.hparams), {"trained": brain.test_sums}
+    results = training_results(brain, datasets)
+    missing = missing_training_speech(hparams)
+    if missing is None:
+        untrained = models["untrained"]
+        untrained.front_end.gather(make_loader(datasets["train"], hparams))
+        test = make_loader(datasets["test"], hparams)
+        sums["untrained"] = sums_of(brain, untrained, test)
+    else:
+        # Its front end starts from training speech.
+        models = {"trained": models["trained"]}
+        results["untrained_model"] = {"left_out": missing}
     counts = sums["trained"]["counts"]
-    return training_results(brain, datasets) | {
-        "parameters": count_parameters(untrained),
+    return results | {
+        "parameters": count_parameters(models["trained"]),
         "negatives": hparams["num_negatives"],
         "entries": counts.numel(),
         "test": {name: contrastive_metrics(brain, sums[name]) for name in models},
         "code_counts": counts.long().tolist(),
+        "label_purity": label_purity(
+            datasets["test"], partial(codes_of, brain, models), hparams
+        ),
         "probe": probe(datasets, partial(represent, brain, models), hparams),
     }
 
@@ -83,6 +93,21 @@ def contrastive_metrics(brain: Any, sums: dict[str, Tensor]) -> dict[str, float]
         "accuracy_ratio": metrics["accuracy"] / max(metrics["chance"], 1e-9),
         "used_codes": int((sums["counts"] > 0).sum()),
     }
+
+
+def codes_of(
+    brain: Any, models: dict[str, Any], batch: SpeechBatch
+) -> dict[str, list[Tensor]]:
+    """Return the codes of the latent frames of each row, (frames, K)."""
+    codes = {}
+    for name, networks in models.items():
+        for module in networks:
+            module.eval()
+        latents = brain.latents(batch, networks)
+        quantizer = networks.target_quantiser.quantiser.quantizer
+        found = quantizer.encode(latents.frames[latents.valid])
+        codes[f"codes, {name}"] = list(found.split(latents.lengths.tolist()))
+    return codes
 
 
 def represent(
@@ -125,13 +150,13 @@ def report(results: Results, folder: str) -> None:
 
 def contrast_table(results: Results) -> str:
     """Return a table of the model, the untrained model and the chance levels."""
-    header = ("masked held-out speech", "trained", "chance", "untrained", "chance")
-    trained, untrained = (results["test"][name] for name in ("trained", "untrained"))
-    rows = [
-        (shown, trained[name], trained.get(chance, ""))
-        + (untrained[name], untrained.get(chance, ""))
-        for shown, name, chance in ROWS
-    ]
+    header = ["masked held-out speech"]
+    rows: list[list[object]] = [[shown] for shown, _, _ in ROWS]
+    for model, test in results["test"].items():
+        header += [model, "chance"]
+        for row, (_, name, chance) in zip(rows, ROWS, strict=True):
+            row += [test[name], test.get(chance, "")]
+    trained = results["test"]["trained"]
     note = (
         f"Up to {results['negatives']} negatives per frame, without those that have "
         f"the codes of the target; {results['entries']} codes\nin "
@@ -148,7 +173,7 @@ def draw_accuracy(axes: Any, results: Results) -> None:
     chance = (results["test"]["trained"]["chance"], "chance")
     title = "Contrastive accuracy"
     draw_epochs(axes, results, "accuracy", title, "share of masked frames", chance)
-    draw_untrained(axes, results["test"]["untrained"]["accuracy"])
+    draw_untrained(axes, results, "accuracy")
     axes.set_ylim(0, 1)
 
 
@@ -157,12 +182,15 @@ def draw_perplexity(axes: Any, results: Results) -> None:
     uniform = (results["entries"], "uniform use of all codes")
     title = "Code perplexity, summed over codebooks"
     draw_epochs(axes, results, "perplexity", title, "codes", uniform)
-    draw_untrained(axes, results["test"]["untrained"]["perplexity"])
+    draw_untrained(axes, results, "perplexity")
     axes.set_ylim(0, 1.05 * results["entries"])
 
 
-def draw_untrained(axes: Any, value: float) -> None:
-    """Draw a line for the untrained model, and update the legend."""
+def draw_untrained(axes: Any, results: Results, name: str) -> None:
+    """Draw a line for the untrained model if it was tested, and update the legend."""
+    if "untrained" not in results["test"]:
+        return
+    value = results["test"]["untrained"][name]
     axes.axhline(value, color="#666666", ls=":", label=f"untrained: {value:.2f}")
     axes.legend(frameon=False)
 

@@ -95,8 +95,12 @@ def _ending(code: int | None) -> str:
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(threads)))
+    values = dict.fromkeys(names, str(threads))
+    # Toolkits ask for a GPU when they are imported. By default torch then initializes
+    # CUDA, which processes forked from the server could not use.
+    values["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

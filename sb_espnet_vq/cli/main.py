@@ -12,6 +12,7 @@ from sb_espnet_vq.cli import (
     cp,
     decode,
     distortion,
+    eval_,
     export,
     fit,
     import_,
@@ -35,6 +36,7 @@ examples:
   sbvq run best_rq                       train on the default corpus
   sbvq run best_rq --number_of_epochs 3  override a value of the YAML
   sbvq cp best_rq my_recipe              copy a recipe, to change it
+  sbvq eval RUN --data_folder my_audio   evaluate a trained model on other audio
   sbvq tokens RUN my_audio --out DIR     encode audio files with a trained model
   sbvq decode RUN DIR --out audio        decode them
   sbvq export RUN DIR --to hub           export it for other programs
@@ -95,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     models = (tokens, decode, export, import_, fit, refit)
-    every = (ls, show, cp, run, *models, check, bench, distortion, compare)
+    every = (ls, show, cp, run, eval_, *models, check, bench, distortion, compare)
     for module in every:
-        # `import` is a word of Python.
+        # `import` and `eval` are words of Python.
         name = module.__name__.rpartition(".")[2].rstrip("_")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         command.set_defaults(function=module.main, takes_others=False)

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     recipe = _resources.find_recipe(args.name)
     program = _program(recipe)
     hparams, options = _split(recipe, args.rest)
-    return _run([*program, str(hparams), *options])
+    return run_program([*program, str(hparams), *options], "sbvq run")
 
 
 def _program(recipe: _resources.Recipe) -> list[str]:
@@ -62,8 +62,22 @@ def _split(recipe: _resources.Recipe, rest: list[str]) -> tuple[Path, list[str]]
     return recipe.yaml(rest[0]), rest[1:]
 
 
-def _run(command: list[str]) -> int:
-    with subprocess.Popen(command, env=_environment()) as child:
+def run_program(command: list[str], name: str) -> int:
+    """Run a program of a recipe in a child process.
+
+    Arguments
+    ---------
+    command : list of str
+        The program and its arguments.
+    name : str
+        The command of the user, for messages.
+
+    Returns
+    -------
+    int
+        Status of the program.
+    """
+    with subprocess.Popen(command, env=_environment(name)) as child:
         # The terminal sends Ctrl-C to the child as well, which may need time to save.
         forward = {signal.SIGINT: lambda *_: None}
         forward[signal.SIGTERM] = lambda *_: child.terminate()
@@ -77,10 +91,10 @@ def _run(command: list[str]) -> int:
     return 128 - status if status < 0 else status
 
 
-def _environment() -> dict[str, str]:
+def _environment(name: str) -> dict[str, str]:
     """Return variables for thread waiting and for importing this package."""
     waiting, line = threads.choose(os.environ, threads.idle_share())
-    print(f"sbvq run: {line}", file=sys.stderr)
+    print(f"{name}: {line}", file=sys.stderr)
     # Scripts such as run.sh use the interpreter in PYTHON.
     environment = {**os.environ, **waiting, "PYTHON": sys.executable}
     root = _resources.checkout_root()

@@ -8,6 +8,7 @@ from sb_espnet_vq.corpora.fsdd import fetch_fsdd
 from sb_espnet_vq.corpora.manifest import (
     Utterance,
     audio_path,
+    copy_manifest,
     read_manifest,
     read_rows,
     scan_folder,
@@ -23,6 +24,7 @@ from sb_espnet_vq.corpora.splits import (
 __all__ = [
     "Utterance",
     "audio_path",
+    "copy_manifest",
     "corpus_root",
     "fetch_fsdd",
     "inspect_audio",

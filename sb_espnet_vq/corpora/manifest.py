@@ -25,6 +25,7 @@ from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.utils.files import atomic_file
 
 DATA_ROOT = "$data_root"
+COLUMNS = ("ID", "duration", "wav", "spk_id", "label", "transcript")
 SPEAKER_COLUMNS = ("spk_id", "speaker")
 # Files of transcripts in LibriSpeech.
 TRANSCRIPTS = ".trans.txt"
@@ -228,7 +229,9 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
 
 
 def write_manifest(
-    path: str | Path, utterances: Iterable[Utterance], data_root: str | Path
+    path: str | Path,
+    utterances: Iterable[Utterance],
+    data_root: str | Path | None = None,
 ) -> None:
     """Write a manifest for `read_manifest` and SpeechBrain's `from_csv`.
 
@@ -239,30 +242,64 @@ def write_manifest(
     utterances : Iterable[Utterance]
         Its rows. `spk_id`, `label` and `transcript` are empty if unknown; folds are not
         written.
-    data_root : str | Path
+    data_root : str | Path, optional
         Files in this folder are written as `$data_root/...`, others with their absolute
         path.
     """
+    root = None if data_root is None else Path(data_root).absolute()
+    rows = []
+    for item in utterances:
+        wav = item.wav.absolute()
+        shown = (
+            f"{DATA_ROOT}/{wav.relative_to(root).as_posix()}"
+            if root is not None and wav.is_relative_to(root)
+            else str(wav)
+        )
+        known = (item.speaker, item.label, item.transcript)
+        rows.append(
+            [item.id, f"{item.info.duration:.4f}", shown]
+            + [value or "" for value in known]
+        )
+    _write_rows(path, COLUMNS, rows)
+
+
+def copy_manifest(
+    source: str | Path, target: str | Path, data_root: str | Path
+) -> None:
+    """Copy a manifest, with absolute paths.
+
+    Arguments
+    ---------
+    source : str | Path
+        As for `read_rows`.
+    target : str | Path
+        The CSV file, written atomically.
+    data_root : str | Path
+        Value of `$data_root`, and base of relative paths.
+
+    Raises
+    ------
+    CorpusError
+        As `read_rows`.
+    """
+    rows = read_rows(source)
     root = Path(data_root).absolute()
+    for row in rows:
+        row["wav"] = str(audio_path(row["wav"], root))
+    _write_rows(target, list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _write_rows(
+    path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
     with (
         atomic_file(path) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
         # Quotes preserve leading spaces of names.
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-        writer.writerow(["ID", "duration", "wav", "spk_id", "label", "transcript"])
-        for item in utterances:
-            wav = item.wav.absolute()
-            shown = (
-                f"{DATA_ROOT}/{wav.relative_to(root).as_posix()}"
-                if wav.is_relative_to(root)
-                else str(wav)
-            )
-            known = (item.speaker, item.label, item.transcript)
-            writer.writerow(
-                [item.id, f"{item.info.duration:.4f}", shown]
-                + [value or "" for value in known]
-            )
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def _transcripts(files: Iterable[Path]) -> dict[Path, str]:

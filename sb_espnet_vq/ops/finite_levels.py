@@ -52,8 +52,9 @@ def finite_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
     tensor([[-2., 0., 1.]])
     """
     half, offset, shift = _bounds(x, n_levels)
-    if torch.jit.is_tracing():
-        # torch.jit.trace cannot save a custom autograd function.
+    if tracing():
+        # torch.jit.trace cannot save a custom autograd function, and torch.compile of
+        # torch 2.11 loses the gradient of one that works in place.
         bounded = (x + shift).tanh() * half - offset
         return straight_through(bounded, bounded.detach().round().to(dtype))
     rows, constants = wide_rows(x, half, offset, shift)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sb_espnet_vq.ops.devices import tracing
 from sb_espnet_vq.ops.estimators import straight_through
 from sb_espnet_vq.ops.finite_levels import wide_rows
 
@@ -41,8 +42,9 @@ def symmetric_levels(x: Tensor, n_levels: Tensor, dtype: torch.dtype) -> Tensor:
     tensor([[-2., -1.,  0.,  1.]])
     """
     steps, middle = (n_levels - 1).to(x.dtype), (n_levels // 2).to(x.dtype)
-    if torch.jit.is_tracing():
-        # torch.jit.trace cannot save a custom autograd function.
+    if tracing():
+        # torch.jit.trace cannot save a custom autograd function, and torch.compile of
+        # torch 2.11 loses the gradient of one that works in place.
         place = steps * (x.clamp(-1, 1) + 1) / 2
         levels = (place.detach() + 0.5).floor() - middle
         return straight_through(place, levels.to(dtype))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import speechbrain as sb
@@ -35,7 +37,8 @@ class ResumableBrain(sb.Brain):
     epochs : list[dict[str, float]]
         Metrics of each epoch, after `train`.
     seconds : dict[str, float]
-        Wall-clock and CPU time of training in seconds, after `train`.
+        Wall-clock and CPU time of training in seconds, after `train`; empty if the run
+        is only evaluated.
     """
 
     min_key = "loss"
@@ -84,12 +87,17 @@ class ResumableBrain(sb.Brain):
     def train(self, datasets: dict[str, Any]) -> None:
         """Restore the latest checkpoint and train for the remaining epochs.
 
+        A run that is evaluated (`begin_evaluation`) has no remaining epochs.
+
         Arguments
         ---------
         datasets : dict[str, DynamicItemDataset]
             The splits, of which train and valid are used.
         """
         hparams = dict(vars(self.hparams))
+        if "evaluated" in hparams:
+            self._restore_epochs()
+            return
         sampler = hparams["train_batches"](datasets["train"])
         options = hparams["train_dataloader_options"] | {
             "batch_sampler": sampler,
@@ -123,8 +131,26 @@ class ResumableBrain(sb.Brain):
         CheckpointError
             If the checkpoint belongs to another model.
         """
-        try:
+        with self._explained():
             super().on_fit_start()
+
+    def _restore_epochs(self) -> None:
+        """Restore the record of the epochs from the latest checkpoint."""
+        if self.checkpointer.find_checkpoint(min_key=self.min_key) is None:
+            raise CheckpointError(
+                f"{self.checkpointer.checkpoints_dir}: no checkpoint with a metric "
+                f"{self.min_key!r}, by which this recipe finds the best one"
+            )
+        with self._explained():
+            self.checkpointer.recover_if_possible()
+        self.epochs = list(self.hparams.record.epochs)
+        self.seconds = {}
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Explain the error of a checkpoint that belongs to another model."""
+        try:
+            yield
         except RuntimeError as error:
             if "loading state_dict" not in str(error):
                 raise

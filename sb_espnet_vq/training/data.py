@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sb_espnet_vq.corpora import (
 )
 from sb_espnet_vq.errors import CorpusError
 from sb_espnet_vq.training.batches import JoinShort
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def prepare(hparams: dict[str, Any]) -> None:
         folds = {p: hparams[f"{p}_folds"] or () for p in ("train", "test")}
     prepare_corpus(
         hparams["output_folder"],
-        **_source(hparams),
+        **source_of(hparams),
         held_out=tuple(hparams["held_out"]),
         seed=hparams["seed"],
         subfolders=subfolders,
@@ -80,7 +81,7 @@ def read_datasets(hparams: dict[str, Any]) -> dict[str, DynamicItemDataset]:
     def audio(wav):
         return read_audio(wav, rate)
 
-    root, datasets = corpus_root(**_source(hparams)), {}
+    root, datasets = corpus_root(**source_of(hparams)), {}
     for part in PARTS:
         path = Path(hparams["output_folder"], f"{part}.csv")
         # Not `from_csv`, which treats every `$` in a name as a variable.
@@ -128,8 +129,44 @@ def make_loader(
     )
 
 
-def _source(hparams: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `prepare_corpus` and `corpus_root` for the source."""
+def make_labelled_loader(
+    dataset: DynamicItemDataset, hparams: dict[str, Any]
+) -> tuple[list[str], Iterable[SpeechBatch]]:
+    """Return the labels of all labelled utterances, and batches of these.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        The train, valid or test set.
+    hparams : dict
+        From the YAML.
+
+    Returns
+    -------
+    labels : list[str]
+        In the order of the manifest.
+    batches : Iterable[SpeechBatch]
+        In the same order; each row is one utterance.
+    """
+    labelled = dataset.filtered_sorted(key_test={"label": bool})
+    labels = [labelled.data[name]["label"] for name in labelled.data_ids]
+    if not labels:
+        return labels, ()
+    return labels, make_loader(labelled, hparams, JoinShort(hparams["sample_rate"]))
+
+
+def source_of(hparams: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `prepare_corpus` and `corpus_root` for the source.
+
+    Arguments
+    ---------
+    hparams : dict
+        From the YAML.
+
+    Returns
+    -------
+    dict
+    """
     names = ("data_folder", "manifest", "cache_folder", "sample_rate")
     return {name: hparams[name] for name in names}
 

@@ -32,6 +32,26 @@ _PATH = OrNull(TEXT)
 _NAMES = OrNull(Several(TEXT))
 _FOLDS = OrNull(Several(OfType(int | str, "a number or a name")))
 
+# Keys that an evaluation of a trained model may change: they affect neither the model
+# nor its training.
+EVALUATION = frozenset(
+    {
+        "asr",
+        "bandwidths",
+        "beam",
+        "cache_folder",
+        "compare_with",
+        "eval_precision",
+        "metrics",
+        "num_workers",
+        "probe_draws",
+        "probe_labels",
+        "probe_layer",
+        "reconstructions",
+        "versa",
+    }
+)
+
 DECLARED: dict[str, Kind] = {
     # The run
     "seed": whole(0, 2**32 - 1),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 
 from sb_espnet_vq.evaluation.probe import draw_labelled, probe_accuracy
-from sb_espnet_vq.training.batches import JoinShort
-from sb_espnet_vq.training.data import make_loader
+from sb_espnet_vq.training.data import make_labelled_loader
+from sb_espnet_vq.training.evaluation import missing_training_speech
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
-
-logger = logging.getLogger(__name__)
 
 # Fewest labelled utterances for which a probe is fitted.
 FEWEST = 10
@@ -54,16 +51,22 @@ def probe(
     dict
         `classes`; `test_utterances`, their number; `rows`, one per number of labelled
         utterances, with the accuracy of each draw for each representation. With too
-        few labels, `rows` is empty and `test_utterances` is missing.
+        few labels, or without training speech, `rows` is empty and `left_out` says why.
     """
+    missing = missing_training_speech(hparams)
+    if missing is not None:
+        return {"classes": [], "rows": [], "left_out": missing}
     train, test = (
         _pool(datasets[part], represent, hparams) for part in ("train", "test")
     )
     classes = sorted(set(train.labels) & set(test.labels))
     known = sum(label in classes for label in train.labels)
     if len(classes) < 2 or known < FEWEST:
-        logger.info("too few labels are in both train and test: no probe")
-        return {"classes": classes, "rows": []}
+        reason = (
+            f"{known} training utterances have a label that test utterances have too, "
+            f"with {len(classes)} different labels; at least {FEWEST} and 2 are needed"
+        )
+        return {"classes": classes, "rows": [], "left_out": reason}
     counts = {min(count, known) for count in hparams["probe_labels"]}
     rows = [
         _compare(train, test, classes, count, hparams["probe_draws"])
@@ -76,12 +79,8 @@ def probe(
 @torch.no_grad()
 def _pool(dataset: Any, represent: Callable, hparams: dict[str, Any]) -> Pooled:
     """Mean-pool frozen features of every labelled utterance."""
-    labelled = dataset.filtered_sorted(key_test={"label": bool})
-    # The loader keeps the order of the dataset, and each row is one utterance.
-    labels = [labelled.data[name]["label"] for name in labelled.data_ids]
+    labels, batches = make_labelled_loader(dataset, hparams)
     rows: dict[str, list[torch.Tensor]] = {}
-    alone = JoinShort(hparams["sample_rate"])
-    batches: Iterable = make_loader(labelled, hparams, alone) if labels else ()
     for batch in batches:
         for name, (frames, lengths) in represent(batch).items():
             rows.setdefault(name, []).append(mean_over_time(frames, lengths))

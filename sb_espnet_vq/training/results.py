@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.evaluation.label_purity import purity_table
 from sb_espnet_vq.evaluation.probe_report import draw_probe, probe_table
 from sb_espnet_vq.utils.files import write_text
 
@@ -42,8 +43,13 @@ def training_results(
         # Loading a checkpoint resets the record to its epoch.
         "best_epoch": brain.hparams.record.epochs[-1]["epoch"],
         "epochs": brain.epochs,
-        "seconds": brain.seconds,
-    }
+    } | _how_made(brain)
+
+
+def _how_made(brain: Any) -> Results:
+    """Return the time of training, or which run was evaluated on what."""
+    evaluated = getattr(brain.hparams, "evaluated", None)
+    return {"evaluated": evaluated} if evaluated else {"seconds": brain.seconds}
 
 
 def minutes(dataset: Any) -> float:
@@ -66,7 +72,9 @@ def write_report(
 ) -> None:
     """Write results.json and results.png, and print the tables.
 
-    If the results contain a linear probe (`probe`), its table and panel come last.
+    If the results contain label purities (`label_purity`) or a linear probe (`probe`),
+    their tables and the panel of the probe come last. A result that is a dict with the
+    key `left_out` could not be computed, and its reason is printed.
 
     Arguments
     ---------
@@ -86,6 +94,8 @@ def write_report(
     folder = Path(folder)
     text = json.dumps(results, indent=1) + "\n"
     write_text(folder / "results.json", text)
+    if results.get("label_purity", {}).get("rows"):
+        tables = [*tables, purity_table(results["label_purity"])]
     if results.get("probe", {}).get("rows"):
         tables = [*tables, probe_table(results["probe"])]
         panels = [*panels, _draw_probe]
@@ -96,12 +106,33 @@ def write_report(
     for table in tables:
         print(f"\n{table}")
     print()
+    for name, reason in left_out(results).items():
+        print(f"left out: {name.replace('_', ' ')}: {reason}")
+    if "evaluated" in results:
+        print(_evaluated(results))
     if "seconds" in results:
         wall, cpu = results["seconds"]["wall"], results["seconds"]["cpu"]
         print(f"training: {wall:.0f} s ({cpu:.0f} s of CPU), {results['steps']} steps")
     listed = {"results": "results.json", "plot": "results.png"} | dict(files or {})
     for name, file in listed.items():
         print(f"{name + ':':9} {folder / file}")
+
+
+def left_out(results: Results) -> dict[str, str]:
+    """Return the reason for each result that could not be computed, by its key."""
+    kept = {name: each for name, each in results.items() if isinstance(each, dict)}
+    return {n: each["left_out"] for n, each in kept.items() if "left_out" in each}
+
+
+def _evaluated(results: Results) -> str:
+    evaluated = results["evaluated"]
+    text = (
+        f"evaluated: {evaluated['run']}, epoch {results['best_epoch']} of "
+        f"{len(results['epochs'])}, on {evaluated['speech']}"
+    )
+    if evaluated["seen"]:
+        text += f"; {evaluated['seen']} utterances of it are training speech of the run"
+    return text
 
 
 def _draw_probe(axes: Any, results: Results) -> None:

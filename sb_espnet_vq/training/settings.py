@@ -17,6 +17,10 @@ from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.training.declared import DECLARED
 from sb_espnet_vq.training.kinds import MAPPING, TEXT, Kind, OrNull
 
+# Until hyperpyyaml has loaded a file, it reads tuples as texts. It would give the
+# anchor of such a text, as the YAML of a run has it, to another node too.
+load_hyperpyyaml("{}")
+
 _NULL = ("", "null", "~")
 
 
@@ -103,12 +107,7 @@ def load_hparams(
     """
     if isinstance(overrides, str):
         overrides = _parse(overrides, "the overrides") or {}
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such hparams file")
-    text = Path(path).read_text(encoding="utf-8")
-    preview = _parse(text, str(path))
-    if not isinstance(preview, Mapping):
-        raise ConfigError(f"{path}: an hparams file must map keys to values")
+    preview = read_yaml(path)
     for key, value in overrides.items():
         if key not in preview:
             near = difflib.get_close_matches(key, [*preview, *options])
@@ -119,8 +118,7 @@ def load_hparams(
     for place, key, value in leaves(preview):
         if place.partition(".")[0] not in overrides:
             _check(key, value, f"{path}: {place}")
-    for place, key, value in leaves(overrides):
-        _check(key, value, f"--{place}")
+    check_values(overrides)
     try:
         with open(path, encoding="utf-8") as file:
             return load_hyperpyyaml(file, overrides)
@@ -128,6 +126,49 @@ def load_hparams(
         if "!PLACEHOLDER" not in str(error):
             raise
         raise ConfigError(f"{path}: {error}") from None
+
+
+def check_values(overrides: Mapping[str, Any]) -> None:
+    """Validate values from the command line.
+
+    Arguments
+    ---------
+    overrides : dict
+        As `split_arguments` returns them.
+
+    Raises
+    ------
+    ConfigError
+        If a value does not match the declaration of its key.
+    """
+    for place, key, value in leaves(overrides):
+        _check(key, value, f"--{place}")
+
+
+def read_yaml(path: str | Path) -> Mapping[str, Any]:
+    """Read a YAML file without building its objects.
+
+    Arguments
+    ---------
+    path : str or Path
+        The hparams file.
+
+    Returns
+    -------
+    Mapping
+        As ruamel reads it.
+
+    Raises
+    ------
+    ConfigError
+        If the file does not exist or is not a mapping in YAML.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such hparams file")
+    tree = _parse(Path(path).read_text(encoding="utf-8"), str(path))
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{path}: an hparams file must map keys to values")
+    return tree
 
 
 def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

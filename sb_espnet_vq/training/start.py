@@ -10,8 +10,11 @@ import speechbrain as sb
 from speechbrain.utils.distributed import run_on_main
 
 from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
+from sb_espnet_vq.training.command_line import read_command_line
 from sb_espnet_vq.training.data import prepare
-from sb_espnet_vq.training.settings import load_hparams, split_arguments
+from sb_espnet_vq.training.evaluation import OPTION, begin_evaluation
+from sb_espnet_vq.training.origin import write_origin
+from sb_espnet_vq.training.settings import load_hparams
 from sb_espnet_vq.utils.run_lock import lock_folder
 
 Hparams = dict[str, Any]
@@ -39,9 +42,11 @@ def begin(
     Arguments
     ---------
     arguments : list[str]
-        The hparams file and its overrides.
+        The hparams file and its overrides; or `--evaluate`, the folder of a run and
+        options, as in `begin_evaluation`: the run is then evaluated and not trained.
     check : callable
         Raises an error for inconsistent hyperparameters, before anything is written.
+        Defined in the folder of the recipe.
 
     Returns
     -------
@@ -53,11 +58,13 @@ def begin(
     Raises
     ------
     ConfigError
-        As in `split_arguments` and `load_hparams`, or if another run uses the folder.
+        As in `read_command_line` and `load_hparams`, or if another run uses the folder.
     CorpusError
         As in `prepare_corpus`.
     """
-    hparams_file, run_opts, overrides = _read_command_line(arguments)
+    if arguments[:1] == [OPTION]:
+        return begin_evaluation(arguments[1:], check)
+    hparams_file, run_opts, overrides = read_command_line(arguments)
     sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides, run_opts.keys())
     check(hparams)
@@ -69,6 +76,7 @@ def begin(
         overrides=overrides,
     )
     run_on_main(prepare, args=[hparams])
+    run_on_main(write_origin, args=[hparams, check])
     return hparams, run_opts
 
 
@@ -93,18 +101,3 @@ def make_brain(brain_class: type, hparams: Hparams, run_opts: dict[str, Any]) ->
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-
-
-def _read_command_line(arguments: list[str]) -> tuple[str, Any, Hparams]:
-    """Parse like SpeechBrain, but return the overrides as a mapping."""
-    if not arguments or not {"-h", "--help"}.isdisjoint(arguments):
-        sb.parse_arguments(["--help"])  # exits
-    file, *rest = arguments
-    if file.startswith("-"):
-        raise ConfigError(f"the hparams file must come before all options, got {file}")
-    _, defaults, _ = sb.parse_arguments([file])
-    words, overrides = split_arguments(rest, defaults.keys())
-    file, run_opts, unknown = sb.parse_arguments([file, *words])
-    if unknown:
-        raise ConfigError(f"{unknown.split(':')[0]} is not a command-line option")
-    return file, run_opts, overrides

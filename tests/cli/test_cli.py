@@ -1,6 +1,8 @@
 """The `sbvq` command."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,7 +89,7 @@ def test_help_names_the_commands(capsys):
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    for command in "ls show cp run tokens decode export check bench".split():
+    for command in "ls show cp run eval tokens decode export check bench".split():
         assert f"\n    {command} " in out
 
 
@@ -283,6 +285,48 @@ def test_run_starts_run_sh_in_the_current_folder(shell_recipe, words, conf, pass
     assert Path("argv").read_text().splitlines() == [config, *passed]
     assert Path("python").read_text().strip() == sys.executable
     assert main(["run", "shell", "--fail", "fail"]) == 5
+
+
+def _recorded(folder, recipe):
+    """Make a run of a recipe in a folder."""
+    folder.mkdir()
+    (folder / "recipe.json").write_text(json.dumps({"folder": str(recipe)}))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_eval_starts_the_recipe_that_a_run_recorded(recipes, tmp_path, gone):
+    # An installation may have moved; its recipes have the same names.
+    recipe = recipes / "recipes" / "My-Recipe"
+    _recorded(Path("run"), Path("gone", "My-Recipe") if gone else recipe)
+    words = ["--data_folder", "x y", "--out", "o", "--out=p", "--beam", "3"]
+    assert main(["eval", "run", *words]) == 3
+    passed = ["--data_folder", "x y", "--output_folder", "o", "--output_folder=p"]
+    expected = ["--evaluate", "run", *passed, "--beam", "3"]
+    assert Path("argv").read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize("named", ["my_recipe", "copy"])
+def test_eval_takes_the_recipe_of_an_older_run(recipes, named):
+    shutil.copytree(recipes / "recipes" / "My-Recipe", "copy")
+    Path("run").mkdir()
+    assert main(["eval", "run", named, "--beam", "5"]) == 5
+    expected = ["--evaluate", "run", "--beam", "5"]
+    assert Path("argv").read_text().splitlines() == expected
+
+
+def test_eval_names_what_is_missing(recipes, capsys):
+    Path("old").mkdir()
+    _recorded(Path("moved"), Path("somewhere", "mine"))
+    for words, message in (
+        (["nowhere"], "nowhere: no such run"),
+        (["old"], "one of an earlier version; name its recipe, as in `sbvq eval old"),
+        (["moved"], "mine, the recipe of moved, does not exist any more; name its"),
+        (["old", "moved"], "moved: no recipe with a train.py"),
+        (["old", "other"], "unknown recipe 'other'"),
+    ):
+        assert main(["eval", *words]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("argv").exists()
 
 
 def test_run_names_a_recipe_without_a_program(shell_recipe, capsys):

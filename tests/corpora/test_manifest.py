@@ -3,7 +3,13 @@
 import numpy
 import pytest
 
-from sb_espnet_vq.corpora import read_manifest, scan_folder, write_manifest
+from sb_espnet_vq.corpora import (
+    copy_manifest,
+    read_manifest,
+    read_rows,
+    scan_folder,
+    write_manifest,
+)
 from sb_espnet_vq.errors import CorpusError
 
 soundfile = pytest.importorskip("soundfile")
@@ -106,3 +112,15 @@ def test_a_missing_or_binary_manifest_is_an_error(tmp_path):
     (tmp_path / "m.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(CorpusError, match="not a CSV file"):
         read_manifest(tmp_path / "m.csv")
+
+
+def test_a_copy_has_absolute_paths_and_all_columns(tmp_path):
+    (tmp_path / "m.csv").write_text(
+        'wav,label,ID\n$data_root/a.wav,"x, y",a\nb.wav,,b\n/c/c.wav,z,c\n'
+    )
+    copy_manifest(tmp_path / "m.csv", tmp_path / "copy.csv", tmp_path / "data")
+    rows = read_rows(tmp_path / "copy.csv")
+    wavs = [str(tmp_path / "data" / "a.wav"), str(tmp_path / "data" / "b.wav")]
+    assert [row["wav"] for row in rows] == [*wavs, "/c/c.wav"]
+    assert [row["label"] for row in rows] == ["x, y", "", "z"]
+    assert [row["ID"] for row in rows] == ["a", "b", "c"]

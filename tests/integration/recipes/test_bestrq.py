@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sb_espnet_vq.corpora import read_rows
 from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
 
 pytest.importorskip("speechbrain")
@@ -50,6 +51,12 @@ def read_results(output):
     return results
 
 
+def frames_of_test(output, stack):
+    """The number of stacked frames of 10 ms in the test speech, without padding."""
+    seconds = [float(row["duration"]) for row in read_rows(output / "test.csv")]
+    return sum((round(16000 * x) // 160 + 1) // stack for x in seconds)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(recipe, corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("run")
@@ -68,6 +75,12 @@ def test_it_ends_with_results_and_a_plot(uninterrupted):
     assert test["masked_stacks"] > 10
     assert test["nats_below_unigram"] == test["unigram_loss"] - test["loss"]
     assert sum(results["label_counts"]) > 100
+    (row,) = results["label_purity"]["rows"].values()
+    assert results["label_purity"]["classes"] == ["high", "low"]
+    assert row["frames"] == frames_of_test(uninterrupted, 4)
+    assert row["most_frequent_label"] < 0.7
+    # Tones of other frequencies.
+    assert row["pnmi"] > row["shuffled"]["pnmi"] + 0.1
     (row,) = results["probe"]["rows"]
     assert set(row["accuracy"]) == {"trained", "untrained", "log_mel"}
     assert all(len(values) == 2 for values in row["accuracy"].values())
@@ -135,6 +148,114 @@ def test_a_killed_run_resumes_to_the_same_results(
     # And again: nothing is left to train, the results stay.
     recipe.main(arguments(corpus, tmp_path))
     assert read_results(tmp_path) == read_results(uninterrupted)
+
+
+def evaluated(run, *options):
+    """The words of an evaluation."""
+    return ["--evaluate", str(run), "--device=cpu", *map(str, options)]
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_moved_run_is_evaluated_to_the_same_results(recipe, uninterrupted, tmp_path):
+    run = shutil.copytree(uninterrupted, tmp_path / "moved")
+    yaml = run / "hyperparams.yaml"
+    # A third epoch would follow, and is not trained.
+    yaml.write_text(yaml.read_text().replace("  limit: 2\n", "  limit: 3\n"))
+    before = contents(run)
+    recipe.main(evaluated(run))
+    assert before.items() <= contents(run).items()
+    again = json.loads((run / "eval" / "test" / "results.json").read_text())
+    origin = again.pop("evaluated")
+    assert again == read_results(uninterrupted)
+    assert origin["run"] == str(run) and origin["missing"] is None
+    assert {p.relative_to(run).parts[0] for p in set(contents(run)) - set(before)} == {
+        "eval"
+    }
+
+
+def test_a_run_is_evaluated_on_a_folder(
+    recipe, corpus, uninterrupted, tmp_path, capsys
+):
+    """Its training speech does not exist any more."""
+    run = shutil.copytree(uninterrupted, tmp_path / "run")
+    origin = json.loads((run / "recipe.json").read_text())
+    assert origin == {"folder": str(RECIPE), "data_root": str(corpus)}
+    gone = tmp_path / "gone"
+    (run / "recipe.json").write_text(json.dumps(origin | {"data_root": str(gone)}))
+    options = ("--data_folder", corpus, "--output_folder", tmp_path / "out")
+    recipe.main(evaluated(run, *options))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["utterances"] == {"train": 20, "valid": 8, "test": 40}
+    # The frequencies of labels are those of the training.
+    assert results["label_counts"] == read_results(uninterrupted)["label_counts"]
+    assert str(gone) in results["probe"]["left_out"]
+    printed = capsys.readouterr().out
+    assert "left out: probe: it needs the run's training speech" in printed
+    assert f"of 2, on {corpus}" in printed
+    with pytest.raises(CorpusError, match="give --manifest .*test.csv and its new"):
+        recipe.main(evaluated(run))
+    (run / "results.json").unlink()
+    with pytest.raises(CorpusError, match="frequencies of labels cannot be counted"):
+        recipe.main(evaluated(run, *options))
+
+
+def test_training_speech_in_other_speech_is_counted(
+    recipe, corpus, uninterrupted, tmp_path, capsys
+):
+    options = ("--manifest", corpus / "manifest.csv", "--output_folder", tmp_path)
+    recipe.main(evaluated(uninterrupted, *options, "--probe_labels", "[14]"))
+    results = json.loads((tmp_path / "results.json").read_text())
+    # 40 recordings; one of those for training is too short.
+    listed = (uninterrupted / "train.csv").read_text().count("\n") - 1
+    assert results["evaluated"]["seen"] == listed >= 20
+    assert results["probe"]["rows"][0]["labels"] == 14
+    assert f"{listed} utterances of it are training speech" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--d_ffn", "8"], "d_ffn: .* was trained with 16, which an evaluation cannot"),
+        (["--probe_label", "[3]"], "did you mean --probe_labels"),
+        (["--data_folder", "empty"], "empty: no audio in this folder"),
+        (["--data_folder", "nowhere"], "nowhere: no such folder"),
+        (["--output_folder", "RUN"], "this is the folder of a run; choose another"),
+        (["--probe_layer", "2"], "probe_layer must be in -1 ... 1"),
+    ],
+    ids=str,
+)
+def test_an_evaluation_that_cannot_work_is_refused_at_once(
+    recipe, uninterrupted, tmp_path, monkeypatch, options, reason
+):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    before = contents(uninterrupted)
+    words = [str(uninterrupted) if word == "RUN" else word for word in options]
+    with pytest.raises((ConfigError, CorpusError), match=reason):
+        recipe.main(evaluated(uninterrupted, *words))
+    assert contents(uninterrupted) == before
+
+
+def test_what_is_no_finished_run_of_the_recipe_is_not_evaluated(
+    recipe, uninterrupted, tmp_path
+):
+    with pytest.raises(CheckpointError, match="no run of a recipe"):
+        recipe.main(evaluated(tmp_path))
+    shutil.copy(uninterrupted / "hyperparams.yaml", tmp_path)
+    with pytest.raises(CheckpointError, match="no checkpoint at the end of an epoch"):
+        recipe.main(evaluated(tmp_path))
+    for hparams, error, reason in (
+        ("codec", ConfigError, "not a run of this recipe: .* 'pad_to_divisible_by'"),
+        ("PIQ", ConfigError, "a run of several trainings is not evaluated alone"),
+    ):
+        shutil.copytree(uninterrupted / "save", tmp_path / hparams / "save")
+        yaml = ROOT / "hparams" / hparams / "fsdd.yaml"
+        shutil.copy(yaml, tmp_path / hparams / "hyperparams.yaml")
+        with pytest.raises(error, match=reason):
+            recipe.main(evaluated(tmp_path / hparams))
 
 
 def test_fine_tuning_in_speechbrain_loads_the_checkpoint(
@@ -290,13 +411,17 @@ def test_settings_that_cannot_work_are_refused_at_once(
         recipe.main(arguments(corpus, tmp_path, **setting))
 
 
-def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
+def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path, capsys):
     output = tmp_path / "run"
     command = arguments(corpus, output, number_of_epochs=1)
     index = command.index("--manifest")
     command[index : index + 2] = ["--data_folder", str(corpus)]
     recipe.main(command)
-    assert read_results(output)["probe"] == {"classes": [], "rows": []}
+    results = read_results(output)
+    assert results["probe"]["rows"] == [] and results["label_purity"]["rows"] == {}
+    printed = capsys.readouterr().out
+    assert "left out: probe: 0 training utterances have a label" in printed
+    assert "left out: label purity: the test utterances have 0" in printed
     assert (output / "results.png").exists()
 
 

@@ -92,6 +92,30 @@ def test_it_ends_with_results_plots_and_audio(uninterrupted):
     }
 
 
+def test_a_run_is_evaluated_at_other_bandwidths(recipe, uninterrupted, tmp_path):
+    """A run of an earlier version, whose YAML has no key beam."""
+    run = shutil.copytree(uninterrupted, tmp_path / "run")
+    yaml = (run / "hyperparams.yaml").read_text()
+    assert "\nbeam: 1\n" in yaml
+    (run / "hyperparams.yaml").write_text(yaml.replace("\nbeam: 1\n", "\n"))
+    options = ["--bandwidths", "[0.8, 1.6]", "--beam", "2", "--metrics", "[si_sdr]"]
+    recipe.main(["--evaluate", str(run), "--device=cpu", *options])
+    results = json.loads((run / "eval" / "test" / "results.json").read_text())
+    low, high = results["bandwidths"]
+    assert 0.8 <= low["trained"]["bitrate"] < 0.82
+    assert results["beam"] == 2 and high["beam"].keys() == high["trained"].keys()
+    reported = read_results(uninterrupted)["bandwidths"][1]
+    # Also the untrained codec has the same weights.
+    for model in ("trained", "untrained"):
+        assert without_times(high[model]).items() <= reported[model].items()
+    for option, value, reason in (
+        ("--beam", "0", "must be a whole number of at least 1"),
+        ("--probe_draws", "1", ".* has no such key"),
+    ):
+        with pytest.raises(ConfigError, match=f"{option}:? {reason}"):
+            recipe.main(["--evaluate", str(run), option, value])
+
+
 def test_training_brings_audio_nearer(uninterrupted):
     for row in read_results(uninterrupted)["bandwidths"]:
         trained, untrained = row["trained"], row["untrained"]

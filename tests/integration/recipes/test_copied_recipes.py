@@ -1,5 +1,6 @@
 """A recipe copied by `sbvq cp` runs without changes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -48,6 +49,11 @@ def test_a_copy_trains(name, command, options, result, corpus, tmp_path):
     run(tmp_path / "copy", *command, *options, *data, PYTHON=sys.executable)
     results = tmp_path.glob(f"copy/results/{result}/results.json")
     assert len(list(results)) == 1
+    if command[0] == sys.executable:
+        words = ["eval", "results/run", "--device=cpu", "--manifest", data[1]]
+        run(tmp_path / "copy", sys.executable, "-m", "sb_espnet_vq.cli", *words)
+        again = tmp_path / "copy/results/run/eval/manifest/results.json"
+        assert json.loads(again.read_text())["evaluated"]["run"] == "results/run"
 
 
 @pytest.mark.slow

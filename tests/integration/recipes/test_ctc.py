@@ -132,6 +132,16 @@ def test_other_runs_are_shown_beside(recipe, corpus, uninterrupted, tmp_path, ca
         recipe.main(arguments(corpus, tmp_path / "b", seed=3, **other))
 
 
+def test_a_run_is_evaluated_to_the_same_results(recipe, uninterrupted, tmp_path):
+    words = ["--evaluate", str(uninterrupted), "--device=cpu", "--output_folder"]
+    recipe.main([*words, str(tmp_path)])
+    again = json.loads((tmp_path / "results.json").read_text())
+    assert again.pop("evaluated")["speech"] == "the run's test speech"
+    assert again == read_results(uninterrupted)
+    for name in ("vocabulary.json", "alignments.txt"):
+        assert (tmp_path / name).read_text() == (uninterrupted / name).read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 9])
 def test_a_killed_run_resumes_to_the_same_results(

@@ -1,6 +1,9 @@
 """Hyperparameters are validated before anything is written."""
 
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,25 @@ def test_no_keys_differ_by_case_alone(path):
     # SpeechBrain's own: the name of the model, and an argument of its wrapper.
     keys = keys_of(YAML().load(path.read_text(encoding="utf-8"))) - {"Transformer"}
     assert len(keys) == len({key.lower() for key in keys})
+
+
+def test_the_yaml_of_a_run_is_read_as_it_was(tmp_path):
+    """Where no file was read before: hyperpyyaml then reads tuples as texts."""
+    (tmp_path / "run.yaml").write_text(
+        "pair: &id001 (2.0, 0.5)\n"
+        "conf: &id002 {}\n"
+        "module: !new:collections.Counter\n"
+        "  b: *id002\n"
+        "  a: *id001\n"
+    )
+    code = (
+        "from sb_espnet_vq.training.settings import load_hparams\n"
+        "print(load_hparams('run.yaml', {})['module'])"
+    )
+    command = [sys.executable, "-c", code]
+    run = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    out = subprocess.run(command, capture_output=True, text=True, check=True, **run)
+    assert out.stdout == "Counter({'b': {}, 'a': (2.0, 0.5)})\n"
 
 
 def values(path):

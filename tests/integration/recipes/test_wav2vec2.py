@@ -2,11 +2,13 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from sb_espnet_vq.corpora import read_rows
 from sb_espnet_vq.errors import ConfigError, CorpusError
 from sb_espnet_vq.training.batches import JoinShort
 from sb_espnet_vq.utils.speech_batch import SpeechBatch
@@ -59,6 +61,12 @@ def read_results(output):
     return results
 
 
+def frames_of_test(output, stack):
+    """The number of stacked frames of 10 ms in the test speech, without padding."""
+    seconds = [float(row["duration"]) for row in read_rows(output / "test.csv")]
+    return sum((round(16000 * x) // 160 + 1) // stack for x in seconds)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(recipe, corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("run")
@@ -86,6 +94,13 @@ def test_it_ends_with_results_and_a_plot(uninterrupted):
     expected = [2 * 0.9**step for step in range(7, 14)]
     got = results["epochs"][1]["train_temperature"]
     assert min(expected) < got < max(expected)
+    for row in results["label_purity"]["rows"].values():
+        assert row["frames"] == frames_of_test(uninterrupted, 2)
+        assert row["pnmi"] > row["shuffled"]["pnmi"] + 0.1
+    assert list(results["label_purity"]["rows"]) == [
+        "codes, trained",
+        "codes, untrained",
+    ]
     (row,) = results["probe"]["rows"]
     assert set(row["accuracy"]) == {"trained", "untrained", "log_mel"}
     assert all(len(values) == 2 for values in row["accuracy"].values())
@@ -104,6 +119,22 @@ def test_a_killed_run_resumes_to_the_same_results(
     # And again: nothing is left to train, the results stay.
     recipe.main(arguments(corpus, tmp_path))
     assert read_results(tmp_path) == read_results(uninterrupted)
+
+
+def test_a_run_without_its_training_speech_is_evaluated(
+    recipe, corpus, uninterrupted, tmp_path
+):
+    run, output = shutil.copytree(uninterrupted, tmp_path / "run"), tmp_path / "out"
+    origin = run / "recipe.json"
+    origin.write_text(origin.read_text().replace(str(corpus), "/nowhere"))
+    options = ["--manifest", corpus / "manifest.csv", "--output_folder", output]
+    recipe.main(["--evaluate", str(run), "--device=cpu", *map(str, options)])
+    results = json.loads((output / "results.json").read_text())
+    assert list(results["test"]) == ["trained"]
+    assert results["parameters"] == read_results(uninterrupted)["parameters"]
+    assert list(results["label_purity"]["rows"]) == ["codes, trained"]
+    for name in ("untrained_model", "probe"):
+        assert "/nowhere/s" in results[name]["left_out"]
 
 
 def test_the_temperature_is_in_the_checkpoint(uninterrupted):
@@ -364,7 +395,8 @@ def test_speech_without_labels_is_not_probed(recipe, corpus, tmp_path):
     index = words.index("--manifest")
     words[index : index + 2] = ["--data_folder", str(corpus)]
     recipe.main(words)
-    assert read_results(output)["probe"] == {"classes": [], "rows": []}
+    results = read_results(output)
+    assert results["probe"]["rows"] == [] and results["label_purity"]["rows"] == {}
     assert (output / "results.png").exists()
 
 
