@@ -10,6 +10,7 @@ from speechbrain.utils.metric_stats import ErrorRateStats
 from sb_espnet_vq.corpora import read_rows
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.evaluation import plots
+from sb_espnet_vq.evaluation.intervals import bootstrap
 from sb_espnet_vq.evaluation.tables import text_table
 from sb_espnet_vq.training.results import (
     Results,
@@ -39,6 +40,7 @@ def evaluate(brain: Any, datasets: dict[str, Any]) -> Results:
         ),
         "test": {
             "word_error": test["WER"] / 100,
+            "word_error_interval": interval(words),
             "character_error": characters.summarize("WER") / 100,
             "sentence_error": test["SER"] / 100,
             "words": test["num_scored_tokens"],
@@ -73,6 +75,13 @@ def error_rates(brain: Any, train: Any) -> tuple[Any, Any, Any]:
         guessed = [[word] * round(per_second * each) for each in batch.seconds]
         commonest.append(batch.ids, guessed, said)
     return words, characters, commonest
+
+
+def interval(stats: Any) -> list[float]:
+    """Return the 95 % interval of an error rate, by bootstrap over sentences."""
+    counts = ("num_edits", "num_ref_tokens")
+    edits, words = ([each[name] for each in stats.scores] for name in counts)
+    return bootstrap(edits, words)
 
 
 def write_alignments(stats: Any, path: Path) -> None:

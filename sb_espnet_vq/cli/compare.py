@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="folder of all results"
     )
     parser.add_argument(
-        "--jobs", type=_count, default=1, help="cells at a time (default: %(default)s)"
+        "--jobs", type=_count, help="cells at a time on this machine (default: 1)"
     )
     parser.add_argument(
         "--threads",
         type=_count,
-        help="CPU threads of a cell (default: cores / jobs). Results depend on it in "
-        "the last digits, so that a resumed comparison keeps it",
+        help="CPU threads of a cell (default: cores / jobs; with --ray, 1). Results "
+        "depend on it in the last digits, so that a resumed comparison keeps it",
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="SEED", help="instead of the grid's"
@@ -77,12 +78,13 @@ def main(args: argparse.Namespace) -> int:
 
     name, rest = _split(args.others)
     _, overrides = split_arguments(rest, ())
-    _check_device(args.device)
+    _check_options(args)
     grid = read_grid(find_grid(name), overrides, args.seeds or ())
     asr = check_grid(grid)
     folder = args.out.resolve()
     threads = args.threads or stored_threads(folder)
-    threads = threads or max(1, _cores() // args.jobs)
+    jobs = args.jobs or 1
+    threads = threads or (1 if args.ray else max(1, _cores() // jobs))
     setting = Setting(folder, args.device, threads, asr)
     lock_folder(folder)
     store(grid, setting)
@@ -96,17 +98,20 @@ def main(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     failures: dict[str, str] = {}
     interrupted = False
+    started = time.monotonic()
     try:
         failures = run_cells(left, grid, setting, pool, _log)
     except KeyboardInterrupt:
         interrupted = True
         _log("interrupted; repeat the command to resume")
+    ran = sum(is_finished(cell, grid, setting) for cell in left)
     about = {
         "machine": machine.describe_machine(args.device.partition(":")[0]),
         "versions": machine.list_versions(),
         "command": shlex.join(["sbvq", *sys.argv[1:]]),
         "jobs": pool.jobs,
         "threads": threads,
+        "call": {"cells": ran, "seconds": time.monotonic() - started},
     }
     write_page(grid, setting, about, failures)
     for cell, reason in failures.items():
@@ -118,16 +123,27 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_packages() -> None:
-    for package in ("speechbrain", "matplotlib"):
+    needed = {"speechbrain": "recipes", "matplotlib": "recipes"}
+    # Tokens of a codec are made by a tokenizer.
+    needed["huggingface_hub"] = "tokenizer"
+    for package, extra in needed.items():
         if find_spec(package) is None:
             raise ConfigError(
-                f"compare needs {package}: pip install 'sb_espnet_vq[recipes]'"
+                f"compare needs {package}: pip install 'sb_espnet_vq[{extra}]'"
             )
 
 
-def _check_device(device: str) -> None:
+def _check_options(args: argparse.Namespace) -> None:
     import torch
 
+    device = args.device
+    if args.ray and args.jobs:
+        raise ConfigError(
+            "--jobs is for one machine; with --ray, as many cells run at a time as the "
+            "cluster has CPUs for"
+        )
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"--device must be cpu or cuda, not {device}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: torch finds no GPU; use --device cpu")
 
@@ -144,7 +160,7 @@ def _pool(args: argparse.Namespace, threads: int) -> Any:
 
     if args.ray:
         return RayPool(args.ray, threads, float(args.device.startswith("cuda")))
-    return LocalPool(args.jobs, visible_gpus(args.device))
+    return LocalPool(args.jobs or 1, visible_gpus(args.device))
 
 
 def _cores() -> int:

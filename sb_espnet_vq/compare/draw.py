@@ -6,17 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sb_espnet_vq.compare.table import TOKEN_ERROR, Mean, Row, average, groups
-from sb_espnet_vq.compare.words import METRICS, word
-from sb_espnet_vq.evaluation.plots import REFERENCE, literal, new_figure, save_figure
+from sb_espnet_vq.compare.panels import (
+    COLOURS,
+    MARKERS,
+    axis_label,
+    draw_legend,
+    draw_references,
+    error_bars,
+    is_known,
+    new_panels,
+    styles_of,
+)
+from sb_espnet_vq.compare.table import Row, average, groups
+from sb_espnet_vq.compare.words import METRICS, TOKEN_ERROR, word
+from sb_espnet_vq.evaluation.plots import literal, save_figure
 
-QUALITY, COST = "quality.png", "cost.png"
+QUALITY, ALL, COST = "quality.png", "metrics.png", "cost.png"
 
-# The palette of Okabe and Ito with two sets of markers, and black.
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-_MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 # What an error is drawn against.
 _DRAWN_COSTS = ("codec_seconds", "codec_peak_mib", "real_time_factor")
+# Their scale depends on the size of the codebooks, unlike that of others that say it.
+_AGAINST_BITRATE = (
+    "si_sdr",
+    "mel_distance",
+    "stoi",
+    "pesq",
+    "dwer",
+    TOKEN_ERROR,
+    "used_share",
+    "entropy_bitrate",
+)
+_NOT_DRAWN = ("bitrate", "used_codes", "perplexity")
 _ERRORS = ("mel_distance", "dwer", TOKEN_ERROR)
 
 
@@ -35,50 +55,74 @@ def draw_quality(path: Path, rows: Sequence[Row], title: str, spread: str) -> No
         What the intervals are.
     """
     grouped = groups(rows)
-    names = [n for n in METRICS if n != "bitrate" and _known(n, grouped)]
+    names = [n for n in _AGAINST_BITRATE if is_known(n, grouped)]
     if not names:
         return
-    figure, panels = new_figure(len(names), title)
-    styles = _styles(grouped)
+    figure, panels = new_panels(len(names), title)
+    styles = styles_of(grouped)
     for axes, name in zip(panels, names, strict=True):
         _against_bitrate(axes, name, grouped, styles)
-        if name == TOKEN_ERROR:
-            _reference(axes, rows)
-    _legend(figure, panels, f"{spread}, quantizers side by side")
+        draw_references(axes.axhline, name, rows)
+    draw_legend(figure, panels, f"{spread}, quantizers side by side")
+    save_figure(figure, path)
+
+
+def draw_metrics(path: Path, rows: Sequence[Row], title: str, spread: str) -> None:
+    """Draw all metrics, a line for each quantizer; arguments as above."""
+    grouped = groups(rows)
+    names = [n for n in METRICS if n not in _NOT_DRAWN and is_known(n, grouped)]
+    if not names:
+        return
+    figure, panels = new_panels(len(names), title, 3)
+    for axes, name in zip(panels, names, strict=True):
+        _by_quantizer(axes, name, grouped)
+        draw_references(axes.axvline, name, rows)
+    draw_legend(figure, panels, spread)
     save_figure(figure, path)
 
 
 def draw_cost(path: Path, rows: Sequence[Row], title: str, spread: str) -> None:
     """Draw errors against training time, memory and speed; arguments as above."""
     grouped = groups(rows)
-    costs = [n for n in _DRAWN_COSTS if _known(n, grouped, "cost")]
-    errors = [n for n in _ERRORS if _known(n, grouped)]
+    costs = [n for n in _DRAWN_COSTS if is_known(n, grouped, "cost")]
+    errors = [n for n in _ERRORS if is_known(n, grouped)]
     pairs = [(cost, error) for error in errors for cost in costs]
     if not pairs:
         return
-    figure, panels = new_figure(len(pairs), title)
-    styles = _styles(grouped)
+    figure, panels = new_panels(len(pairs), title, max(2, len(costs)))
+    styles = styles_of(grouped)
     for axes, (cost, error) in zip(panels, pairs, strict=True):
         _against_cost(axes, cost, error, grouped, styles)
-    _legend(figure, panels, f"{spread}; larger markers: higher bitrate")
+    draw_legend(figure, panels, f"{spread}; larger markers: higher bitrate")
     save_figure(figure, path)
 
 
-def _known(name: str, grouped: dict, part: str = "metrics") -> bool:
-    return any(average(rows, name, part) for rows in grouped.values())
-
-
-def _styles(grouped: dict) -> dict[str, tuple[str, str]]:
-    names = list(dict.fromkeys(name for name, _ in grouped))
-    return {
-        name: (_COLOURS[n % len(_COLOURS)], _MARKERS[n % len(_MARKERS)])
-        for n, name in enumerate(names)
-    }
-
-
-def _label(name: str) -> str:
-    shown = word(name)
-    return f"{shown.short}, {shown.better} is better" if shown.better else shown.short
+def _by_quantizer(axes: Any, name: str, grouped: dict) -> None:
+    """Draw a metric of all quantizers, one below the other, a colour a bitrate."""
+    quantizers = list(dict.fromkeys(quantizer for quantizer, _ in grouped))
+    bitrates = sorted({bitrate for _, bitrate in grouped})
+    for number, bitrate in enumerate(bitrates):
+        shift = 0.18 * (number - (len(bitrates) - 1) / 2)
+        points = [
+            (place + shift, found)
+            for place, quantizer in enumerate(quantizers)
+            if (found := average(grouped.get((quantizer, bitrate), ()), name))
+        ]
+        if points:
+            axes.errorbar(
+                [point.value for _, point in points],
+                [y for y, _ in points],
+                xerr=error_bars([point for _, point in points]),
+                fmt=MARKERS[number % len(MARKERS)],
+                color=COLOURS[number % len(COLOURS)],
+                label=f"{bitrate:g} kbit/s",
+                lw=1,
+                capsize=2,
+            )
+    axes.set_yticks(range(len(quantizers)), [literal(name) for name in quantizers])
+    axes.invert_yaxis()
+    axes.set(title=f"{word(name).short}, test speech", xlabel=axis_label(name))
+    axes.grid(alpha=0.3)
 
 
 def _against_bitrate(axes: Any, name: str, grouped: dict, styles: dict) -> None:
@@ -95,7 +139,7 @@ def _against_bitrate(axes: Any, name: str, grouped: dict, styles: dict) -> None:
             axes.errorbar(
                 [x for x, _ in points],
                 [point.value for _, point in points],
-                yerr=_bars([point for _, point in points]),
+                yerr=error_bars([point for _, point in points]),
                 color=colour,
                 marker=marker,
                 label=literal(quantizer),
@@ -106,28 +150,13 @@ def _against_bitrate(axes: Any, name: str, grouped: dict, styles: dict) -> None:
     axes.set(
         title=f"{word(name).short} against bitrate, test speech",
         xlabel="bitrate (kbit/s)",
-        ylabel=_label(name),
+        ylabel=axis_label(name),
         xscale="log",
     )
     axes.set_xticks(bitrates, [f"{rate:g}" for rate in bitrates])
     axes.minorticks_off()
     axes.margins(x=0.15)
     axes.grid(alpha=0.3)
-
-
-def _bars(points: Sequence[Mean]) -> list[list[float]]:
-    """Return the lengths of error bars downwards and upwards, 0 if unknown."""
-    down = [0.0 if p.low is None else max(0.0, p.value - p.low) for p in points]
-    up = [0.0 if p.high is None else max(0.0, p.high - p.value) for p in points]
-    return [down, up]
-
-
-def _reference(axes: Any, rows: Sequence[Row]) -> None:
-    """Draw the word error of the recognizer without a codec."""
-    found = average([row for row in rows if row.cell.name is None], TOKEN_ERROR)
-    if found is not None:
-        label = "log-mel features, no codec"
-        axes.axhline(found.value, color=REFERENCE, ls="--", label=label)
 
 
 def _against_cost(
@@ -142,8 +171,8 @@ def _against_cost(
         axes.errorbar(
             [x.value],
             [y.value],
-            xerr=_bars([x]),
-            yerr=_bars([y]),
+            xerr=error_bars([x]),
+            yerr=error_bars([y]),
             color=colour,
             marker=marker,
             ms=5 + 3 * bitrates.index(bitrate),
@@ -154,23 +183,7 @@ def _against_cost(
         )
     axes.set(
         title=f"{word(error).short} against {word(cost).short}",
-        xlabel=_label(cost),
-        ylabel=_label(error),
+        xlabel=axis_label(cost),
+        ylabel=axis_label(error),
     )
     axes.grid(alpha=0.3)
-
-
-def _legend(figure: Any, panels: Sequence[Any], title: str) -> None:
-    """Draw one legend for all panels, below them."""
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    figure.legend(
-        entries.values(),
-        entries,
-        loc="outside lower center",
-        ncols=5,
-        title=title,
-        frameon=False,
-    )

@@ -94,8 +94,8 @@ class RayPool:
             raise ConfigError(f"--ray {address}: {error}") from None
         self._ray = ray
         self.jobs = max(1, int(ray.cluster_resources().get("CPU", 1) // threads))
-        options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": 0}
-        self._task = ray.remote(**options)(run_cell)
+        resources = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
+        self._task: Any = resources(run_cell)
 
     def submit(self, cell: Cell, grid: Grid, setting: Setting) -> Future:
         """Start a cell as soon as there is room."""

@@ -12,11 +12,8 @@ from typing import Any, NamedTuple
 
 from sb_espnet_vq.compare.cells import Setting, is_finished, read_cost
 from sb_espnet_vq.compare.grid import Cell, Grid
+from sb_espnet_vq.compare.words import COSTS, METRICS, SPEEDS, TOKEN_ERROR
 from sb_espnet_vq.utils.files import write_text
-
-# What of a codec's results depends on the machine.
-_SPEEDS = ("encode_real_time_factor", "decode_real_time_factor", "real_time_factor")
-TOKEN_ERROR = "token_word_error"
 
 
 class Row(NamedTuple):
@@ -24,15 +21,16 @@ class Row(NamedTuple):
 
     status : finished, or unfinished; metrics : None where a metric is missing;
     intervals : lower and upper end for some metrics; cost : of the machine; missing :
-    why a metric is missing, if the run says so.
+    why a metric is missing; recordings : metrics of the recordings themselves.
     """
 
     cell: Cell
     status: str
     metrics: dict[str, float | None]
-    intervals: dict[str, list[float]]
+    intervals: dict[str, list[float] | None]
     cost: dict[str, float | None]
     missing: dict[str, str]
+    recordings: dict[str, float | None]
 
 
 class Mean(NamedTuple):
@@ -55,7 +53,7 @@ def read_rows(grid: Grid, setting: Setting) -> list[Row]:
 def _read_row(cell: Cell, grid: Grid, setting: Setting) -> Row:
     """Read what there is: an unfinished cell may have a finished codec."""
     status = "finished" if is_finished(cell, grid, setting) else "unfinished"
-    row = Row(cell, status, {}, {}, {}, {})
+    row = Row(cell, status, {}, {}, {}, {}, {})
     home = setting.folder / cell.id
     for recipe, spent in read_cost(home).items():
         file = home / recipe / "results.json"
@@ -71,23 +69,31 @@ def _read_codec(row: Row, results: dict[str, Any]) -> None:
     # Of the one bandwidth of the cell.
     found = results["bandwidths"][0]
     for name, value in found["trained"].items():
-        (row.cost if name in _SPEEDS else row.metrics)[name] = value
+        (row.cost if name in SPEEDS else row.metrics)[name] = value
     share = found["trained"]["used_codes"] / results["codebook_size"]
     row.metrics["used_share"] = share
     row.intervals.update(found.get("intervals", {}))
     row.cost["parameters"] = results["parameters"]
     row.missing.update(results.get("missing_metrics", {}))
     row.metrics.update(dict.fromkeys(row.missing))
+    row.recordings.update(results.get("recordings", {}))
 
 
 def _read_recognizer(row: Row, results: dict[str, Any]) -> None:
     row.metrics[TOKEN_ERROR] = results["test"]["word_error"]
+    row.intervals[TOKEN_ERROR] = results["test"].get("word_error_interval")
 
 
 def columns(rows: Sequence[Row], part: str) -> list[str]:
-    """Return the names of all metrics or costs of any row, in their first order."""
-    names = (name for row in rows for name in getattr(row, part))
-    return list(dict.fromkeys(names))
+    """Return the names of all metrics or costs of any row, known ones first."""
+    names = dict.fromkeys(name for row in rows for name in getattr(row, part))
+    known = METRICS if part == "metrics" else COSTS
+    return [n for n in known if n in names] + [n for n in names if n not in known]
+
+
+def part_of(name: str) -> str:
+    """Return the part of a row that has a name: cost or metrics."""
+    return "cost" if name in COSTS else "metrics"
 
 
 def average(rows: Sequence[Row], name: str, part: str = "metrics") -> Mean | None:
@@ -105,7 +111,8 @@ def average(rows: Sequence[Row], name: str, part: str = "metrics") -> Mean | Non
     if len(values) > 1:
         spread = stdev(values)
         return Mean(centre, centre - spread, centre + spread, len(values))
-    low, high = known[0][0].intervals.get(name) or (None, None)
+    intervals = known[0][0].intervals if part == "metrics" else {}
+    low, high = intervals.get(name) or (None, None)
     return Mean(centre, low, high, 1)
 
 
