@@ -115,7 +115,6 @@ def test_setup_cfg_lists_every_package():
         ("all", "tokenizer"),
         ("all", "formats"),
         ("all", "onnx"),
-        ("all", "metrics"),
         ("test", "all"),
         ("test", "docs"),
     ],
