@@ -236,11 +236,10 @@ def test_sbvq_sees_the_quantizer_of_the_second_package(plugin, tmp_path):
     assert "levels = 4" in shown
 
 
-@pytest.mark.slow
-def test_the_quantizer_of_the_second_package_passes_every_check(plugin, tmp_path):
-    command = ["-m", "sb_espnet_vq.cli", "check", "finite_scalar"]
+def test_the_quantizer_of_the_second_package_passes_the_quick_checks(plugin, tmp_path):
+    command = ["-m", "sb_espnet_vq.cli", "check", "finite_scalar", "--quick"]
     out = _run(*command, cwd=tmp_path, path=plugin)
-    assert " 0 failed, 0 known exceptions" in out.splitlines()[-1]
+    assert re.search(r"finite_scalar: \d\d ok, 0 failed, 0 known", out.splitlines()[-1])
 
 
 def test_the_documentation_shows_the_second_package_as_it_is():

@@ -20,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "CPUs are skipped elsewhere",
     )
     parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="leave out the checks that compile, export or start processes",
+    )
+    parser.add_argument(
         "--verbose",
         action="store_true",
         help="describe each check, and print the traceback of a failure",
@@ -34,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     device = _device(args.device)
     # Before the checks, so that an unknown name or a broken package is reported once.
     find_quantizer(args.name)
-    checks = testing.list_checks()
+    checks = [c for c in testing.list_checks() if not (args.quick and c.slow)]
     with device:
         results = [_run(check, args.name, args.verbose) for check in checks]
     failed = results.count("FAIL")

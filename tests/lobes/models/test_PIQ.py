@@ -472,8 +472,6 @@ def test_example_encoder():
         (DECODERS[0], 256, (257, 257)),
         (DECODERS[1], 16, (495, 593)),
         (DECODERS[2], 16, (495, 593)),
-        pytest.param(DECODERS[1], 256, (495, 593), marks=pytest.mark.slow),
-        pytest.param(DECODERS[2], 256, (495, 593), marks=pytest.mark.slow),
     ],
 )
 def test_example_decoders(name, dim, size):
