@@ -92,6 +92,8 @@ def test_it_ends_with_results_and_a_plot(uninterrupted):
     edits = test["insertions"] + test["deletions"] + test["substitutions"]
     assert test["words"] == 12 and test["sentences"] < 12
     assert test["word_error"] == pytest.approx(edits / 12)
+    low, high = test["word_error_interval"]
+    assert low <= test["word_error"] <= high and low < high
     # Two words, in about half of the utterances each.
     assert 0.2 < results["baselines"]["the most frequent word"] < 1
     assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
