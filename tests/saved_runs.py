@@ -1,6 +1,7 @@
 """Folders as runs of the recipes leave them, with tiny untrained models."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from hyperpyyaml import resolve_references
 
 from sb_espnet_vq.training.checkpoints import WholeCheckpointer
 from sb_espnet_vq.training.start import load_hparams
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 ROOT = Path(__file__).parents[1]
 SPEECH = {"n_mels": 10, "n_fft": 400, "nhead": 2, "num_encoder_layers": 1, "d_ffn": 16}
@@ -21,8 +23,10 @@ TINY = {
     | {"extractor_channels": [8, 8], "extractor_kernels": [11, 3]}
     | {"extractor_strides": [5, 2]},
     "codec/fsdd": {"dim": 8, "channels": 4, "codebook_size": 16, "n_codebooks": 4},
+    "CTC/fsdd": {"n_mels": 10, "n_fft": 400, "hidden_size": 8, "num_layers": 1},
 }
 METRIC = {"BEST-RQ": "loss", "wav2vec2": "nats_above_chance", "codec": "mel"}
+METRIC |= {"CTC": "word_error"}
 
 
 def save_run(folder, name, **more):
@@ -42,8 +46,11 @@ def save_run(folder, name, **more):
             if key != "front_end" or "latent_extractor" not in hparams
         },
         "codec": {"codec": "codec"},
+        "CTC": {"source": "source"},
     }[name.partition("/")[0]]
     saved = {key: hparams[each] for key, each in modules.items()}
+    if "source" in hparams:
+        add_recognizer(folder, hparams, saved)
     if "latent_extractor" in hparams:
         saved["latent_extractor"] = hparams["latent_extractor"]
     if "normalize" in hparams:
@@ -92,3 +99,13 @@ def save_piq_run(folder, **more):
     save.mkdir(parents=True)
     WholeCheckpointer(save, networks).save_checkpoint({"loss": 0.5})
     return networks | {"spectrogram": spectrogram}
+
+
+def add_recognizer(folder, hparams, saved):
+    """Add what a run of CTC has: a recognizer of two words, feature statistics."""
+    symbols = ["one", "two"]
+    vocabulary = {"units": "words", "symbols": symbols}
+    (folder / "vocabulary.json").write_text(json.dumps(vocabulary))
+    source = saved["source"]
+    source.gather([SpeechBatch(["a"], torch.randn(1, 8000), torch.tensor([8000]))])
+    saved["recognizer"] = hparams["recognizer"](source.width, len(symbols) + 1)

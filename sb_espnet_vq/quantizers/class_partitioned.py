@@ -1,6 +1,6 @@
 """`class_partitioned`: a codebook with a separate part for each class."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -211,7 +211,7 @@ def nearest_class_key(
     return nearest_allowed_code(x, table, first, last, runs.widest, shared)
 
 
-def _after_loading(module: nn.Module, keys: object) -> None:
+def _after_loading(module: Any, keys: object) -> None:
     # A module built on the meta device gets weights of any device by assignment.
     device = module.embedding.weight.device
     if device.type != "meta":

@@ -80,10 +80,12 @@ class _ExactMatmul:
 
 
 _EXACT = ("ieee", "none")
+# torch replaces this module by an object with settings.
+_CPU: Any = mkldnn
 # torch calls the setting of the whole CUDA backend that of cuDNN.
 _EXACT_MATMUL = {
     "cuda": _ExactMatmul(cuda.matmul, cudnn),
-    "cpu": _ExactMatmul(mkldnn.matmul, mkldnn),
+    "cpu": _ExactMatmul(_CPU.matmul, _CPU),
 }
 
 

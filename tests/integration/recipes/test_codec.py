@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from sb_espnet_vq.errors import ConfigError, CorpusError
 pytest.importorskip("speechbrain")
 pytest.importorskip("pystoi")
 soundfile = pytest.importorskip("soundfile")
+
+from saved_runs import save_run  # noqa: E402
 
 from sb_espnet_vq.errors import CheckpointError  # noqa: E402
 from sb_espnet_vq.training.refit import refit_run  # noqa: E402
@@ -375,3 +378,52 @@ def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
     # Each rank takes half of the five batches.
     assert read_results(tmp_path)["steps"] == 2 * 3
     assert done.stdout.count("bitrate (kbit/s)") == 1
+
+
+def test_a_finished_run_gains_a_word_error_and_audio_for_versa(
+    recipe, corpus, uninterrupted, tmp_path, capsys, monkeypatch
+):
+    kaldiio = pytest.importorskip("kaldiio")
+    yaml = pytest.importorskip("yaml")
+    recognizer = save_run(tmp_path / "ctc", "CTC/fsdd", sample_rate=16000)
+    assert recognizer["sample_rate"] != 8000
+    copy = shutil.copytree(uninterrupted, tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    names = "[stoi, pesq, stft_distance]"
+    options = ADVERSARIAL | {"metrics": names, "versa": "true"}
+    recipe.main(arguments(corpus, copy, asr=tmp_path / "ctc", **options))
+    results, before = read_results(copy), read_results(uninterrupted)
+    for row, old in zip(results["bandwidths"], before["bandwidths"], strict=True):
+        assert row["trained"]["stoi"] == old["trained"]["stoi"]
+        assert row["trained"]["dwer"] >= 0
+        assert set(row["intervals"]) == {"stoi", "stft_distance", "dwer"}
+    assert results["missing_metrics"] == {"pesq": "pip install 'sb_espnet_vq[metrics]'"}
+    assert "a library is missing: pesq (pip install" in capsys.readouterr().out
+    # As VERSA reads them.
+    original = kaldiio.load_scp(str(copy / "versa" / "original.scp"))
+    assert len(original) == results["evaluated_utterances"]
+    for rate in ("0.4", "1.6"):
+        decoded = kaldiio.load_scp(str(copy / "versa" / f"{rate}kbps.scp"))
+        assert list(decoded) == list(original)
+        for key, (sample_rate, samples) in decoded.items():
+            assert sample_rate == 8000
+            assert samples.shape == original[key][1].shape
+    config = yaml.safe_load((copy / "versa" / "metrics.yaml").read_text())
+    assert config == [{"name": "stoi"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": "[si_sdr, pesk]"}, "metrics.*one of si_sdr, mel_distance"),
+        ({"metrics": "[]"}, "metrics"),
+        ({"asr": "nowhere"}, "nowhere: no run of a recipe"),
+    ],
+)
+def test_wrong_metrics_are_refused_before_training(
+    recipe, corpus, tmp_path, options, message
+):
+    output = tmp_path / "run"
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        recipe.main(arguments(corpus, output, **options))
+    assert not (output / "hyperparams.yaml").exists()
