@@ -85,6 +85,15 @@ def check_learned(output):
     return results
 
 
+def test_the_interval_of_the_word_error_is_over_sentences(load_recipe):
+    counts = [(0, 4), (3, 6)]
+    scores = [{"num_edits": edits, "num_ref_tokens": words} for edits, words in counts]
+    with load_recipe(RECIPE, "evaluate") as evaluate:
+        low, high = evaluate.interval(SimpleNamespace(scores=scores))
+    # Of resamples that are twice one of them.
+    assert (low, high) == (0, 0.5)
+
+
 def test_it_ends_with_results_and_a_plot(uninterrupted):
     results = check_learned(uninterrupted)
     assert results["utterances"] == {"train": 20, "valid": 8, "test": 12}
@@ -92,6 +101,8 @@ def test_it_ends_with_results_and_a_plot(uninterrupted):
     edits = test["insertions"] + test["deletions"] + test["substitutions"]
     assert test["words"] == 12 and test["sentences"] < 12
     assert test["word_error"] == pytest.approx(edits / 12)
+    low, high = test["word_error_interval"]
+    assert low <= test["word_error"] <= high
     # Two words, in about half of the utterances each.
     assert 0.2 < results["baselines"]["the most frequent word"] < 1
     assert (uninterrupted / "results.png").read_bytes()[1:4] == b"PNG"
