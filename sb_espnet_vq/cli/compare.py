@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=int, nargs="+", metavar="SEED", help="instead of the grid's"
     )
     parser.add_argument(
+        "--quantizers", nargs="+", metavar="NAME", help="only these of the grid"
+    )
+    parser.add_argument(
         "--device",
         default="cpu",
         help="cpu, cuda (cells are distributed over all GPUs), or one such as cuda:1 "
@@ -79,7 +82,9 @@ def main(args: argparse.Namespace) -> int:
     name, rest = _split(args.others)
     _, overrides = split_arguments(rest, ())
     _check_options(args)
-    grid = read_grid(find_grid(name), overrides, args.seeds or ())
+    grid = read_grid(
+        find_grid(name), overrides, args.seeds or (), args.quantizers or ()
+    )
     asr = check_grid(grid)
     folder = args.out.resolve()
     threads = args.threads or stored_threads(folder)

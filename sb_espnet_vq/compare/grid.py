@@ -95,7 +95,10 @@ def find_grid(name: str) -> Path:
 
 
 def read_grid(
-    path: Path, overrides: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (),
+    names: Sequence[str] = (),
 ) -> Grid:
     """Read a grid from a YAML file.
 
@@ -107,6 +110,8 @@ def read_grid(
         Options of the codec recipe; those of the data apply to both recipes.
     seeds : Sequence[int]
         Instead of those of the file, if any.
+    names : Sequence[str]
+        Of the quantizers that are compared; without them, all of the file.
 
     Returns
     -------
@@ -136,6 +141,9 @@ def read_grid(
     quantizers = _mapping(tree.get("quantizers"), f"{path}: quantizers")
     if not quantizers:
         raise ConfigError(f"{path}: quantizers must name at least one quantizer")
+    _only(dict.fromkeys(names), set(quantizers), f"{path}: quantizers")
+    if names:
+        quantizers = {name: quantizers[name] for name in names}
     cells = [Cell(None, None, seed, {}, options["ctc"]) for seed in numbers]
     for name, entry in quantizers.items():
         for bitrate, own in _bitrates(name, entry, overrides, f"{path}: {name}"):

@@ -72,6 +72,13 @@ def test_options_of_the_command_line_reach_the_recipes_that_have_them(write):
     assert "dim" not in grid.cells[1].ctc
 
 
+def test_some_quantizers_of_a_grid_can_be_chosen(write):
+    grid = read_grid(write(GRID), names=["rotated"])
+    assert {cell.name for cell in grid.cells} == {None, "rotated"}
+    with pytest.raises(ConfigError, match="unknown key 'nope'; known are rotated, rvq"):
+        read_grid(write(GRID), names=["rotated", "nope"])
+
+
 def test_a_cell_trains_a_codec_and_a_recognizer_of_its_tokens(write, tmp_path):
     grid = read_grid(write(GRID))
     setting = Setting(tmp_path, "cpu", threads=1, asr=True)
