@@ -1,7 +1,8 @@
 """Export to the fine-tuning recipes of SpeechBrain.
 
 A folder with the checkpoints that `train_with_bestrq.py` or `train_with_wav2vec.py`
-(recipes/LibriSpeech/ASR/CTC) load, and networks.yaml, the networks for their YAML file.
+(recipes/LibriSpeech/ASR/CTC) load, networks.yaml, the networks for their YAML file, and
+NAME.yaml for each network that their command line can replace by an included file.
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ import torch
 
 from sb_espnet_vq.tokenizer.hub_folder import staged
 from sb_espnet_vq.tokenizer.speechbrain_networks import Network, networks_of
-from sb_espnet_vq.tokenizer.speechbrain_yaml import write_yaml
+from sb_espnet_vq.tokenizer.speechbrain_yaml import write_included, write_yaml
 
 if TYPE_CHECKING:
     from sb_espnet_vq.tokenizer.audio_tokenizer import AudioTokenizer
 
 YAML_NAME = "networks.yaml"
 _COMMENTS = (
-    "Put these in place of the networks of SpeechBrain's fine-tuning YAML file,",
-    "and set the width of its output layers to that of the encoder.",
+    "Put these in place of the networks of SpeechBrain's fine-tuning YAML file, or give",
+    "their own files on its command line: --NAME '!include:FOLDER/NAME.yaml'.",
+    "Set the width of its output layers to that of the encoder.",
 )
+# Networks that refer to another one, which an included file cannot.
+_REFER = {"encoder_wrapper"}
 
 
 def export(tokenizer: AudioTokenizer, folder: Path) -> None:
-    """Write the checkpoints and networks.yaml; files are replaced on success.
+    """Write checkpoints and YAML files; files are replaced on success.
 
     Arguments
     ---------
@@ -46,6 +50,9 @@ def export(tokenizer: AudioTokenizer, folder: Path) -> None:
     with staged(folder) as aside:
         text = write_yaml(nodes, _COMMENTS)
         (aside / YAML_NAME).write_text(text, encoding="utf-8")
+        for name in networks.keys() - _REFER:
+            included = write_included(networks[name].tree)
+            (aside / f"{name}.yaml").write_text(included, encoding="utf-8")
         for name, state in files.items():
             torch.save(state, aside / name)
 

@@ -38,6 +38,31 @@ def write_yaml(nodes: dict[str, Any], comments: tuple[str, ...] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_included(tree: dict[str, Any]) -> str:
+    """Return the text of a file that holds one tree, which ``!include:FILE`` becomes.
+
+    Arguments
+    ---------
+    tree : dict
+        Of a class, without references: a file that is included cannot refer to others.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> linear = {"class": "torch.nn.Linear", "options": {"in_features": 2}}
+    >>> print(write_included(linear), end="")
+    !new:torch.nn.Linear
+    in_features: 2
+    """
+    lines = [f"{_TAGS['class']}:{tree['class']}"]
+    for name, each in tree["options"].items():
+        lines += _lines(name, each, "")
+    return "\n".join(lines) + "\n"
+
+
 def _lines(key: str, node: Any, indent: str) -> list[str]:
     # A key could hold YAML of its own.
     key = key if key.isidentifier() else json.dumps(key)

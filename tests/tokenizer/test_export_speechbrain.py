@@ -1,5 +1,7 @@
 """Exports to SpeechBrain's inference and fine-tuning, loaded without this package."""
 
+import re
+
 import pytest
 import torch
 
@@ -60,6 +62,8 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
       encoder_wrapper: !ref <wav2vec2_hub>/latent_encoder.ckpt
 """,
 }
+# A recipe whose networks are others, until its command line includes those of a run.
+OTHER = r"\1: !new:torch.nn.Identity\n"
 # One process for all exports, since importing SpeechBrain takes seconds.
 SCRIPT = """
 import torch
@@ -67,25 +71,27 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.encoders import WaveformEncoder
 from speechbrain.inference.interpretability import PIQAudioInterpreter
 
-signals, whole, long, sounds, encoders = torch.load("inputs.pt")
+signals, whole, long, sounds, included = torch.load("inputs.pt")
 results, ones = {}, torch.ones(len(signals))
-for name in encoders:
+for name in included:
     model = WaveformEncoder.from_hparams(source=f"{name}/inference")
     results[name, "inference"] = model.encode_batch(signals, ones)
-    with open(f"{name}/recipe.yaml") as file:
-        recipe = load_hyperpyyaml(file)
-    recipe["pretrainer"].collect_files()
-    recipe["pretrainer"].load_collected()
-    for module in recipe["pretrainer"].loadables.values():
-        module.eval()
-    with torch.no_grad():
-        if "pt_model" in recipe:
-            frames = recipe["normalize"](recipe["compute_features"](whole), ones)
-            encoded = recipe["enc"](recipe["CNN"](frames), ones)
-        else:
-            latents = recipe["extractor"](whole)
-            encoded = recipe["encoder_wrapper"](latents, wav_lens=ones)["embeddings"]
-    results[name, "fine-tuning"] = encoded
+    for form in "recipe", "others":
+        options = [f"{each}: !include:tuning/{each}.yaml" for each in included[name]]
+        with open(f"{name}/{form}.yaml") as file:
+            recipe = load_hyperpyyaml(file, "\\n".join(options * (form == "others")))
+        recipe["pretrainer"].collect_files()
+        recipe["pretrainer"].load_collected()
+        for module in recipe["pretrainer"].loadables.values():
+            module.eval()
+        with torch.no_grad():
+            if "pt_model" in recipe:
+                frames = recipe["normalize"](recipe["compute_features"](whole), ones)
+                encoded = recipe["enc"](recipe["CNN"](frames), ones)
+            else:
+                encoded = recipe["encoder_wrapper"](recipe["extractor"](whole), ones)
+                encoded = encoded["embeddings"]
+        results[name, form] = encoded
 results["long"] = model.encode_batch(long, torch.ones(1))["embeddings"]
 interpreter = PIQAudioInterpreter.from_hparams(source="piq/inference")
 results["piq"] = interpreter.interpret_batch(sounds)
@@ -137,7 +143,7 @@ def waveform(folder):
 def exported(tmp_path_factory):
     """Export every model; return them, the results without this package and the log."""
     folder = tmp_path_factory.mktemp("exports")
-    models = {}
+    models, included = {}, {}
     makers = (best_rq, convolutions, log_mels, waveform)
     for name, make in zip(ENCODERS, makers, strict=True):
         place = folder / name
@@ -150,6 +156,12 @@ def exported(tmp_path_factory):
         blocks = PRETRAINERS[recipe].format(folder=f"{name}/tuning")
         networks = (place / "tuning/networks.yaml").read_text()
         (place / "recipe.yaml").write_text(networks + blocks)
+        names = {file.stem for file in place.glob("tuning/*.yaml")} - {"networks"}
+        network = rf"^({'|'.join(names)}):.*\n(    .*\n)*"
+        others = re.sub(network, OTHER, networks, flags=re.MULTILINE)
+        assert others.count("torch.nn.Identity") == len(names)
+        (place / "others.yaml").write_text(others + blocks)
+        included[name] = sorted(names)
     models["piq"] = save_piq_run(folder / "piq/run")
     command = ["export", str(folder / "piq/run"), str(folder / "piq/inference")]
     assert main([*command, "--to", "speechbrain"]) == 0
@@ -158,7 +170,7 @@ def exported(tmp_path_factory):
     scripts = []
     for word, (there, here) in PAGE.items():
         scripts.append(script_of_page(word).replace(there, here))
-    inputs = SIGNALS, SIGNALS[:, :WHOLE], LONG, SOUNDS, ENCODERS
+    inputs = SIGNALS, SIGNALS[:, :WHOLE], LONG, SOUNDS, included
     torch.save(inputs, folder / "inputs.pt")
     printed, log = run_without_package("\n".join([SCRIPT, *scripts]), folder)
     return models, torch.load(folder / "results.pt"), printed, log
@@ -181,11 +193,12 @@ def test_wav2vec2_encodes_long_utterances(exported):
     assert torch.allclose(results["long"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["recipe", "others"])
 @pytest.mark.parametrize("name", ENCODERS)
-def test_fine_tuning_starts_from_the_features(name, exported):
+def test_fine_tuning_starts_from_the_features(name, form, exported):
     models, results, *_ = exported
     expected, _ = models[name].features(SIGNALS[:, :WHOLE])
-    got = results[name, "fine-tuning"]
+    got = results[name, form]
     assert got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
 
 
