@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 YAML_NAME = "networks.yaml"
 _COMMENTS = (
-    "Put these in place of the networks of SpeechBrain's fine-tuning YAML file, or give",
-    "their own files on its command line: --NAME '!include:FOLDER/NAME.yaml'.",
+    "Put these in place of the networks of SpeechBrain's fine-tuning YAML file, or",
+    "include their own files on its command line: --NAME '!include:DIR/NAME.yaml'.",
     "Set the width of its output layers to that of the encoder.",
 )
 # Networks that refer to another one, which an included file cannot.
