@@ -91,23 +91,28 @@ def main(args: argparse.Namespace) -> int:
     jobs = args.jobs or 1
     threads = threads or (1 if args.ray else max(1, _cores() // jobs))
     setting = Setting(folder, args.device, threads, asr)
+    pool = _pool(args, threads)
     lock_folder(folder)
     store(grid, setting)
-    pool = _pool(args, threads)
     left = [cell for cell in grid.cells if not is_finished(cell, grid, setting)]
     _log(
         f"{len(grid.cells)} cells, {len(grid.cells) - len(left)} of them finished; "
         f"{pool.jobs} at a time, each with {threads} CPU thread(s)"
     )
     # As Ctrl-C: children are stopped, and the page shows what has finished.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    received: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     failures: dict[str, str] = {}
-    interrupted = False
     started = time.monotonic()
     try:
         failures = run_cells(left, grid, setting, pool, _log)
     except KeyboardInterrupt:
-        interrupted = True
         _log("interrupted; repeat the command to resume")
     ran = sum(is_finished(cell, grid, setting) for cell in left)
     about = {
@@ -122,8 +127,8 @@ def main(args: argparse.Namespace) -> int:
     for cell, reason in failures.items():
         _log(f"failed: {cell}: {reason}")
     print(f"page:   {folder / 'README.md'}\ntable:  {folder / 'table.csv'}")
-    if interrupted:
-        return 128 + signal.SIGINT
+    if received:
+        return 128 + received[0]
     return 1 if failures else 0
 
 

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the recipe of the run, or the folder of its copy (default: as the run "
         "recorded it); --data_folder or --manifest: all of it is test speech (default: "
         "that of the run); --out: folder of the results (default: RUN/eval/NAME of the "
-        "speech); then keys of the YAML that concern the evaluation",
+        "speech); then keys of the YAML that concern the evaluation. It executes the "
+        "code that the run names: evaluate only runs that you trust",
     )
 
 

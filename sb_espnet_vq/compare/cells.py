@@ -116,6 +116,8 @@ def run_cell(
 # Processes that run at the moment.
 _running: set[subprocess.Popen] = set()
 _stopped = threading.Event()
+# Held while a process starts, so that none starts unnoticed while all are stopped.
+_starting = threading.Lock()
 
 
 def _run(step: Step, setting: Setting, environment: Mapping[str, str]) -> dict:
@@ -125,7 +127,7 @@ def _run(step: Step, setting: Setting, environment: Mapping[str, str]) -> dict:
     command = [sys.executable, "-m", "sb_espnet_vq.compare.child"]
     command += step.command(setting.device)
     started = time.monotonic()
-    with log.open("ab") as output:
+    with log.open("ab") as output, _starting:
         if _stopped.is_set():
             raise ChildError("stopped")
         child = subprocess.Popen(
@@ -137,7 +139,7 @@ def _run(step: Step, setting: Setting, environment: Mapping[str, str]) -> dict:
             # Ctrl-C reaches this process alone, which then stops its children.
             start_new_session=True,
         )
-    _running.add(child)
+        _running.add(child)
     try:
         status, used = _wait(child)
     finally:
@@ -165,7 +167,8 @@ def _wait(child: subprocess.Popen) -> tuple[int, Any]:
 
 def stop_all() -> None:
     """Terminate all recipes of this process; kill those that do not end soon."""
-    _stopped.set()
+    with _starting:
+        _stopped.set()
     for child in list(_running):
         _signal(child, signal.SIGTERM)
     end = time.monotonic() + _GRACE_SECONDS

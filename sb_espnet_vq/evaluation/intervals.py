@@ -99,7 +99,9 @@ def bootstrap(
     for _ in range(_RESAMPLES // _AT_ONCE):
         shape = (_AT_ONCE, len(numbers))
         drawn = torch.randint(len(numbers), shape, generator=generator)
-        ratios.append(numbers[drawn].sum(1) / counts[drawn].sum(1))
+        totals = counts[drawn].sum(1)
+        # A resample without weight has no ratio.
+        totals[totals == 0] = float("nan")
+        ratios.append(numbers[drawn].sum(1) / totals)
     ends = torch.tensor([_OUTSIDE / 2, 1 - _OUTSIDE / 2], dtype=torch.float64)
-    # A resample without weight has no ratio.
     return torch.cat(ratios).nanquantile(ends).tolist()

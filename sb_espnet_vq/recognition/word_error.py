@@ -23,7 +23,7 @@ class WordErrors(NamedTuple):
     words: int
 
 
-def word_errors(heard: Sequence[str], said: Sequence[str]) -> WordErrors:
+def word_errors(hypothesis: Sequence[str], reference: Sequence[str]) -> WordErrors:
     """Count the word errors of an utterance with SpeechBrain's statistics.
 
     With the words recognized in the recording as the reference these are the errors of
@@ -32,9 +32,9 @@ def word_errors(heard: Sequence[str], said: Sequence[str]) -> WordErrors:
 
     Arguments
     ---------
-    heard : sequence of str
+    hypothesis : sequence of str
         The words to evaluate.
-    said : sequence of str
+    reference : sequence of str
         The words of the reference.
 
     Returns
@@ -47,6 +47,6 @@ def word_errors(heard: Sequence[str], said: Sequence[str]) -> WordErrors:
     WordErrors(edits=2, words=2)
     """
     stats = ErrorRateStats()
-    stats.append(["utterance"], [list(heard)], [list(said)])
+    stats.append(["utterance"], [list(hypothesis)], [list(reference)])
     (score,) = stats.scores
     return WordErrors(score["num_edits"], score["num_ref_tokens"])

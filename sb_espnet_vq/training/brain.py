@@ -110,17 +110,14 @@ class ResumableBrain(sb.Brain):
         self.steps_per_epoch = len(loader)
         self.total_steps = self._count_steps()
         self.plain_train_batches = make_loader(datasets["train"], hparams)
-        started = time.monotonic(), time.process_time()
+        hparams["record"].start()
         self.fit(
             self.hparams.epoch_counter,
             loader,
             make_loader(datasets["valid"], hparams),
             progressbar=False,
         )
-        self.seconds = {
-            "wall": time.monotonic() - started[0],
-            "cpu": time.process_time() - started[1],
-        }
+        self.seconds = hparams["record"].seconds
         self.epochs = list(hparams["record"].epochs)
 
     def on_fit_start(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,8 @@ class TrainingRecord:
     running : dict[str, torch.Tensor]
         Sums over the current epoch. In a distributed run, each process has its own;
         a checkpoint contains the total, which the main process restores.
+    seconds : dict[str, float]
+        Wall-clock and CPU time since `start`, with that of the runs that were resumed.
 
     Example
     -------
@@ -186,6 +189,20 @@ class TrainingRecord:
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
         self.running: dict[str, torch.Tensor] = {}
+        self._before = {"wall": 0.0, "cpu": 0.0}
+        self._started: dict[str, float] | None = None
+
+    def start(self) -> None:
+        """Start to measure the time of training."""
+        self._started = _clocks()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock and CPU time in seconds; that before a resumption is included."""
+        if self._started is None:
+            return dict(self._before)
+        now = _clocks()
+        return {k: self._before[k] + now[k] - self._started[k] for k in now}
 
     def add(self, **sums: torch.Tensor) -> None:
         """Add to the sums of this epoch, in float64.
@@ -235,7 +252,8 @@ class TrainingRecord:
     def _save(self, path: str | Path) -> None:
         totals = self.totals()
         if if_main_process():
-            torch.save({"epochs": self.epochs, "running": totals}, path)
+            state = {"epochs": self.epochs, "running": totals, "seconds": self.seconds}
+            torch.save(state, path)
 
     @mark_as_loader
     def _load(self, path: str | Path, end_of_epoch: bool) -> None:
@@ -243,8 +261,16 @@ class TrainingRecord:
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.epochs = state["epochs"]
         self.running = state["running"]
+        # Checkpoints of earlier versions have no time.
+        self._before = state.get("seconds", self._before)
+        if self._started is not None:
+            self.start()
         if not if_main_process():
             self.running = {n: torch.zeros_like(v) for n, v in self.running.items()}
+
+
+def _clocks() -> dict[str, float]:
+    return {"wall": time.monotonic(), "cpu": time.process_time()}
 
 
 # All processes save, since their sums are added up.

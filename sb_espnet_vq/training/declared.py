@@ -44,10 +44,13 @@ EVALUATION = frozenset(
         "eval_precision",
         "metrics",
         "num_workers",
+        # A run that the checkpoint's weights belong to, if it was moved.
+        "pretrained",
         "probe_draws",
         "probe_labels",
         "probe_layer",
         "reconstructions",
+        "tokens",
         "versa",
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sb_espnet_vq.corpora.other_speech import find_speech, write_speech
 from sb_espnet_vq.errors import CheckpointError, ConfigError, CorpusError
 from sb_espnet_vq.training.checkpoints import WholeCheckpointer
 from sb_espnet_vq.training.command_line import read_command_line
-from sb_espnet_vq.training.declared import DECLARED, EVALUATION
+from sb_espnet_vq.training.declared import EVALUATION
 from sb_espnet_vq.training.origin import data_root, keys_of_recipe
 from sb_espnet_vq.training.settings import check_values, load_hparams, read_yaml
 from sb_espnet_vq.utils.run_lock import lock_folder
@@ -69,9 +70,15 @@ def begin_evaluation(
     check_values(added)
     sources = {name: given.pop(name, None) for name in _SPEECH}
     speech = {name: source for name, source in sources.items() if source}
-    folder = Path(given.pop(_OUTPUT, None) or run / "eval" / _name(speech))
+    output = given.pop(_OUTPUT, None)
+    folder = Path(output or run / "eval" / _name(speech))
     if Path(folder, "save").exists():
         raise ConfigError(f"{folder}: this is the folder of a run; choose another one")
+    if output is None:
+        _refuse_other_speech(folder, _described(speech))
+    if speech and "compare_with" in keys:
+        # Other runs were tested on the speech of the run.
+        given = {"compare_with": None} | given
     overrides = given | {
         _OUTPUT: str(folder),
         "checkpointer": {"checkpoints_dir": str(run / "save")},
@@ -101,7 +108,7 @@ def begin_evaluation(
     run_on_main(_write_manifests, args=[run, folder, root, found, hparams])
     hparams["evaluated"] = {
         "run": str(run),
-        "speech": ", ".join(map(str, speech.values())) or "the run's test speech",
+        "speech": _described(speech),
         "seen": _seen(folder),
         "missing": missing["train"],
     }
@@ -155,11 +162,30 @@ def _refuse_changes(run: Path, yaml: Mapping[str, Any], given: Hparams) -> None:
     """Raise ConfigError for a key that determines what was trained."""
     free = {*EVALUATION, *_SPEECH, _OUTPUT}
     for key in given:
-        if key in yaml and key in DECLARED and key not in free:
+        if key in yaml and key not in free:
             raise ConfigError(
                 f"--{key}: {run} was trained with {yaml[key]}, which an evaluation "
                 f"cannot change; it can change {', '.join(sorted(free & set(yaml)))}"
             )
+
+
+def _described(speech: Mapping[str, Any]) -> str:
+    """Describe test speech in the results."""
+    places = [str(Path(place).resolve()) for place in speech.values()]
+    return ", ".join(places) or "the run's test speech"
+
+
+def _refuse_other_speech(folder: Path, speech: str) -> None:
+    """Raise ConfigError if a folder has the results of other test speech."""
+    file = folder / "results.json"
+    if not file.is_file():
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))["evaluated"]["speech"]
+    if before != speech:
+        raise ConfigError(
+            f"{folder} has the results for {before}; give --out another folder for "
+            f"those of {speech}"
+        )
 
 
 def _name(speech: Mapping[str, Any]) -> str:
@@ -179,7 +205,8 @@ def _write_manifests(
     run: Path, folder: Path, root: Path, found: Any, hparams: Hparams
 ) -> None:
     """Write train.csv, valid.csv and test.csv, with absolute paths."""
-    for part in ("train", "valid", "test"):
+    own = ("train", "valid", "test") if found is None else ("train", "valid")
+    for part in own:
         copy_manifest(run / f"{part}.csv", folder / f"{part}.csv", root)
     if found is not None:
         utterances, problems = found

@@ -38,6 +38,18 @@ def label_purity(
         empty and `left_out` says why.
     """
     labels, batches = make_labelled_loader(dataset, hparams)
+    codes: Codes = {}
+    for batch in batches:
+        for name, rows in encode(batch).items():
+            codes.setdefault(name, []).extend(row.cpu() for row in rows)
+    # Utterances that are too short have no code.
+    coded = [
+        n
+        for n in range(len(labels))
+        if all(bool((c[n] >= 0).any()) for c in codes.values())
+    ]
+    labels = [labels[n] for n in coded]
+    codes = {name: [rows[n] for n in coded] for name, rows in codes.items()}
     classes = sorted(set(labels))
     if len(classes) < 2:
         reason = (
@@ -45,10 +57,6 @@ def label_purity(
             "of the manifest), at least 2 are needed"
         )
         return {"classes": classes, "rows": {}, "left_out": reason}
-    codes: Codes = {}
-    for batch in batches:
-        for name, rows in encode(batch).items():
-            codes.setdefault(name, []).extend(row.cpu() for row in rows)
     return {
         "classes": classes,
         "utterances": len(labels),

@@ -31,3 +31,8 @@ def test_undefined_values_are_left_out_and_counted():
     assert summary.means == {"a": 2.0, "b": None}
     assert summary.counts == {"a": 2, "b": 0}
     assert summary.intervals == {"a": [1.0, 3.0], "b": None}
+
+
+def test_resamples_without_weight_are_left_out():
+    low, high = bootstrap([1.0, 0.0], [0.0, 3.0])
+    assert 0 <= low <= high <= 1

@@ -95,6 +95,22 @@ def test_metrics_without_a_value_are_none():
     assert compare(audio, audio, ["stoi"]) == {"stoi": None}
 
 
+def test_a_silent_reconstruction_of_speech_has_no_ratio_and_no_mos():
+    names = ["si_sdr", "pesq"]
+    need(*names)
+    recording = Audio(voice(120), RATE)
+    silence = Audio(torch.zeros(len(recording.signal)), RATE)
+    assert compare(silence, recording, names) == dict.fromkeys(names)
+
+
+def test_a_recording_of_a_few_samples_ends_no_evaluation():
+    names = ["mel_distance", "stoi", "stft_distance", "si_sdr"]
+    need(*names)
+    few = Audio(voice(120)[:200], RATE)
+    values = compare(few, few, names)
+    assert values["mel_distance"] is None and values["stoi"] is None
+
+
 def test_other_sample_rates_are_resampled():
     names = ["pesq", "speaker_similarity"]
     need(*names)

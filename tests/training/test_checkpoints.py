@@ -116,3 +116,17 @@ def test_a_kill_while_saving_or_deleting_leaves_no_incomplete_checkpoint(
     assert model.weight.unique().tolist() == [1.0]
     loader.save_checkpoint(name="fourth")
     assert not (tmp_path / "saving-CKPT+third").exists()
+
+
+def test_the_time_of_resumed_runs_is_added_up(tmp_path):
+    from sb_espnet_vq.training.checkpoints import TrainingRecord
+
+    first = TrainingRecord()
+    first.start()
+    first._started["wall"] -= 100
+    first._save(tmp_path / "record")
+    second = TrainingRecord()
+    second.start()
+    second._load(tmp_path / "record", end_of_epoch=True)
+    assert 100 <= second.seconds["wall"] < 110
+    assert TrainingRecord().seconds == {"wall": 0.0, "cpu": 0.0}

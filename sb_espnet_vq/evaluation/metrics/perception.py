@@ -27,7 +27,8 @@ def stoi(estimate: Audio, target: Audio) -> float | None:
     """
     from pystoi import stoi as measure
 
-    if target.is_silent():
+    # pystoi fails if there is not even one of its frames.
+    if target.is_silent() or len(target.signal) < 0.05 * target.sample_rate:
         return None
     with warnings.catch_warnings():
         # If too little is left after the removal of silence, pystoi warns and returns
@@ -54,12 +55,13 @@ def pesq(estimate: Audio, target: Audio) -> float | None:
     Returns
     -------
     float or None
-        None if PESQ detects no speech in the recording, or it is shorter than 0.25 s.
+        None if PESQ detects no speech in the recording, it is shorter than 0.25 s, or
+        the reconstruction is silent.
     """
     from pesq import PesqError
     from pesq import pesq as measure
 
-    if target.is_silent():
+    if target.is_silent() or estimate.is_silent():
         return None
     wide = target.sample_rate >= 16000
     rate, mode = (16000, "wb") if wide else (8000, "nb")

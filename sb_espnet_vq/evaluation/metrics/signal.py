@@ -29,7 +29,8 @@ def si_sdr(estimate: Audio, target: Audio) -> float | None:
     Returns
     -------
     float or None
-        None if the recording is silent.
+        None if the recording or the reconstruction is silent: 0 would be better than
+        a bad reconstruction.
 
     Example
     -------
@@ -40,7 +41,7 @@ def si_sdr(estimate: Audio, target: Audio) -> float | None:
     """
     from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
-    if target.is_silent():
+    if target.is_silent() or estimate.is_silent():
         return None
     return float(
         scale_invariant_signal_distortion_ratio(
@@ -49,7 +50,7 @@ def si_sdr(estimate: Audio, target: Audio) -> float | None:
     )
 
 
-def mel_distance(estimate: Audio, target: Audio) -> float:
+def mel_distance(estimate: Audio, target: Audio) -> float | None:
     """Return the mean absolute difference of 80-band mel spectrograms in dB.
 
     Lower is better.
@@ -61,8 +62,11 @@ def mel_distance(estimate: Audio, target: Audio) -> float:
 
     Returns
     -------
-    float
+    float or None
+        None if the recording is shorter than half a window (16 ms at 16 kHz).
     """
+    if len(target.signal) <= _mel(target.sample_rate).n_fft // 2:
+        return None
     return float((_decibels(estimate) - _decibels(target)).abs().mean())
 
 

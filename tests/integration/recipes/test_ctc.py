@@ -64,8 +64,12 @@ def of_run(runs, options):
     return options | {key: runs / options[key] for key in places}
 
 
+def read_json(file):
+    return json.loads(file.read_text())
+
+
 def read_results(output):
-    results = json.loads((output / "results.json").read_text())
+    results = read_json(output / "results.json")
     results.pop("seconds")
     return results
 
@@ -141,6 +145,16 @@ def test_other_runs_are_shown_beside(recipe, corpus, uninterrupted, tmp_path, ca
     assert str(uninterrupted) in capsys.readouterr().out
     with pytest.raises(ConfigError, match="was tested on other utterances"):
         recipe.main(arguments(corpus, tmp_path / "b", seed=3, **other))
+    # Other speech is compared with no run.
+    options = ["--device=cpu", f"--manifest={corpus / 'manifest.csv'}"]
+    recipe.main(["--evaluate", str(tmp_path / "a"), *options])
+    evaluated = tmp_path / "a" / "eval" / "manifest"
+    assert read_json(evaluated / "results.json")["compared"] == []
+    (tmp_path / "manifest.csv").write_text((corpus / "manifest.csv").read_text())
+    options = ["--device=cpu", f"--manifest={tmp_path / 'manifest.csv'}"]
+    options += [f"--data_folder={corpus}"]
+    with pytest.raises(ConfigError, match="has the results for .*; give --out"):
+        recipe.main(["--evaluate", str(tmp_path / "a"), *options])
 
 
 def test_a_run_is_evaluated_to_the_same_results(recipe, uninterrupted, tmp_path):
