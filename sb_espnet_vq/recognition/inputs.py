@@ -19,6 +19,7 @@ def make_input(
     encoder_use: str = "frozen",
     tokens: str | None = None,
     token_codebooks: int | None = None,
+    token_stack: int = 1,
 ) -> Input:
     """Return the input that some hyperparameters select.
 
@@ -38,6 +39,8 @@ def make_input(
         A run with a quantizer, or another name for `load_tokenizer`.
     token_codebooks : int, optional
         Use only the first codebooks of ``tokens``.
+    token_stack : int
+        Frames of tokens in a frame of the input.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def make_input(
     if not tokens and token_codebooks is not None:
         raise ConfigError("token_codebooks needs a run with a quantizer in tokens")
     if tokens:
-        return TokenInput(load_tokenizer(tokens), width, token_codebooks)
+        return TokenInput(load_tokenizer(tokens), width, token_codebooks, token_stack)
     if not pretrained:
         return LogMelInput(front_end)
     tokenizer = load_tokenizer(pretrained)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sb_espnet_vq.recognition.base import Input
+from sb_espnet_vq.ssl.front_ends import StackFrames
 
 if TYPE_CHECKING:
     from sb_espnet_vq.tokenizer.audio_tokenizer import AudioTokenizer
@@ -28,6 +29,9 @@ class TokenInput(Input):
         Size of the embeddings.
     n_codebooks : int, optional
         Use only the first codebooks. Default: all.
+    stack : int
+        Frames of tokens whose embeddings are concatenated to one frame: codecs have
+        more frames per second than a recognizer needs.
 
     Raises
     ------
@@ -43,10 +47,12 @@ class TokenInput(Input):
         tokenizer: AudioTokenizer,
         width: int = 128,
         n_codebooks: int | None = None,
+        stack: int = 1,
     ):
         super().__init__()
         self.tokenizer, self.n_codebooks = tokenizer, n_codebooks
-        self.sample_rate, self.width = tokenizer.sample_rate, width
+        self.sample_rate, self.width = tokenizer.sample_rate, width * stack
+        self.stack_frames = StackFrames(stack)
         sizes = tokenizer.model.sizes(n_codebooks)
         self.name = f"tokens of {len(sizes)} codebooks"
         # Each codebook has a row more, for a frame without a code (-1).
@@ -62,4 +68,8 @@ class TokenInput(Input):
 
     def forward(self, signals: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embeddings of tokens (B, T, K)."""
-        return self.embedding(signals + 1 + self.first).sum(2), samples
+        frames = self.embedding(signals + 1 + self.first).sum(2)
+        # The last stack may have frames of the padding.
+        valid = torch.arange(frames.shape[1], device=frames.device) < samples[:, None]
+        stacked = self.stack_frames(frames * valid[..., None]).flatten(2)
+        return stacked, -(-samples // self.stack_frames.stack)

@@ -145,6 +145,7 @@ DECLARED: dict[str, Kind] = {
     "encoder_use": OneOf(("frozen", "fine_tuned", "weighted_sum")),
     "tokens": _PATH,
     "token_codebooks": OrNull(_SIZE),
+    "token_stack": _SIZE,
     # Networks
     "hidden_size": _SIZE,
     "num_layers": _SIZE,

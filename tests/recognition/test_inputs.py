@@ -122,6 +122,21 @@ def test_tokens_are_read_once_and_embedded_by_codebook(runs, tmp_path):
     assert_close(none[0, 0], table[0] + table[17])
 
 
+def test_frames_of_tokens_are_stacked_without_those_of_the_padding(runs):
+    run = str(runs / "codec/fsdd")
+    plain = make_input(None, 8, tokens=run)
+    stacked = make_input(None, 8, tokens=run, token_stack=3)
+    stacked.load_state_dict(plain.state_dict())
+    codes = torch.randint(16, (2, 7, len(plain.first)))
+    frames, lengths = stacked(codes, torch.tensor([7, 4]))
+    assert lengths.tolist() == [3, 2] and frames.shape == (2, 3, stacked.width)
+    single, _ = plain(codes, torch.tensor([7, 4]))
+    assert_close(frames[0, :2].reshape(6, 8), single[0, :6])
+    alone, _ = stacked(codes[1:, :4], torch.tensor([4]))
+    assert_close(frames[1, :2], alone[0])
+    assert not frames[1, 1, 8:].any()
+
+
 def test_a_codec_has_no_pretrained_encoder(runs):
     with pytest.raises(ConfigError, match="has no pretrained encoder"):
         input_of(runs / "codec/fsdd")
