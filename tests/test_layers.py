@@ -34,7 +34,7 @@ LAYERS = {
     "training": _BELOW_SIDES | {"utils", "corpora", "evaluation", "codec"},
     "gan_codec": _BELOW_SIDES | {"utils"},
     "tokenizer": _BELOW_SIDES | {"utils", "corpora", "training", "gan_codec"},
-    "recognition": _BELOW_SIDES | {"corpora", "tokenizer", "training", "utils"},
+    "recognition": _BELOW_SIDES | {"corpora", "ssl", "tokenizer", "training", "utils"},
     "_resources": {"errors"},
     "launcher": {"errors", "registry", "utils"},
     "run": {"launcher"},
