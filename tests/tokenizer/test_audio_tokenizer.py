@@ -28,7 +28,8 @@ SIGNALS = 0.3 * torch.randn(3, 4000, generator=torch.Generator().manual_seed(1))
 LENGTHS = torch.tensor([4000, 2537, 0])
 
 
-@pytest.fixture(scope="module", params=sorted(TINY))
+# A recognizer has no tokens.
+@pytest.fixture(scope="module", params=sorted(set(TINY) - {"CTC/fsdd"}))
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     hparams = save_run(folder, request.param)

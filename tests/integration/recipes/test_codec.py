@@ -377,7 +377,7 @@ def test_two_ranks_train_together(two_ranks, corpus, tmp_path):
     done = two_ranks(RECIPE, arguments(corpus, tmp_path, **settings))
     # Each rank takes half of the five batches.
     assert read_results(tmp_path)["steps"] == 2 * 3
-    assert done.stdout.count("bitrate (kbit/s)") == 1
+    assert done.stdout.count("entropy (kbit/s)") == 1
 
 
 def test_a_finished_run_gains_a_word_error_and_audio_for_versa(
