@@ -153,7 +153,7 @@ def test_a_wrong_type_of_each_key_is_named_with_the_key(path):
 def test_nothing_is_written_before_it_is_refused(path, words, named, tmp_path):
     key = words.split()[0].removeprefix("--")
     if key == "quantizer_conf" and key not in path.read_text(encoding="utf-8"):
-        pytest.skip("it trains no quantizer")
+        pytest.skip("this configuration trains no quantizer, so it has no such key")
     out = ["--output_folder", str(tmp_path / "out"), "--data_folder", str(tmp_path)]
     with pytest.raises(ConfigError, match=named) as caught:
         begin([str(path), *out, *words.split()], lambda hparams: None)
