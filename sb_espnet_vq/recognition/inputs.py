@@ -20,6 +20,7 @@ def make_input(
     tokens: str | None = None,
     token_codebooks: int | None = None,
     token_stack: int = 1,
+    token_embedding: str = "codebook",
 ) -> Input:
     """Return the input that some hyperparameters select.
 
@@ -28,7 +29,7 @@ def make_input(
     front_end : LogMelFrontEnd
         Used without ``pretrained`` and without ``tokens``.
     width : int
-        Size of the embeddings of tokens.
+        Size of a frame of tokens.
     pretrained : str, optional
         A run of BEST-RQ or wav2vec 2.0, or another name for `load_tokenizer`.
     untrained : bool
@@ -41,6 +42,8 @@ def make_input(
         Use only the first codebooks of ``tokens``.
     token_stack : int
         Frames of tokens in a frame of the input.
+    token_embedding : str
+        As ``embedding`` of `TokenInput`.
 
     Returns
     -------
@@ -62,7 +65,10 @@ def make_input(
     if not tokens and token_codebooks is not None:
         raise ConfigError("token_codebooks needs a run with a quantizer in tokens")
     if tokens:
-        return TokenInput(load_tokenizer(tokens), width, token_codebooks, token_stack)
+        tokenizer = load_tokenizer(tokens)
+        return TokenInput(
+            tokenizer, width, token_codebooks, token_stack, token_embedding
+        )
     if not pretrained:
         return LogMelInput(front_end)
     tokenizer = load_tokenizer(pretrained)

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from sb_espnet_vq.recognition.base import Input
+from sb_espnet_vq.recognition.token_frames import (
+    CodebookValues,
+    LearnedEmbeddings,
+    TokenFrames,
+)
 from sb_espnet_vq.ssl.front_ends import StackFrames
+from sb_espnet_vq.utils.speech_batch import SpeechBatch
 
 if TYPE_CHECKING:
     from sb_espnet_vq.tokenizer.audio_tokenizer import AudioTokenizer
 
 
 class TokenInput(Input):
-    """The sum of an embedding for each codebook, as in DASB.
-
-    Mousavi et al. 2024, https://arxiv.org/abs/2406.14294. Every utterance is encoded
-    once.
+    """Frames of tokens. Every utterance is encoded once.
 
     Arguments
     ---------
     tokenizer : AudioTokenizer
         Makes the tokens.
     width : int
-        Size of the embeddings.
+        Size of a frame of tokens.
     n_codebooks : int, optional
         Use only the first codebooks. Default: all.
     stack : int
-        Frames of tokens whose embeddings are concatenated to one frame: codecs have
-        more frames per second than a recognizer needs.
+        Frames of tokens that are concatenated to one: codecs have more frames per
+        second than a recognizer needs.
+    embedding : str
+        ``codebook``: the values of the quantizer (`CodebookValues`). ``learned``:
+        `LearnedEmbeddings`.
 
     Raises
     ------
@@ -40,7 +47,6 @@ class TokenInput(Input):
     """
 
     in_memory = True
-    first: Tensor
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class TokenInput(Input):
         width: int = 128,
         n_codebooks: int | None = None,
         stack: int = 1,
+        embedding: str = "codebook",
     ):
         super().__init__()
         self.tokenizer, self.n_codebooks = tokenizer, n_codebooks
@@ -55,21 +62,37 @@ class TokenInput(Input):
         self.stack_frames = StackFrames(stack)
         sizes = tokenizer.model.sizes(n_codebooks)
         self.name = f"tokens of {len(sizes)} codebooks"
-        # Each codebook has a row more, for a frame without a code (-1).
-        rows = torch.tensor([size + 1 for size in sizes])
-        self.embedding = nn.Embedding(int(rows.sum()), width)
-        self.register_buffer("first", rows.cumsum(0) - rows, persistent=False)
+        self.frames: TokenFrames
+        if embedding == "codebook":
+            self.frames = CodebookValues(tokenizer.model.quantizer, width)
+        else:
+            self.frames = LearnedEmbeddings(sizes, width)
+            self.name += ", learned embeddings"
 
     def prepare(self, signal: Tensor) -> Tensor:
         """Return the tokens (T, K) of a signal (L,); at least one frame."""
-        signal = signal[None].to(self.embedding.weight.device)
-        codes, _ = self.tokenizer.encode(signal, n_codebooks=self.n_codebooks)
+        device = next(self.frames.parameters()).device
+        signals = signal[None].to(device)
+        codes, _ = self.tokenizer.encode(signals, n_codebooks=self.n_codebooks)
         return F.pad(codes[0], (0, 0, 0, int(codes.shape[1] == 0)), value=-1).cpu()
 
+    def gather(self, batches: Iterable[SpeechBatch]) -> None:
+        """Collect statistics of the tokens, if any are needed."""
+        device = next(self.frames.parameters()).device
+        self.frames.gather(
+            each.signals[_valid(each.signals, each.samples)].to(device)
+            for each in batches
+        )
+
     def forward(self, signals: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of tokens (B, T, K)."""
-        frames = self.embedding(signals + 1 + self.first).sum(2)
+        """Return the frames of tokens (B, T, K)."""
         # The last stack may have frames of the padding.
-        valid = torch.arange(frames.shape[1], device=frames.device) < samples[:, None]
-        stacked = self.stack_frames(frames * valid[..., None]).flatten(2)
+        frames = self.frames(signals) * _valid(signals, samples)[..., None]
+        stacked = self.stack_frames(frames).flatten(2)
         return stacked, -(-samples // self.stack_frames.stack)
+
+
+def _valid(signals: Tensor, samples: Tensor) -> Tensor:
+    """Return which frames of (B, T, K) are no padding, (B, T) bool."""
+    steps = torch.arange(signals.shape[1], device=signals.device)
+    return steps < samples[:, None]

@@ -146,6 +146,7 @@ DECLARED: dict[str, Kind] = {
     "tokens": _PATH,
     "token_codebooks": OrNull(_SIZE),
     "token_stack": _SIZE,
+    "token_embedding": OneOf(("codebook", "learned")),
     # Networks
     "hidden_size": _SIZE,
     "num_layers": _SIZE,

@@ -14,6 +14,7 @@ from sb_espnet_vq.errors import ConfigError  # noqa: E402
 from sb_espnet_vq.recognition.inputs import make_input  # noqa: E402
 from sb_espnet_vq.recognition.model import Recognizer  # noqa: E402
 from sb_espnet_vq.tokenizer import AudioTokenizer  # noqa: E402
+from sb_espnet_vq.utils.speech_batch import SpeechBatch  # noqa: E402
 
 LONG, SHORT = 8000, 5000
 
@@ -108,18 +109,49 @@ def test_the_mode_of_training_leaves_feature_statistics(runs):
 
 def test_tokens_are_read_once_and_embedded_by_codebook(runs, tmp_path):
     soundfile.write(tmp_path / "a.wav", signals()[0].numpy(), 8000)
-    source = make_input(None, 8, tokens=str(runs / "codec/fsdd"), token_codebooks=2)
+    options = {"token_codebooks": 2, "token_embedding": "learned"}
+    source = make_input(None, 8, tokens=str(runs / "codec/fsdd"), **options)
     codes = source.read(tmp_path / "a.wav", 8000)
     whole = AudioTokenizer.from_run(runs / "codec/fsdd").encode_file(tmp_path / "a.wav")
     assert torch.equal(codes, whole[:, :2])
     frames, lengths = source(codes[None], torch.tensor([len(codes)]))
     assert lengths.tolist() == [len(codes)]
     # The second codebook has rows of its own, after the 16 and one of the first.
-    table = source.embedding.weight
+    table = source.frames.table.weight
     expected = table[codes[:, 0] + 1] + table[codes[:, 1] + 18]
     assert_close(frames[0], expected)
     none = source(torch.full((1, 1, 2), -1), torch.tensor([1]))[0]
     assert_close(none[0, 0], table[0] + table[17])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_values_of_a_codebook_are_normalized_and_not_trained(runs, count):
+    run = str(runs / "codec/fsdd")
+    source = make_input(None, 8, tokens=run, token_codebooks=count).train()
+    codes = torch.randint(16, (2, 50, count))
+    codes[0, 3] = -1
+    samples = torch.tensor([50, 7])
+    source.gather([SpeechBatch(["a", "b"], codes, samples)])
+    quantizer = AudioTokenizer.from_run(run).model.quantizer
+    values = quantizer.decode(torch.cat([codes[0], codes[1, :7]]))
+    expected = (values - values.mean(0)) / values.std(0, correction=0)
+    frames, _ = source(codes, samples)
+    assert_close(frames[0], source.frames.linear(expected[:50]))
+    frames.square().sum().backward()
+    trained = [n for n, p in source.named_parameters() if p.grad is not None]
+    assert trained == ["frames.linear.weight", "frames.linear.bias"]
+    # A run that is resumed has the statistics of its checkpoint.
+    fresh = make_input(None, 8, tokens=run, token_codebooks=count)
+    fresh.load_state_dict(source.state_dict())
+    assert_close(fresh(codes, samples)[0], frames)
+
+
+@pytest.mark.parametrize("name", ["BEST-RQ/fsdd", "wav2vec2/fsdd"])
+def test_targets_of_pretraining_have_values(runs, name):
+    source = make_input(None, 8, tokens=str(runs / name))
+    codes = source.prepare(signals()[0])[None]
+    frames, _ = source(codes, torch.tensor([codes.shape[1]]))
+    assert frames.isfinite().all() and frames.std() > 0
 
 
 def test_frames_of_tokens_are_stacked_without_those_of_the_padding(runs):
@@ -127,7 +159,7 @@ def test_frames_of_tokens_are_stacked_without_those_of_the_padding(runs):
     plain = make_input(None, 8, tokens=run)
     stacked = make_input(None, 8, tokens=run, token_stack=3)
     stacked.load_state_dict(plain.state_dict())
-    codes = torch.randint(16, (2, 7, len(plain.first)))
+    codes = torch.randint(16, (2, 7, 3))
     frames, lengths = stacked(codes, torch.tensor([7, 4]))
     assert lengths.tolist() == [3, 2] and frames.shape == (2, 3, stacked.width)
     single, _ = plain(codes, torch.tensor([7, 4]))
