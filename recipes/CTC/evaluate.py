@@ -67,13 +67,13 @@ def error_rates(brain: Any, train: Any) -> tuple[Any, Any, Any]:
     per_second = counts.total() / (60 * minutes(train))
     words, characters, commonest = (ErrorRateStats() for _ in range(3))
     for batch, stats in brain.test_scores:
-        said = [each["ref_tokens"] for each in stats.scores]
-        heard = [each["hyp_tokens"] for each in stats.scores]
-        words.append(batch.ids, heard, said)
-        spelled = [[list(" ".join(row)) for row in rows] for rows in (heard, said)]
+        spoken = [each["ref_tokens"] for each in stats.scores]
+        output = [each["hyp_tokens"] for each in stats.scores]
+        words.append(batch.ids, output, spoken)
+        spelled = [[list(" ".join(row)) for row in rows] for rows in (output, spoken)]
         characters.append(batch.ids, *spelled)
         guessed = [[word] * round(per_second * each) for each in batch.seconds]
-        commonest.append(batch.ids, guessed, said)
+        commonest.append(batch.ids, guessed, spoken)
     return words, characters, commonest
 
 

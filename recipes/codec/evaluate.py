@@ -65,6 +65,7 @@ def evaluate(
         "evaluated_utterances": len(utterances),
         "missing_metrics": measures.missing,
         "asr": hparams.get("asr"),
+        "versa": bool(hparams.get("versa")),
         "speed": {"device": str(brain.device), "threads": torch.get_num_threads()},
         "recordings": of_recordings(utterances, measures.names),
         "bandwidths": [
@@ -76,7 +77,7 @@ def evaluate(
         results["beam"] = beam
         for row, kbps in zip(results["bandwidths"], bandwidths, strict=True):
             row["beam"] = measure(codec, utterances, kbps, measures, beam).means
-    if hparams.get("versa"):
+    if results["versa"]:
         write_versa(codec, utterances, bandwidths, measures, hparams["output_folder"])
     some = utterances[: hparams["reconstructions"]]
     return results, [reconstruct(codec, *each, bandwidths) for each in some]
@@ -152,7 +153,7 @@ def report(results: Results, examples: list[Example], folder: str) -> None:
         f"{results['steps']} steps; evaluated on {minutes['test']:.1f} min of test "
         "speech"
     )
-    if Path(folder, "versa").is_dir():
+    if results["versa"]:
         files["versa"] = "versa"
     names = [name for group in GROUPS for name in defined(results, group)]
     panels: list[Callable] = [partial(draw_metric, name) for name in names]

@@ -27,7 +27,7 @@ class Measures(NamedTuple):
 
     names: list[str]  # metrics of an utterance, whose libraries are installed
     missing: dict[str, str]  # the others, and the commands that install them
-    hear: Callable[[Audio], list[str]] | None  # recognizes words, for their errors
+    recognize: Callable[[Audio], list[str]] | None  # returns words, for dWER
 
 
 class Transmission(NamedTuple):
@@ -50,8 +50,8 @@ def choose_measures(hparams: dict[str, Any]) -> Measures:
             f"{' and '.join(sorted(set(missing.values())))}"
         )
     run = hparams.get("asr")
-    hear = partial(transcript, load_recognizer(run)) if run else None
-    return Measures(names, missing, hear)
+    recognize = partial(transcript, load_recognizer(run)) if run else None
+    return Measures(names, missing, recognize)
 
 
 def transcript(recognizer: SavedRecognizer, audio: Audio) -> list[str]:
@@ -76,6 +76,7 @@ def measure(
 ) -> Summary:
     """Return metrics at a bandwidth (kbit/s); the means include the cost of codes."""
     codec.eval()
+    recognize = measures.recognize
     rows, errors, codes, times = [], [], [], []
     # The first call is slower, as it allocates memory.
     transmit(codec, utterances[0][1].signal, bandwidth, beam)
@@ -83,10 +84,8 @@ def measure(
         sent = transmit(codec, target.signal, bandwidth, beam)
         estimate = Audio(sent.signal, target.sample_rate)
         rows.append(compare(estimate, target, measures.names))
-        if measures.hear is not None:
-            errors.append(
-                word_errors(measures.hear(estimate), target.of(measures.hear))
-            )
+        if recognize is not None:
+            errors.append(word_errors(recognize(estimate), target.of(recognize)))
         codes.append(sent.codes)
         times.append(sent.seconds)
     summary = summarize(rows)

@@ -11,9 +11,6 @@ from sb_espnet_vq.errors import CheckpointError, ConfigError
 
 HELP = "evaluate a trained run, on its own test speech or on other speech"
 
-# Written by every recipe at its start.
-ORIGIN = "recipe.json"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
@@ -57,7 +54,7 @@ def _recorded(run: Path) -> Path:
     how = f"name its recipe, as in `sbvq eval {run} best_rq`"
     if not run.is_dir():
         raise CheckpointError(f"{run}: no such run")
-    record = run / ORIGIN
+    record = run / _resources.ORIGIN
     if not record.is_file():
         raise ConfigError(
             f"{record} does not exist: {run} is no run of a recipe, or one of an "

@@ -126,7 +126,6 @@ def _run(step: Step, setting: Setting, environment: Mapping[str, str]) -> dict:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "sb_espnet_vq.compare.child"]
     command += step.command(setting.device)
-    started = time.monotonic()
     with log.open("ab") as output, _starting:
         if _stopped.is_set():
             raise ChildError("stopped")
@@ -148,14 +147,9 @@ def _run(step: Step, setting: Setting, environment: Mapping[str, str]) -> dict:
             child.stdin.close()
     if status:
         raise ChildError(f"{step.recipe} ended with status {status}; log: {log}")
-    return {
-        "seconds": time.monotonic() - started,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        # Bytes on macOS, KiB elsewhere.
-        "peak_bytes": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-        "device": setting.device,
-        "threads": setting.threads,
-    }
+    # Bytes on macOS, KiB elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak_bytes": used.ru_maxrss * unit}
 
 
 def _wait(child: subprocess.Popen) -> tuple[int, Any]:

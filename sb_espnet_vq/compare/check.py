@@ -29,7 +29,7 @@ def check_grid(grid: Grid) -> bool:
         differ in the sample rate.
     """
     first = grid.cells[0].seed
-    hears = False
+    asr = False
     for cell in grid.cells:
         if cell.seed != first:
             continue
@@ -44,8 +44,8 @@ def check_grid(grid: Grid) -> bool:
                 f"{hparams['sample_rate']}, the recognizer of {rate}; set sample_rate "
                 "in options: both"
             )
-        hears = "asr" in hparams
-    return hears
+        asr = "asr" in hparams
+    return asr
 
 
 def _load(file: Path, options: Options, cell: Cell) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_recognizers_run_first_and_cells_side_by_side(comparison, tmp_path):
     assert {threads for *_, threads in spans.values()} == {"3"}
     assert lines[-1].startswith("[4/4] ") and "none left" in lines[-1]
     cost = read_cost(setting.folder / grid.cells[2].id)
-    assert cost["codec"]["seconds"] > 0 and cost["codec"]["peak_bytes"] > 1e6
+    assert cost["codec"]["peak_bytes"] > 1e6
 
 
 def test_a_failed_cell_names_its_log_and_the_others_go_on(comparison, tmp_path):
