@@ -114,12 +114,12 @@ class Bench:
 
     def change(self, change):
         """Return the metrics of changed speech, compared with the original."""
-        hear = self.measures.hear
+        recognize = self.measures.recognize
         rows, errors = [], []
         for _, target in self.test:
             estimate = Audio(change(target.signal), RATE)
             rows.append(compare(estimate, target, NAMES))
-            errors.append(word_errors(hear(estimate), target.of(hear)))
+            errors.append(word_errors(recognize(estimate), target.of(recognize)))
         return self.recipe.with_word_error(summarize(rows), errors).means
 
 
