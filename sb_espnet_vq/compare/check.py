@@ -59,9 +59,16 @@ def _load(file: Path, options: Options, cell: Cell) -> dict[str, Any]:
 
 def _check_bitrate(codec: Any, cell: Cell) -> None:
     wanted = cell.bitrate or 0.0
-    actual = codec.bitrate(codec.codebooks_for(wanted))
+    used, total = codec.codebooks_for(wanted), len(codec.quantizer.codebook_sizes)
+    actual = codec.bitrate(used)
     if abs(actual - wanted) > _TOLERANCE * wanted:
         raise ConfigError(
             f"{cell.title}: with these options the codec has {actual:.3g} kbit/s: "
             f"{codec.quantizer.codebook_sizes} codes at {codec.frame_rate:g} frames/s"
+        )
+    if used < total:
+        # They would not be trained, but a recognizer of the tokens would get them.
+        raise ConfigError(
+            f"{cell.title}: the codec has {total} codebooks, but {actual:.3g} kbit/s "
+            f"are those of {used}; set n_codebooks: {used}"
         )

@@ -101,6 +101,17 @@ def test_a_killed_comparison_resumes_to_the_same_table(finished, words, tmp_path
     assert (folder / "table.csv").read_bytes() == (finished / "table.csv").read_bytes()
 
 
+def test_codebooks_that_a_bitrate_does_not_use_are_refused(words, tmp_path, capsys):
+    # The recognizer would get tokens of a codebook that is not trained.
+    _, file, *options = words
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(Path(file).read_text().replace("n_codebooks: 1", "n_codebooks: 3"))
+    out = tmp_path / "out"
+    assert main(["compare", str(grid), *options, "--out", str(out)]) == 2
+    assert "has 3 codebooks, but 0.4 kbit/s are those of 1; " in capsys.readouterr().err
+    assert not out.exists()
+
+
 def _holder(folder: Path) -> int:
     """The process that has locked a run's folder."""
     return int((folder / ".lock").read_text().split()[1])
