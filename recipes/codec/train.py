@@ -23,6 +23,7 @@ from sb_espnet_vq.codec.discriminator import (
     feature_loss,
     judge_loss,
 )
+from sb_espnet_vq.codec.model import Codec
 from sb_espnet_vq.errors import ConfigError
 from sb_espnet_vq.quantizers.chain import beam_options
 from sb_espnet_vq.training.brain import ResumableBrain
@@ -201,6 +202,7 @@ def main(arguments: list[str]) -> None:
     measures = hparams["measures"]
     for name, command in measures.missing.items():
         logger.warning("%s is not measured, as a library is missing: %s", name, command)
+    warn_untrained(hparams["codec"], hparams["bandwidths"])
     datasets = read_datasets(hparams)
     brain = make_brain(CodecBrain, hparams, run_opts)
     untrained = copy.deepcopy(hparams["codec"])
@@ -210,6 +212,20 @@ def main(arguments: list[str]) -> None:
     if if_main_process():
         results = evaluate(brain, datasets, untrained, measures)
         report(*results, hparams["output_folder"])
+
+
+def warn_untrained(codec: Codec, bandwidths: list[float]) -> None:
+    """Warn of codebooks that no bandwidth uses: tokens would have codes of them."""
+    used = max(codec.codebooks_for(bandwidth) for bandwidth in bandwidths)
+    total = len(codec.quantizer.codebook_sizes)
+    if used < total:
+        logger.warning(
+            "the bandwidths use %d of %d codebooks, and the others are not trained; "
+            "set n_codebooks: %d",
+            used,
+            total,
+            used,
+        )
 
 
 def check_settings(hparams: dict[str, Any]) -> None:

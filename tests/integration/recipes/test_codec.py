@@ -303,6 +303,18 @@ def test_the_full_size_configuration_takes_a_step(recipe, corpus, tmp_path):
     assert read_results(tmp_path)["steps"] == 1
 
 
+def test_codebooks_that_no_bandwidth_trains_are_named(recipe, tmp_path, caplog):
+    from sb_espnet_vq.training.start import load_hparams
+
+    settings = {"output_folder": str(tmp_path), "n_codebooks": 4}
+    codec = load_hparams(str(HPARAMS / "fsdd.yaml"), settings)["codec"]
+    recipe.warn_untrained(codec, [0.8, 3.2])
+    assert "not trained" not in caplog.text
+    recipe.warn_untrained(codec, [0.8, 1.6])
+    assert "use 2 of 4 codebooks, and the others are not trained" in caplog.text
+    assert "set n_codebooks: 2" in caplog.text
+
+
 def test_the_full_size_codec_has_the_bandwidths_it_names(recipe, tmp_path):
     from sb_espnet_vq.training.start import load_hparams
 
