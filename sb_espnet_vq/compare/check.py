@@ -25,8 +25,8 @@ def check_grid(grid: Grid) -> bool:
     Raises
     ------
     ConfigError
-        If an option is invalid, a bitrate is not that of the grid, or the recipes
-        differ in the sample rate.
+        If an option is invalid, a bitrate is not that of the grid or leaves codebooks
+        unused, or the recipes differ in the sample rate.
     """
     first = grid.cells[0].seed
     asr = False
