@@ -6,8 +6,6 @@ from typing import NamedTuple
 from sb_espnet_vq.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent
-# File in the output folder of a run that names its recipe (training/origin.py).
-ORIGIN = "recipe.json"
 # Output of runs, which is not part of a recipe.
 _RUN_OUTPUT = ("__pycache__", "results")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from sb_espnet_vq import _resources
 from sb_espnet_vq.cli.run import run_program
 from sb_espnet_vq.errors import CheckpointError, ConfigError
+from sb_espnet_vq.utils.run_files import ORIGIN
 
 HELP = "evaluate a trained run, on its own test speech or on other speech"
 
@@ -54,7 +55,7 @@ def _recorded(run: Path) -> Path:
     how = f"name its recipe, as in `sbvq eval {run} best_rq`"
     if not run.is_dir():
         raise CheckpointError(f"{run}: no such run")
-    record = run / _resources.ORIGIN
+    record = run / ORIGIN
     if not record.is_file():
         raise ConfigError(
             f"{record} does not exist: {run} is no run of a recipe, or one of an "

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sb_espnet_vq._resources import ORIGIN
 from sb_espnet_vq.corpora import corpus_root
 from sb_espnet_vq.training.data import source_of
 from sb_espnet_vq.training.settings import read_yaml
 from sb_espnet_vq.utils.files import write_text
+from sb_espnet_vq.utils.run_files import ORIGIN
 
 
 def write_origin(hparams: dict[str, Any], of_recipe: Callable[..., Any]) -> None:
