@@ -71,14 +71,13 @@ class TokenInput(Input):
 
     def prepare(self, signal: Tensor) -> Tensor:
         """Return the tokens (T, K) of a signal (L,); at least one frame."""
-        device = next(self.frames.parameters()).device
-        signals = signal[None].to(device)
+        signals = signal[None].to(self._device())
         codes, _ = self.tokenizer.encode(signals, n_codebooks=self.n_codebooks)
         return F.pad(codes[0], (0, 0, 0, int(codes.shape[1] == 0)), value=-1).cpu()
 
     def gather(self, batches: Iterable[SpeechBatch]) -> None:
         """Collect statistics of the tokens, if any are needed."""
-        device = next(self.frames.parameters()).device
+        device = self._device()
         self.frames.gather(
             each.signals[_valid(each.signals, each.samples)].to(device)
             for each in batches
@@ -90,6 +89,9 @@ class TokenInput(Input):
         frames = self.frames(signals) * _valid(signals, samples)[..., None]
         stacked = self.stack_frames(frames).flatten(2)
         return stacked, -(-samples // self.stack_frames.stack)
+
+    def _device(self) -> torch.device:
+        return next(self.frames.parameters()).device
 
 
 def _valid(signals: Tensor, samples: Tensor) -> Tensor:

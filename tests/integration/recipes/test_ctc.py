@@ -40,7 +40,7 @@ INPUTS = {
     "weighted sum": {"pretrained": "wav2vec2", "encoder_use": "weighted_sum"},
     "untrained": {"pretrained": "wav2vec2", "untrained": "true"},
     "tokens": {"tokens": "codec", "sample_rate": 8000},
-    "tokens of 2 codebooks, learned embeddings": {
+    "learned embeddings": {
         "tokens": "codec",
         "sample_rate": 8000,
         "token_embedding": "learned",
