@@ -55,6 +55,14 @@ def _numbers(page: Path) -> set[str]:
     return set(re.findall(r"\d+\.\d+|\d{2,}", page.read_text()))
 
 
+def test_lists_after_a_paragraph_have_a_blank_line_before():
+    # The site would render such a list as text of the paragraph.
+    merged = re.compile(r"^(?![\s#>|*-]|\d+\.).+\n(?:[-*]|\d+\.) .+", re.M)
+    for page in [*PAGES, *ROOT.glob("recipes/*/README.md")]:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+        assert not merged.findall(text), page
+
+
 def test_readme_yaml_loads():
     sizes = "p_input: 20\ncb_dim: 4\ncb_vocab: 16\n"
     *speechbrain, espnet = blocks(ROOT / "README.md", "yaml")
